@@ -1,0 +1,58 @@
+//! EnvironmentClass: the size and the isolation of environments.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The size and isolation of environments that name this class.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "boatyard.dev",
+    version = "v1",
+    kind = "EnvironmentClass",
+    plural = "environmentclasses",
+    shortname = "envclass",
+    category = "boatyard",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentClassSpec {
+    /// One sentence for the person choosing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Limits, each absent meaning none of its own.
+    #[serde(default)]
+    pub resources: Resources,
+    /// What separates the environment from the host.
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+/// Limits of one environment as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Processors, for example `2` or `500m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Quantity>,
+    /// Memory, for example `4Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+    /// Size of everything the environment writes, for example `20Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Quantity>,
+    /// Most processes and threads at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// What separates an environment from the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Isolation {
+    /// Linux namespaces, id mapping and seccomp.
+    #[default]
+    Sandbox,
+    /// A virtual machine of its own.
+    VM,
+}

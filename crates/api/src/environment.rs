@@ -1,0 +1,227 @@
+//! Environment: one development environment.
+//!
+//! The spec is what its owner wants; the status is computed by one function of the runner
+//! (`runner::status`) and written through the status subresource by nobody else.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the owner of an environment wants.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "boatyard.dev",
+    version = "v1",
+    kind = "Environment",
+    plural = "environments",
+    shortname = "env",
+    category = "boatyard",
+    namespaced,
+    status = "EnvironmentStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentSpec {
+    /// Where the code comes from. Immutable after creation.
+    #[serde(default)]
+    pub source: Source,
+    /// Which devcontainer.json applies, when not the one the specification's discovery finds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devcontainer: Option<Devcontainer>,
+    /// Name of the EnvironmentClass. Defaults to `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
+    /// Whether the environment should run.
+    #[serde(default)]
+    pub state: WantedState,
+    /// Changing this value restarts the environment once; by convention the time of asking, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<String>,
+    /// The Runner the environment is bound to. Set by the scheduler; immutable once set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_name: Option<String>,
+    /// Who asked for it, with whose credentials host paths are opened. Set by the server from the
+    /// authenticated caller; what a client writes here is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+/// Where the code comes from: exactly one of the fields, or none for an empty workspace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// A folder on the runner's host, bind-mounted. Accepted from local callers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderSource>,
+    /// A git repository, cloned inside a sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+}
+
+/// A folder on the runner's host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderSource {
+    /// Absolute path of the folder opened, without `..` components.
+    pub path: String,
+}
+
+/// A git repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// `https://`, `http://`, `ssh://`, `git://`, `file://` or scp-like URL.
+    pub url: String,
+    /// Branch, tag or commit to check out. The remote's HEAD when absent.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// Which devcontainer.json applies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Devcontainer {
+    /// Path of the devcontainer.json, relative to the source's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Values of `${localEnv:NAME}` that the CLI read from the caller's environment.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub local_env: std::collections::BTreeMap<String, String>,
+    /// Image used instead of the one the devcontainer.json names; without a devcontainer.json, the
+    /// image of the default configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// Whether an environment should run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WantedState {
+    /// Processes run.
+    #[default]
+    Running,
+    /// No process runs; everything written is kept.
+    Stopped,
+}
+
+/// The authenticated caller that created an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// User name as the authenticator gave it, for example `local:alice`.
+    pub user: String,
+    /// Host user id, when the caller came through the unix socket of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Host primary group id, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+}
+
+/// What is, as the runner observed it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentStatus {
+    /// Generation of the spec this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One word for people; programs read the conditions.
+    #[serde(default)]
+    pub phase: Phase,
+    /// One sentence saying what is going on or what is wrong, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Conditions; see [`crate::words::condition`] for the types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// What the runner did to bring the environment up this time, in order, with times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// How many times the environment has been started.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// When the current incarnation's agent first answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// Value of `spec.restartedAt` that the current incarnation honours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<String>,
+    /// The image the root filesystem was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageStatus>,
+    /// Folder inside the environment where the code is and where sessions start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_folder: Option<String>,
+    /// User inside the environment that sessions and lifecycle commands run as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_user: Option<String>,
+    /// Address inside the runner's private network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Size and other properties taken from the class when the incarnation started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<crate::class::Resources>,
+}
+
+/// Where an environment is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Waiting for a runner.
+    #[default]
+    Pending,
+    /// Source, configuration, image or root filesystem are being made.
+    Preparing,
+    /// The sandbox is being started or lifecycle commands run.
+    Starting,
+    /// Ready to be used.
+    Running,
+    /// Being stopped.
+    Stopping,
+    /// Stopped; everything written is kept.
+    Stopped,
+    /// A step failed; `message` says which and what to do.
+    Failed,
+    /// Being deleted.
+    Deleting,
+}
+
+/// One step of bringing an environment up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Stable name, for example `image`, `sandbox`, `postCreateCommand`.
+    pub name: String,
+    /// How it stands.
+    pub state: StepState,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// How long it took, in milliseconds; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_millis: Option<u64>,
+    /// What it is doing, did, or why it failed: one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// Under way.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Failed; it is tried again when the spec changes, at the next start, or with backoff where
+    /// the cause may pass.
+    Failed,
+}
+
+/// The image a root filesystem was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageStatus {
+    /// As named by the configuration.
+    pub reference: String,
+    /// Digest of the image's manifest or, for local images, of its configuration.
+    pub digest: String,
+}

@@ -1,0 +1,27 @@
+//! The resource types of `boatyard.dev/v1`: what the API's users write and read.
+//!
+//! Owns the Rust types, their defaults, their validation and the words shared by
+//! everything that speaks the API (phases, condition types, reasons, labels).
+//! It does no I/O, knows no clock and no runtime; how objects are stored is
+//! `store`, how they are served is `server`, what they lead to is `plan`.
+//!
+//! Types deserialize leniently (as Kubernetes clients expect of a server that may be
+//! newer than they are); strictness about unknown fields is the server's, by schema.
+//!
+//! Read next: [`environment`], then `plan`.
+
+pub mod class;
+pub mod environment;
+pub mod runner;
+pub mod words;
+
+pub use class::{EnvironmentClass, EnvironmentClassSpec};
+pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
+pub use runner::{Runner, RunnerSpec, RunnerStatus};
+
+/// The API group of every resource defined here.
+pub const GROUP: &str = "boatyard.dev";
+/// The one served version of [`GROUP`].
+pub const VERSION: &str = "v1";
+/// The namespace used when none is named.
+pub const DEFAULT_NAMESPACE: &str = "default";
