@@ -1,1 +1,9 @@
-//! Placeholder.
+//! Pure decisions: (desired, observed, now) → what to do next.
+//!
+//! Does no I/O and knows no clock: the caller observes the world and passes the time in. A
+//! decision is data; whoever applies it makes no choice of its own. Tested by tables.
+//!
+//! Read next: [`environment`].
+
+pub mod environment;
+pub mod placement;

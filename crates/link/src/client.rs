@@ -1,0 +1,311 @@
+//! How a client reaches the API: over the local unix socket or TLS, with a token or without.
+//!
+//! Gives a [`kube::Client`] for everything that is a resource and [`Endpoint::upgrade`] for
+//! streams. It retries nothing and keeps no cache; a refused or broken connection is one sentence.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tower::ServiceExt;
+
+/// How long connecting, and the answer to an upgrade, may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Where the API is and who we are there.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The way there.
+    pub address: Address,
+    /// Bearer token; over the unix socket, peer credentials serve when there is none.
+    pub token: Option<String>,
+}
+
+/// The way to an API server.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// A unix socket on this host.
+    Unix(PathBuf),
+    /// TLS over TCP.
+    Tls {
+        /// `host:port` to connect to; the host is also the name checked in the certificate.
+        authority: String,
+        /// What to trust.
+        config: Arc<rustls::ClientConfig>,
+    },
+}
+
+/// Why the API could not be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection.
+    #[error("cannot connect to the Boatyard server at {place}")]
+    Connect {
+        /// Socket path or authority.
+        place: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// HTTP failed.
+    #[error("the connection to the Boatyard server at {place} broke")]
+    Http {
+        /// Socket path or authority.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server said no; the text is the Status message.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status code.
+        code: u16,
+        /// Message for the user.
+        message: String,
+    },
+    /// It took too long.
+    #[error("the Boatyard server at {0} did not answer within {seconds} seconds", seconds = DEADLINE.as_secs())]
+    Timeout(String),
+}
+
+/// A connected byte stream of either kind.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// A connection as hyper's pool wants it.
+pub struct Connection(TokioIo<Box<dyn Socket>>);
+
+impl hyper::rt::Read for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl hyper::rt::Write for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+impl hyper_util::client::legacy::connect::Connection for Connection {
+    fn connected(&self) -> hyper_util::client::legacy::connect::Connected {
+        hyper_util::client::legacy::connect::Connected::new()
+    }
+}
+
+/// A raw stream after an upgrade.
+pub struct Upgraded(TokioIo<hyper::upgrade::Upgraded>);
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+impl Endpoint {
+    /// The socket's path or the authority, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.address {
+            Address::Unix(path) => path.display().to_string(),
+            Address::Tls { authority, .. } => authority.clone(),
+        }
+    }
+
+    async fn dial(&self) -> std::io::Result<Box<dyn Socket>> {
+        let connecting = async {
+            Ok::<Box<dyn Socket>, std::io::Error>(match &self.address {
+                Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+                Address::Tls { authority, config } => {
+                    let host = authority
+                        .rsplit_once(':')
+                        .map_or(authority.as_str(), |(host, _)| host);
+                    let host = host
+                        .trim_start_matches('[')
+                        .trim_end_matches(']')
+                        .to_owned();
+                    let name = rustls_pki_types::ServerName::try_from(host)
+                        .map_err(std::io::Error::other)?;
+                    let tcp = TcpStream::connect(authority).await?;
+                    tcp.set_nodelay(true)?;
+                    Box::new(
+                        tokio_rustls::TlsConnector::from(config.clone())
+                            .connect(name, tcp)
+                            .await?,
+                    )
+                }
+            })
+        };
+        tokio::time::timeout(DEADLINE, connecting)
+            .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+    }
+
+    fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        Ok(())
+    }
+
+    /// A client for resources.
+    #[must_use]
+    pub fn kube(&self) -> kube::Client {
+        let endpoint = self.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let endpoint = endpoint.clone();
+            Box::pin(async move {
+                endpoint
+                    .dial()
+                    .await
+                    .map(|socket| Connection(TokioIo::new(socket)))
+            })
+        });
+        let pool =
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let endpoint = self.clone();
+        let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
+            let pool = pool.clone();
+            let prepared = endpoint.authorize(&mut request).and_then(|()| {
+                let path = request
+                    .uri()
+                    .path_and_query()
+                    .map_or("/", |path| path.as_str());
+                *request.uri_mut() = Uri::builder()
+                    .scheme("http")
+                    .authority("boatyard")
+                    .path_and_query(path)
+                    .build()?;
+                Ok(request)
+            });
+            async move {
+                let request = prepared.map_err(tower::BoxError::from)?;
+                pool.clone()
+                    .oneshot(request)
+                    .await
+                    .map_err(tower::BoxError::from)
+            }
+        });
+        kube::Client::new(service, boatyard_api::DEFAULT_NAMESPACE)
+    }
+
+    /// POSTs to `path` asking to upgrade to `protocol`, and returns the raw stream.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn upgrade(&self, path: &str, protocol: &'static str) -> Result<Upgraded, Error> {
+        let place = self.place();
+        let socket = self.dial().await.map_err(|source| Error::Connect {
+            place: place.clone(),
+            source,
+        })?;
+        let upgrading = async {
+            let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Http {
+                place: place.clone(),
+                source,
+            };
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(socket))
+                    .await
+                    .map_err(|e| broken(e.into()))?;
+            // Owned by hyper: it ends when the request's stream does.
+            tokio::spawn(connection.with_upgrades());
+            let mut request = Request::post(path)
+                .header(header::HOST, "boatyard")
+                .header(header::CONNECTION, "Upgrade")
+                .header(header::UPGRADE, protocol)
+                .body(Empty::<Bytes>::new())
+                .map_err(|e| broken(e.into()))?;
+            self.authorize(&mut request).map_err(|e| broken(e.into()))?;
+            sender.ready().await.map_err(|e| broken(e.into()))?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|e| broken(e.into()))?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(refusal(response).await);
+            }
+            let upgraded = hyper::upgrade::on(response)
+                .await
+                .map_err(|e| broken(e.into()))?;
+            Ok(Upgraded(TokioIo::new(upgraded)))
+        };
+        tokio::time::timeout(DEADLINE, upgrading)
+            .await
+            .unwrap_or_else(|_| Err(Error::Timeout(self.place())))
+    }
+}
+
+/// Reads the Status body of a refused upgrade.
+async fn refusal(response: Response<Incoming>) -> Error {
+    let code = response.status();
+    let body = Limited::new(response.into_body(), 64 * 1024)
+        .collect()
+        .await;
+    let message = body.ok().and_then(|body| {
+        let status: serde_json::Value = serde_json::from_slice(&body.to_bytes()).ok()?;
+        status.get("message")?.as_str().map(str::to_owned)
+    });
+    let message = message.unwrap_or_else(|| format!("the server answered {code}"));
+    Error::Refused {
+        code: code.as_u16(),
+        message,
+    }
+}
