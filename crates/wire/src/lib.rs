@@ -141,6 +141,24 @@ pub enum Reply {
     },
 }
 
+impl Reply {
+    /// The exit code a command line gives for this reply when it is the last one: the process's own
+    /// (or 128 + its signal), 127 for a program that does not exist, 126 for one that may not run,
+    /// 125 when the call failed before that, as `env`, `chroot` and `docker run` do. `None` for
+    /// replies that end nothing.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Exit { code, .. } => Some(*code),
+            Self::Error { reason, .. } => Some(match reason.as_str() {
+                "notFound" => 127,
+                "permissionDenied" => 126,
+                _ => 125,
+            }),
+            Self::Started { .. } | Self::Info { .. } | Self::Tasks { .. } => None,
+        }
+    }
+}
+
 /// How a task stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
