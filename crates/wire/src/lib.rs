@@ -42,6 +42,10 @@ pub enum Request {
     Tasks,
     /// Answered with [`Reply::Info`].
     Info,
+    /// Sets what later [`Request::Exec`]s get where they leave it open: `user` and `cwd` when
+    /// absent, `env` beneath the call's own. Tasks are not affected. Answered with [`Reply::Done`].
+    /// Kept in the agent's memory only; the last one wins.
+    Defaults(SessionDefaults),
     /// Asks every process to end (SIGTERM, after the grace SIGKILL), answers `Exit{code:0}` when
     /// none but the agent is left, then the agent exits 0.
     Shutdown {
@@ -56,6 +60,18 @@ pub enum Request {
         /// Port.
         port: u16,
     },
+}
+
+/// What sessions start with unless they say otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionDefaults {
+    /// As in [`Process::user`].
+    pub user: Option<String>,
+    /// As in [`Process::cwd`].
+    pub cwd: Option<String>,
+    /// As in [`Process::env`].
+    pub env: BTreeMap<String, Option<String>>,
 }
 
 /// A process to run inside the environment.
@@ -125,6 +141,8 @@ pub enum Reply {
         /// One sentence naming the thing and the remedy.
         message: String,
     },
+    /// Answer to [`Request::Defaults`].
+    Done,
     /// Answer to [`Request::Info`].
     Info {
         /// Version of the agent.
