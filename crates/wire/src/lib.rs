@@ -172,7 +172,7 @@ impl Reply {
                 "permissionDenied" => 126,
                 _ => 125,
             }),
-            Self::Started { .. } | Self::Info { .. } | Self::Tasks { .. } => None,
+            Self::Started { .. } | Self::Done | Self::Info { .. } | Self::Tasks { .. } => None,
         }
     }
 }
