@@ -1,0 +1,171 @@
+//! What goes wrong with an image, in words for its user: the thing, what is
+//! wrong with it, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(
+        "{text:?} is no image name: {reason}; a name looks like debian:bookworm or registry.example/team/image:tag"
+    )]
+    BadReference { text: String, reason: &'static str },
+
+    #[error(
+        "image {reference} is not on this machine; fetch it with `boatyard image pull {reference}`"
+    )]
+    NotFound { reference: String },
+
+    #[error("cannot pull {image}: registry {registry} {problem}; {remedy}")]
+    Registry {
+        image: String,
+        registry: String,
+        problem: String,
+        remedy: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+
+    #[error("cannot read the credentials for registry {registry} ({problem}); correct them with `docker login {registry}` or remove the entry from {}", path.display())]
+    Credentials {
+        registry: String,
+        path: PathBuf,
+        problem: String,
+    },
+
+    #[error(
+        "image {image} has nothing for linux/{wanted}, only {available}; choose another image or tag, or a runner of that architecture"
+    )]
+    Architecture {
+        image: String,
+        wanted: String,
+        available: String,
+    },
+
+    #[error(
+        "image {image} is refused: {problem}; have whoever builds it repair it, or choose another"
+    )]
+    Invalid { image: String, problem: String },
+
+    #[error(
+        "image {image} is refused: entry {entry:?} of layer {layer} {problem}; such a layer is broken or hostile, choose another image"
+    )]
+    Hostile {
+        image: String,
+        layer: String,
+        entry: String,
+        problem: String,
+    },
+
+    #[error(
+        "layer {layer} of image {image} cannot be read; try again, and if it comes back have whoever builds the image repair it"
+    )]
+    Unreadable {
+        image: String,
+        layer: String,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error(
+        "{what} has the digest {actual} where {expected} was promised; what was fetched is thrown away: try again, and if it comes back tell who runs the registry or made the file"
+    )]
+    Digest {
+        what: String,
+        expected: String,
+        actual: String,
+    },
+
+    #[error("no room on the disk for image {image}: {} has {free} bytes left that may be used; free some with `boatyard image prune`", path.display())]
+    NoSpace {
+        image: String,
+        path: PathBuf,
+        free: u64,
+    },
+
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("{} cannot be imported: {problem}; it must be an OCI layout (folder or tar) or an archive of `docker save`", path.display())]
+    Import { path: PathBuf, problem: String },
+
+    #[error("{} exists already; choose another path or remove it first", path.display())]
+    Exists { path: PathBuf },
+
+    #[error(
+        "cannot export {image}: layer {layer} is not what was unpacked ({problem}); remove the image and pull it again"
+    )]
+    Altered {
+        image: String,
+        layer: String,
+        problem: String,
+    },
+
+    #[error("{reference} cannot be made from a distribution's mirror; that works for {supported}")]
+    UnknownDistribution {
+        reference: String,
+        supported: String,
+    },
+
+    #[error(
+        "{package:?} is no name of a Debian package; it has lower-case letters, digits, '+', '-' and '.'"
+    )]
+    BadPackage { package: String },
+
+    #[error(
+        "mmdebstrap, which makes {reference}, is missing; install it with `apt-get install mmdebstrap`"
+    )]
+    BootstrapMissing { reference: String },
+
+    #[error(
+        "cannot make {reference} from {mirror}: {problem}; check that the mirror answers and that the packages' names are right"
+    )]
+    Bootstrap {
+        reference: String,
+        mirror: String,
+        problem: String,
+    },
+
+    #[error("cannot {doing}: the task that did it was ended")]
+    Ended { doing: &'static str },
+}
+
+impl Error {
+    /// A word for programs; stable.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::BadReference { .. } => "InvalidImageName",
+            Error::NotFound { .. } => "ImageNotFound",
+            Error::Registry { .. } => "RegistryFailed",
+            Error::Credentials { .. } => "CredentialsUnreadable",
+            Error::Architecture { .. } => "WrongArchitecture",
+            Error::Invalid { .. } | Error::Unreadable { .. } => "ImageInvalid",
+            Error::Hostile { .. } => "LayerRefused",
+            Error::Digest { .. } => "DigestMismatch",
+            Error::NoSpace { .. } => "DiskFull",
+            Error::Io { .. } | Error::Ended { .. } => "ImageStoreFailed",
+            Error::Import { .. } => "ImportFailed",
+            Error::Exists { .. } | Error::Altered { .. } => "ExportFailed",
+            Error::UnknownDistribution { .. }
+            | Error::BadPackage { .. }
+            | Error::BootstrapMissing { .. }
+            | Error::Bootstrap { .. } => "BootstrapFailed",
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+}
