@@ -11,4 +11,30 @@
 //!
 //! Read next: [`spec`], then `spawner`, `monitor`, `init`.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("sandboxes are made of Linux namespaces");
+
 pub mod spec;
+
+mod cgroup;
+mod crash;
+mod doctor;
+mod error;
+mod init;
+mod monitor;
+mod net;
+mod protocol;
+mod record;
+mod root;
+mod sandboxes;
+mod seccomp;
+mod spawner;
+mod sys;
+
+pub use cgroup::CLASSES;
+pub use doctor::{Check, doctor, doctor_for};
+pub use error::Error;
+pub use record::Running;
+pub use root::GENERATED;
+pub use sandboxes::{Observed, Options, SPAWNER_ARGUMENT, Sandboxes};
+pub use spawner::spawner_main;

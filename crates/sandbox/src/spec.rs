@@ -16,7 +16,9 @@ pub struct Id(String);
 
 /// An id that is not in the grammar of [`Id`].
 #[derive(Debug, thiserror::Error)]
-#[error("sandbox id {0:?} is not 1 to 40 lower-case letters, digits and dashes, beginning with a letter or digit")]
+#[error(
+    "sandbox id {0:?} is not 1 to 40 lower-case letters, digits and dashes, beginning with a letter or digit"
+)]
 pub struct BadId(String);
 
 impl TryFrom<String> for Id {
@@ -24,8 +26,14 @@ impl TryFrom<String> for Id {
     fn try_from(text: String) -> Result<Self, BadId> {
         let good = (1..=40).contains(&text.len())
             && !text.starts_with('-')
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if good { Ok(Self(text)) } else { Err(BadId(text)) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if good {
+            Ok(Self(text))
+        } else {
+            Err(BadId(text))
+        }
     }
 }
 

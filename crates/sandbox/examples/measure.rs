@@ -1,0 +1,113 @@
+//! Starts and removes sandboxes and prints how long each part took: `measure LAYER INIT [N] [net]`.
+//!
+//! Also the program whose spawner the crate's tests use.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measuring program for people"
+)]
+
+use boatyard_sandbox::spec::{Id, Init, Limits, Network, Root, Spec};
+use boatyard_sandbox::{Options, SPAWNER_ARGUMENT, Sandboxes, spawner_main};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == SPAWNER_ARGUMENT)
+    {
+        return spawner_main();
+    }
+    let Some([layer, init]) = arguments.get(1..3) else {
+        println!("usage: measure LAYER INIT [N] [net]");
+        return ExitCode::FAILURE;
+    };
+    let rounds: u32 = arguments.get(3).map_or(50, |n| n.parse().unwrap());
+    let network = arguments.get(4).is_some();
+    let base = tempfile::tempdir_in("/var/tmp").unwrap();
+    let sandboxes = Sandboxes::open(Options {
+        cgroup_root: "boatyard-test-measure".to_owned(),
+        table: "boatyard_test_measure".to_owned(),
+        interface_prefix: "btm".to_owned(),
+        state_dir: base.path().join("host"),
+        network,
+        ..Options::default()
+    })
+    .unwrap();
+    let (mut starts, mut ends, mut removes, mut totals) = (vec![], vec![], vec![], vec![]);
+    for round in 0..rounds {
+        let directory = base.path().join(format!("e{round}"));
+        for name in ["state", "upper", "work"] {
+            std::fs::create_dir_all(directory.join(name)).unwrap();
+        }
+        let spec = Spec {
+            id: Id::try_from(format!("measure-{round}")).unwrap(),
+            id_base: 1_000_000_000,
+            state: directory.join("state"),
+            hostname: "measure".to_owned(),
+            root: Root::Overlay {
+                layers: vec![PathBuf::from(layer)],
+                upper: directory.join("upper"),
+                work: directory.join("work"),
+            },
+            mounts: vec![],
+            network: if network {
+                Network::Routed {
+                    address: Ipv4Addr::new(10, 213, 0, 2),
+                }
+            } else {
+                Network::None
+            },
+            limits: Limits {
+                cpu_millis: Some(1000),
+                memory_bytes: Some(1 << 28),
+                pids: Some(100),
+            },
+            init: Init {
+                executable: PathBuf::from(init),
+                argv: vec!["true".to_owned()],
+                env: vec![],
+                listener: false,
+            },
+            nofile: None,
+            devices: vec![],
+        };
+        let began = Instant::now();
+        sandboxes.start(&spec).unwrap();
+        let started = Instant::now();
+        while !matches!(
+            sandboxes.observe(&spec.id, &spec.state).unwrap(),
+            boatyard_sandbox::Observed::Exited { .. }
+        ) {
+            std::thread::yield_now();
+        }
+        let ended = Instant::now();
+        sandboxes.remove(&spec.id, &spec.state).unwrap();
+        let removed = Instant::now();
+        starts.push(started - began);
+        ends.push(ended - started);
+        removes.push(removed - ended);
+        totals.push(removed - began);
+    }
+    for (name, times) in [
+        ("start", &mut starts),
+        ("exit", &mut ends),
+        ("remove", &mut removes),
+        ("total", &mut totals),
+    ] {
+        times.sort();
+        let at = |percent: usize| -> Duration { times[(times.len() - 1) * percent / 100] };
+        println!(
+            "{name:7} p50 {:>9.2?}  p99 {:>9.2?}  min {:>9.2?}",
+            at(50),
+            at(99),
+            at(0)
+        );
+    }
+    sandboxes.teardown_host().unwrap();
+    ExitCode::SUCCESS
+}

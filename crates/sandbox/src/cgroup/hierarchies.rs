@@ -1,0 +1,267 @@
+//! The cgroup hierarchies mounted on this host, and what is written to them.
+
+use crate::root;
+use crate::spec::Spec;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// One mounted hierarchy.
+#[derive(Debug)]
+pub(super) struct Hierarchy {
+    /// Controllers, or the name of one without: `cpu,cpuacct`, `name=systemd`, `unified`.
+    pub(super) name: String,
+    /// Where its root is mounted.
+    pub(super) mount: PathBuf,
+    /// Version 2.
+    pub(super) unified: bool,
+    /// Controllers.
+    controllers: Vec<String>,
+}
+
+static ALL: OnceLock<Vec<Hierarchy>> = OnceLock::new();
+
+/// The hierarchies in use, found once per process.
+pub(super) fn all() -> &'static [Hierarchy] {
+    ALL.get_or_init(|| {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        choose(parse(&mounts))
+    })
+}
+
+/// Finds the hierarchies now: called by the spawner, so that no monitor has to.
+pub(crate) fn discover() {
+    let _ = all();
+}
+
+/// What is in use, for `doctor`: the version, the names, and whether limits can be set.
+pub(crate) fn describe() -> (&'static str, Vec<String>, bool) {
+    let all = all();
+    let version = if all.iter().any(|hierarchy| hierarchy.unified) {
+        "v2"
+    } else {
+        "v1"
+    };
+    let limits = ["cpu", "memory", "pids"]
+        .iter()
+        .all(|name| all.iter().any(|hierarchy| hierarchy.has(name)));
+    let names = all.iter().map(|hierarchy| hierarchy.name.clone()).collect();
+    (version, names, limits)
+}
+
+/// Reads /proc/self/mountinfo.
+fn parse(mountinfo: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let left: Vec<&str> = left.split(' ').collect();
+        let right: Vec<&str> = right.split(' ').collect();
+        let (Some(root), Some(mount), Some(kind)) = (left.get(3), left.get(4), right.first())
+        else {
+            continue;
+        };
+        if *root != "/" || !matches!(*kind, "cgroup" | "cgroup2") {
+            continue;
+        }
+        let mount = PathBuf::from(mount);
+        let unified = *kind == "cgroup2";
+        let controllers: Vec<String> = if unified {
+            std::fs::read_to_string(mount.join("cgroup.controllers"))
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect()
+        } else {
+            right
+                .get(2)
+                .unwrap_or(&"")
+                .split(',')
+                .filter(|option| {
+                    !matches!(
+                        *option,
+                        "rw" | "ro" | "clone_children" | "xattr" | "noprefix"
+                    ) && !option.starts_with("release_agent=")
+                })
+                .map(str::to_owned)
+                .collect()
+        };
+        let name = if unified {
+            "unified".to_owned()
+        } else {
+            controllers.join(",")
+        };
+        if !found.iter().any(|hierarchy| hierarchy.name == name) {
+            found.push(Hierarchy {
+                name,
+                mount,
+                unified,
+                controllers,
+            });
+        }
+    }
+    found
+}
+
+/// Version 2 where it can limit, else version 1.
+fn choose(mut found: Vec<Hierarchy>) -> Vec<Hierarchy> {
+    let full = found.iter().any(|hierarchy| {
+        hierarchy.unified
+            && ["cpu", "memory", "pids"]
+                .iter()
+                .all(|name| hierarchy.has(name))
+    });
+    found.retain(|hierarchy| hierarchy.unified == full);
+    found
+}
+
+impl Hierarchy {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+
+    /// Whether classes are made here: where processor time is shared.
+    pub(super) fn has_classes(&self) -> bool {
+        self.unified || self.has("cpu")
+    }
+
+    pub(super) fn environments(&self, root: &str) -> PathBuf {
+        self.mount.join(root).join("envs")
+    }
+
+    /// What the environment's root owns in its directories.
+    pub(super) fn owned_files(&self) -> &'static [&'static str] {
+        if self.unified {
+            &["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"]
+        } else {
+            &["cgroup.procs", "tasks"]
+        }
+    }
+
+    /// The text that hands our controllers to children in version 2.
+    pub(super) fn enable(&self) -> String {
+        ["cpu", "memory", "pids", "cpuset", "io"]
+            .iter()
+            .filter(|name| self.has(name))
+            .map(|name| format!("+{name}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Makes `<root>/envs`.
+    pub(super) fn prepare(&self, root: &str) -> io::Result<PathBuf> {
+        let environments = self.environments(root);
+        if environments.join("cgroup.procs").exists() {
+            return Ok(environments);
+        }
+        let mut directory = self.mount.clone();
+        if self.unified {
+            std::fs::write(directory.join("cgroup.subtree_control"), self.enable())?;
+        }
+        for name in root.split('/').chain(["envs"]) {
+            let parent = directory.clone();
+            directory.push(name);
+            super::make(&directory)?;
+            if self.unified {
+                std::fs::write(directory.join("cgroup.subtree_control"), self.enable())?;
+            }
+            if self.has("cpuset") && !self.unified {
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    let value = std::fs::read(parent.join(file))?;
+                    std::fs::write(directory.join(file), value)?;
+                }
+                // Children copy what their parent has.
+                std::fs::write(directory.join("cgroup.clone_children"), "1")?;
+            }
+        }
+        Ok(environments)
+    }
+
+    /// Writes the limits of a sandbox to its outer directory.
+    pub(super) fn limit(&self, directory: &Path, spec: &Spec) -> io::Result<()> {
+        let write = |name: &str, value: String| std::fs::write(directory.join(name), value);
+        let limits = &spec.limits;
+        if self.unified {
+            write("cgroup.subtree_control", self.enable())?;
+        }
+        if self.has("cpu")
+            && let Some(millis) = limits.cpu_millis
+        {
+            let quota = (millis * 100).max(1000);
+            if self.unified {
+                write("cpu.max", format!("{quota} 100000"))?;
+                let weight = (millis / 10).clamp(1, 10_000);
+                write("cpu.weight", weight.to_string())?;
+            } else {
+                write("cpu.cfs_quota_us", quota.to_string())?;
+                let shares = (millis * 1024 / 1000).clamp(2, 262_144);
+                write("cpu.shares", shares.to_string())?;
+            }
+        }
+        if self.has("memory")
+            && let Some(bytes) = limits.memory_bytes
+        {
+            let name = if self.unified {
+                "memory.max"
+            } else {
+                "memory.limit_in_bytes"
+            };
+            write(name, bytes.to_string())?;
+        }
+        if self.has("pids")
+            && let Some(pids) = limits.pids
+        {
+            write("pids.max", pids.to_string())?;
+        }
+        if self.has("devices") && !self.unified {
+            write("devices.deny", "a".to_owned())?;
+            for (_, major, minor) in root::NODES {
+                write("devices.allow", format!("c {major}:{minor} rw"))?;
+            }
+            // ptmx, the terminals of every devpts, /dev/console of a nested container.
+            for rule in ["c 5:2 rw", "c 136:* rw", "c 5:1 rw"] {
+                write("devices.allow", rule.to_owned())?;
+            }
+            for path in &spec.devices {
+                let stat = rustix::fs::stat(path)?;
+                let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+                    rustix::fs::FileType::BlockDevice => 'b',
+                    _ => 'c',
+                };
+                let (major, minor) = (
+                    rustix::fs::major(stat.st_rdev),
+                    rustix::fs::minor(stat.st_rdev),
+                );
+                write("devices.allow", format!("{kind} {major}:{minor} rw"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Weighs server and runner above all environments together.
+    pub(super) fn weigh_system(&self, system: &Path) -> io::Result<()> {
+        if self.unified {
+            std::fs::write(system.join("cpu.weight"), "1000")
+        } else {
+            std::fs::write(system.join("cpu.shares"), "10240")
+        }
+    }
+
+    /// Options of `mount -t cgroup` for this hierarchy.
+    pub(super) fn mount_options(&self) -> String {
+        if self.name.starts_with("name=") {
+            format!("none,{}", self.name)
+        } else {
+            self.name.clone()
+        }
+    }
+
+    /// Directory name below /sys/fs/cgroup.
+    pub(super) fn directory_name(&self) -> &str {
+        self.name.strip_prefix("name=").unwrap_or(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

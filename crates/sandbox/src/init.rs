@@ -1,0 +1,195 @@
+//! The child that becomes PID 1: from the monitor's clone to the execution of the init program.
+//!
+//! Runs in the environment's new user, pid, network, ipc and uts namespaces, at first in the
+//! monitor's mount namespace. Order, with the monitor at the other end of the socket:
+//!
+//! 1. joins its cgroups, makes its cgroup namespace, configures loopback; waits for `G` with the
+//!    root's descriptor;
+//! 2. becomes root of its user namespace, configures its link, copies the mount namespace, mounts
+//!    what belongs to its own namespaces, pivots, names the host, installs the seccomp filter;
+//! 3. sends `R` (with the resolver's sockets); waits for `X`; executes.
+//!
+//! A failure is sent as JSON instead; end of file from the monitor is death at once. The socket
+//! closes on execution, which tells the monitor. What it needs was allocated before the clone
+//! where feasible; it may allocate, because the process it was cloned from has one thread.
+//!
+//! Read next: `seccomp`, `net`.
+
+use crate::cgroup::Join;
+use crate::crash;
+use crate::error::{Failure, Step};
+use crate::spec::Spec;
+use crate::sys::process;
+use crate::{net, protocol, root, seccomp};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What the child takes over from the monitor.
+pub(crate) struct Handover<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) sync: OwnedFd,
+    pub(crate) executable: OwnedFd,
+    pub(crate) listener: Option<OwnedFd>,
+    pub(crate) console: OwnedFd,
+    pub(crate) join: &'a Join,
+    pub(crate) argv: &'a [CString],
+    pub(crate) env: &'a [CString],
+    pub(crate) filter: &'a [process::Instruction],
+}
+
+/// Runs the child; never returns.
+pub(crate) fn run(handover: Handover<'_>) -> ! {
+    let sync = handover.sync.as_fd();
+    let failure = match prepare(&handover) {
+        Ok(()) => {
+            let error = process::execute(handover.executable.as_fd(), handover.argv, handover.env);
+            Failure::new(
+                format!("execute {}", handover.spec.init.executable.display()),
+                format!("{error} (it must be a static program everybody may execute, mode 0755)"),
+            )
+        }
+        Err(failure) => failure,
+    };
+    let _ = protocol::send(sync, &failure, &[]);
+    process::exit_now(127)
+}
+
+fn prepare(handover: &Handover<'_>) -> Result<(), Failure> {
+    let spec = handover.spec;
+    let sync = handover.sync.as_fd();
+    crash::point();
+    handover.join.enter()?;
+    process::unshare(libc::CLONE_NEWCGROUP).step("make a cgroup namespace")?;
+    handover.join.enter_class()?;
+    crash::point();
+    let resolver = net::inside::loopback(&spec.network)?;
+    let (_, mut fds) = wait(sync, b'G')?;
+    let root = fds
+        .pop()
+        .ok_or_else(|| Failure::new("take the root over", "no descriptor came"))?;
+    process::become_user(0, 0, &[]).step("become root inside")?;
+    crash::point();
+    net::inside::link(&spec.network)?;
+    enter_root(&root, handover.join)?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).step("set the host name")?;
+    limits(spec)?;
+    crash::point();
+    descriptors(handover)?;
+    seccomp::install(handover.filter).step("install the seccomp filter")?;
+    crash::point();
+    let fds: Vec<BorrowedFd<'_>> = resolver.iter().map(AsFd::as_fd).collect();
+    protocol::send_bytes(sync, b"R", &fds).step("report to the monitor")?;
+    wait(sync, b'X')?;
+    crash::point();
+    Ok(())
+}
+
+/// Waits for one letter of the monitor; dies when the monitor is gone.
+fn wait(sync: BorrowedFd<'_>, letter: u8) -> Result<(Vec<u8>, Vec<OwnedFd>), Failure> {
+    match protocol::receive_bytes(sync).step("hear the monitor")? {
+        Some((bytes, fds)) if bytes.first() == Some(&letter) => Ok((bytes, fds)),
+        Some(_) => Err(Failure::new("hear the monitor", "an unexpected message")),
+        None => process::exit_now(126),
+    }
+}
+
+/// Copies the mount namespace (which locks what the monitor mounted), mounts the rest, pivots.
+fn enter_root(root: &OwnedFd, join: &Join) -> Result<(), Failure> {
+    // The working directory follows into the copied namespace; a descriptor would not.
+    rustix::process::fchdir(root).step("enter the root")?;
+    process::unshare(libc::CLONE_NEWNS).step("make the mount namespace")?;
+    crash::point();
+    // A mount of our own on top: the copied one is locked and could not be pivoted to.
+    let tree = rustix::mount::open_tree(
+        rustix::fs::CWD,
+        c".",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+    .step("bind the root")?;
+    rustix::mount::move_mount(
+        &tree,
+        c"",
+        rustix::fs::CWD,
+        c".",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step("bind the root")?;
+    rustix::process::fchdir(&tree).step("enter the root")?;
+    // Before the host's own go: the kernel grants a new /proc and /sys only while a fully visible
+    // one can be seen.
+    let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
+    mount(c"proc", c"proc", root::PLAIN, None)?;
+    mount(c"sysfs", c"sys", root::PLAIN, None)?;
+    let pts = c"newinstance,ptmxmode=0666,mode=620,gid=5";
+    mount(
+        c"devpts",
+        c"dev/pts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        Some(pts),
+    )?;
+    mount(c"tmpfs", c"dev/shm", nosuid, Some(c"mode=1777"))?;
+    mount(c"mqueue", c"dev/mqueue", root::PLAIN, None)?;
+    join.mount_inside()?;
+    crash::point();
+    rustix::process::pivot_root(c".", c".").step("pivot to the root")?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH).step("leave the host's root")?;
+    rustix::process::chdir(c"/").step("enter the root")?;
+    crash::point();
+    Ok(())
+}
+
+/// `mount(2)` of a file system of the environment's own.
+pub(crate) fn mount(
+    kind: &CStr,
+    target: &CStr,
+    flags: MountFlags,
+    data: Option<&CStr>,
+) -> Result<(), Failure> {
+    rustix::mount::mount(kind, target, kind, flags, data).step_with(|| {
+        format!(
+            "mount {} at /{}",
+            kind.to_string_lossy(),
+            target.to_string_lossy()
+        )
+    })
+}
+
+/// Sets the limit of open files as far as the host's hard limit goes.
+fn limits(spec: &Spec) -> Result<(), Failure> {
+    use rustix::process::{Resource, Rlimit};
+    let Some(wanted) = spec.nofile else {
+        return Ok(());
+    };
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let value = Some(hard.map_or(wanted, |hard| wanted.min(hard)));
+    rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: value,
+            maximum: value,
+        },
+    )
+    .step("limit the open files")
+}
+
+/// 0 is /dev/null, 1 and 2 the console, 3 the listener; nothing else survives the execution.
+fn descriptors(handover: &Handover<'_>) -> Result<(), Failure> {
+    let what = "arrange the descriptors";
+    rustix::process::setsid().step("start a session")?;
+    let null = rustix::fs::open(
+        c"/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .step("open /dev/null inside")?;
+    process::dup_to(null.as_raw_fd(), 0).step(what)?;
+    process::dup_to(handover.console.as_raw_fd(), 1).step(what)?;
+    process::dup_to(handover.console.as_raw_fd(), 2).step(what)?;
+    if let Some(listener) = &handover.listener {
+        process::dup_to(listener.as_raw_fd(), 3).step(what)?;
+    }
+    process::close_on_exec_from(if handover.listener.is_some() { 4 } else { 3 }).step(what)
+}

@@ -1,0 +1,299 @@
+//! The host-side monitor of one sandbox: parent of its PID 1, there until it ends.
+//!
+//! Forked from the spawner without executing anything, in a session of its own; it outlives
+//! spawner and runner. It builds the root, the link and the cgroups, starts init, writes
+//! `monitor.json`; then answers names, keeps the console log, and at init's end writes `exit.json`
+//! and removes what it made. It keeps no mount: once init has its own namespace the monitor
+//! returns to the host's.
+//!
+//! Crash behaviour: killed before init executes, init dies too (end of file). Killed later, init
+//! lives on: [`Running::monitor_pid`] is then None, names do not resolve inside, output has
+//! nowhere to go and the exit code will be unknown, so the runner should stop and start it.
+//! Whatever is left is found by name (`sandboxes::remove`).
+//!
+//! Read next: `init` (the other end), `root`, `cgroup`, `net`.
+
+mod serve;
+
+use crate::error::{Failure, Step};
+use crate::init::{self, Handover};
+use crate::protocol::{self, Reply, Start};
+use crate::record::{self, Holder, Lock, Process, Record, Running};
+use crate::root::{self, IdMaps};
+use crate::sys::process::{self, Disposition, Forked};
+use crate::{cgroup, crash, net, seccomp};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::process::Signal;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::SystemTime;
+
+/// Serves one start request to the end of the sandbox.
+pub(crate) fn run(start: &Start, reply: OwnedFd) -> ! {
+    process::set_signal(libc::SIGCHLD, Disposition::Default);
+    process::set_signal(libc::SIGPIPE, Disposition::Ignore);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        process::set_signal(signal, Disposition::Ignore);
+    }
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::empty());
+    let code = match begin(start) {
+        Ok(Begun::Live(live)) => {
+            let _ = protocol::send(reply.as_fd(), &Reply::Started(live.running), &[]);
+            drop(reply);
+            live.serve(start);
+            0
+        }
+        Ok(Begun::AlreadyRunning) => {
+            let _ = protocol::send(reply.as_fd(), &Reply::AlreadyRunning, &[]);
+            1
+        }
+        Err(failure) => {
+            let _ = protocol::send(reply.as_fd(), &Reply::Failed(failure), &[]);
+            1
+        }
+    };
+    process::exit_now(code)
+}
+
+enum Begun {
+    Live(Box<Live>),
+    AlreadyRunning,
+}
+
+/// A sandbox whose init has been executed.
+pub(super) struct Live {
+    running: Running,
+    state: OwnedFd,
+    init: OwnedFd,
+    console: OwnedFd,
+    resolver: Vec<OwnedFd>,
+    _lock: Lock,
+}
+
+fn begin(start: &Start) -> Result<Begun, Failure> {
+    let spec = &start.spec;
+    crash::point();
+    let state = rustix::fs::open(
+        &spec.state,
+        OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .step_with(|| format!("open the state directory {}", spec.state.display()))?;
+    let lock = match record::lock(&state).step("lock the state directory")? {
+        Holder::Free(Some(lock)) => lock,
+        Holder::Free(None) | Holder::Monitor(_) => return Ok(Begun::AlreadyRunning),
+    };
+    let monitor = Process::of(std::process::id()).step("read the monitor's start time")?;
+    lock.sign(&monitor).step("sign the lock")?;
+    for name in [record::EXIT, record::RECORD, record::SOCKET] {
+        match rustix::fs::unlinkat(&state, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(Failure::new(format!("remove the old {name}"), error)),
+        }
+    }
+    crash::point();
+    let mut made = Made {
+        cgroups: None,
+        veth: false,
+    };
+    match start_init(start, &state, monitor, &mut made) {
+        Ok((running, init, console, resolver)) => Ok(Begun::Live(Box::new(Live {
+            running,
+            state,
+            init,
+            console,
+            resolver,
+            _lock: lock,
+        }))),
+        Err(failure) => {
+            made.undo(start);
+            for name in [record::RECORD, record::SOCKET] {
+                let _ = rustix::fs::unlinkat(&state, name, AtFlags::empty());
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// What outlives the process and has to be undone when a start fails.
+struct Made {
+    cgroups: Option<cgroup::Join>,
+    veth: bool,
+}
+
+impl Made {
+    fn undo(&mut self, start: &Start) {
+        if self.veth {
+            let _ = net::outside::remove(&start.host, &start.spec.id);
+        }
+        if self.cgroups.take().is_some() {
+            let _ = cgroup::remove(&start.host.cgroup_root, &start.spec.id);
+        }
+    }
+}
+
+type Started = (Running, OwnedFd, OwnedFd, Vec<OwnedFd>);
+
+fn start_init(
+    start: &Start,
+    state: &OwnedFd,
+    monitor: Process,
+    made: &mut Made,
+) -> Result<Started, Failure> {
+    let spec = &start.spec;
+    let executable = rustix::fs::open(
+        &spec.init.executable,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step_with(|| format!("open {}", spec.init.executable.display()))?;
+    let listener = if spec.init.listener {
+        Some(serve::listen(state).step("listen on agent.sock")?)
+    } else {
+        None
+    };
+    let (console, console_inside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .step("make the console's pipe")?;
+    let strings = |list: &[String]| -> Result<Vec<CString>, Failure> {
+        list.iter()
+            .map(|text| CString::new(text.as_str()).step("pass init its arguments"))
+            .collect()
+    };
+    let (argv, env) = (strings(&spec.init.argv)?, strings(&spec.init.env)?);
+    let filter = seccomp::program().step("make the seccomp filter")?;
+    let join = made
+        .cgroups
+        .insert(cgroup::create(&start.host.cgroup_root, spec)?);
+    crash::point();
+    let host_mounts = rustix::fs::open(
+        c"/proc/self/ns/mnt",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step("open the host's mount namespace")?;
+    root::private_namespace()?;
+    process::keep_capabilities().step("keep capabilities")?;
+    crash::point();
+    let (sync, theirs) = protocol::pair().step("make a socket to init")?;
+    let flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS;
+    let namespaces = u64::try_from(flags).step("clone")?;
+    let (pid, init) =
+        match process::clone(namespaces, join.unified()).step("make the namespaces")? {
+            Forked::Child => {
+                process::reset_signals();
+                drop(sync);
+                init::run(Handover {
+                    spec,
+                    sync: theirs,
+                    executable,
+                    listener,
+                    console: console_inside,
+                    join,
+                    argv: &argv,
+                    env: &env,
+                    filter: &filter,
+                })
+            }
+            Forked::Parent { pid, pidfd } => (pid, pidfd),
+        };
+    drop((theirs, listener, console_inside, executable));
+    let child = Child {
+        pid,
+        sync: &sync,
+        join,
+    };
+    match bring_up(start, state, monitor, &child, &mut made.veth) {
+        Ok((running, resolver)) => {
+            process::enter(host_mounts.as_fd(), libc::CLONE_NEWNS)
+                .step("return to the host's mounts")
+                .inspect_err(|_| kill(&init))?;
+            Ok((running, init, console, resolver))
+        }
+        Err(failure) => {
+            kill(&init);
+            // What made init die says more than that it did.
+            Err(failure)
+        }
+    }
+}
+
+/// The half-made init.
+struct Child<'a> {
+    pid: u32,
+    sync: &'a OwnedFd,
+    join: &'a cgroup::Join,
+}
+
+fn bring_up(
+    start: &Start,
+    state: &OwnedFd,
+    monitor: Process,
+    child: &Child<'_>,
+    veth: &mut bool,
+) -> Result<(Running, Vec<OwnedFd>), Failure> {
+    let spec = &start.spec;
+    crash::point();
+    IdMaps::environment(spec.id_base)
+        .write(child.pid)
+        .step("write the id maps")?;
+    let userns = rustix::fs::open(
+        format!("/proc/{}/ns/user", child.pid),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step("open the user namespace")?;
+    crash::point();
+    *veth = true;
+    net::outside::create(&start.host, spec, child.pid)?;
+    crash::point();
+    let root = root::build(spec, userns.as_fd(), start.host.attach_layers)?;
+    crash::point();
+    protocol::send_bytes(child.sync.as_fd(), b"G", &[root.as_fd()]).step("start init")?;
+    drop(root);
+    let started_unix_ms = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let running = Running {
+        monitor_pid: Some(monitor.pid),
+        init_pid: child.pid,
+        started_unix_ms,
+    };
+    let record = Record {
+        boot: record::boot_id().step("read the boot's id")?,
+        monitor,
+        init: Process::of(child.pid).step("read init's start time")?,
+        started_unix_ms,
+    };
+    record::write(state.as_fd(), record::RECORD, &record).step("write monitor.json")?;
+    crash::point();
+    let resolver = match hear(child.sync)? {
+        Some((bytes, fds)) if bytes == b"R" => fds,
+        Some((bytes, _)) => return Err(failure_of(&bytes)),
+        None => return Err(Failure::new("start init", "it was killed")),
+    };
+    child.join.delegate()?;
+    protocol::send_bytes(child.sync.as_fd(), b"X", &[]).step("start init")?;
+    crash::point();
+    match hear(child.sync)? {
+        None => Ok((running, resolver)),
+        Some((bytes, _)) => Err(failure_of(&bytes)),
+    }
+}
+
+fn hear(sync: &OwnedFd) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, Failure> {
+    protocol::receive_bytes(sync.as_fd()).step("hear init")
+}
+
+fn failure_of(bytes: &[u8]) -> Failure {
+    serde_json::from_slice(bytes).unwrap_or_else(|error| Failure::new("hear init", error))
+}
+
+fn kill(init: &OwnedFd) {
+    let _ = rustix::process::pidfd_send_signal(init, Signal::KILL);
+    serve::reap(init);
+}

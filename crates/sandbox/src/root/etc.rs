@@ -1,0 +1,87 @@
+//! The files of /etc that depend on where an image runs: resolv.conf, hosts, hostname.
+//!
+//! They are written into the environment's own root once, not bind-mounted, so that tools inside
+//! can rename over them and what a user writes there stays. A file already in the private upper
+//! directory is the user's and left alone, except a link at resolv.conf (images of distributions
+//! with systemd-resolved ship one that leads nowhere), which is replaced. Who makes layers of an
+//! upper directory leaves [`GENERATED`] out.
+
+use crate::error::{Failure, Step};
+use crate::spec::{Network, RESOLVER, Root, Spec};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Paths (without the leading slash) written into the root at start.
+pub const GENERATED: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
+
+/// Writes what is not the user's already.
+pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
+    let open = |name: &str| -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat2(
+            root,
+            name,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+        )
+    };
+    let etc = match open("etc") {
+        Ok(etc) => etc,
+        Err(rustix::io::Errno::NOENT) => {
+            rustix::fs::mkdirat(root, "etc", Mode::from_raw_mode(0o755)).step("make /etc")?;
+            open("etc").step("open /etc")?
+        }
+        // An image whose /etc is a link names its own hosts.
+        Err(_) => return Ok(()),
+    };
+    let resolv = match spec.network {
+        Network::None => None,
+        Network::Routed { .. } => Some(format!("nameserver {RESOLVER}\noptions edns0\n")),
+    };
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{}\n",
+        spec.hostname
+    );
+    let hostname = format!("{}\n", spec.hostname);
+    for (name, text) in [
+        ("resolv.conf", resolv),
+        ("hosts", Some(hosts)),
+        ("hostname", Some(hostname)),
+    ] {
+        let Some(text) = text else { continue };
+        if owned(spec, name) {
+            continue;
+        }
+        replace(etc.as_fd(), name, &text).step_with(|| format!("write /etc/{name}"))?;
+    }
+    Ok(())
+}
+
+/// Whether the private upper directory holds a plain file of that name.
+fn owned(spec: &Spec, name: &str) -> bool {
+    let Root::Overlay { upper, .. } = &spec.root else {
+        return false;
+    };
+    rustix::fs::lstat(upper.join("etc").join(name))
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
+fn replace(etc: BorrowedFd<'_>, name: &str, text: &str) -> std::io::Result<()> {
+    let is_directory = rustix::fs::statat(etc, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+    if is_directory {
+        return Ok(());
+    }
+    let scratch = format!(".{name}.boatyard");
+    let file = rustix::fs::openat(
+        etc,
+        scratch.as_str(),
+        OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o644),
+    )?;
+    File::from(file).write_all(text.as_bytes())?;
+    rustix::fs::renameat(etc, scratch.as_str(), etc.as_fd(), name)?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! The spawner: the one process that forks.
+//!
+//! The runner has threads, and a threaded process cannot safely fork into namespaces; so it starts
+//! itself again as this small single-threaded process, which serves requests from descriptor 0
+//! ([`crate::protocol`]) and forks a monitor for each start. It holds no state: it can be killed
+//! at any time and is started again, and it ends when the runner's end of the socket closes.
+//!
+//! Monitors are plain children: SIGCHLD is ignored here, so none becomes a zombie, and they are
+//! reparented when the spawner ends. A second fork to detach them would only cost time.
+//!
+//! Read next: `monitor`.
+
+use crate::error::Failure;
+use crate::protocol::{self, Reply, Request};
+use crate::sys::process::{self, Disposition, Forked};
+use crate::{cgroup, crash, monitor, root};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+/// Runs the spawner on descriptor 0. Called first thing in `main` when the first argument is
+/// [`crate::SPAWNER_ARGUMENT`], before any thread exists.
+#[must_use]
+pub fn spawner_main() -> ExitCode {
+    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else {
+        return ExitCode::FAILURE;
+    };
+    process::set_signal(libc::SIGCHLD, Disposition::Ignore);
+    process::set_signal(libc::SIGPIPE, Disposition::Ignore);
+    // Terminal signals are for the runner; it ends this process by closing the socket.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        process::set_signal(signal, Disposition::Ignore);
+    }
+    // Its place on descriptor 0 must not keep the socket alive in monitors.
+    if let Ok(null) = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    {
+        use std::os::fd::AsRawFd;
+        let _ = process::dup_to(null.as_raw_fd(), 0);
+    }
+    let _ = rustix::process::chdir(c"/");
+    cgroup::discover();
+    let mut control = Some(control);
+    while let Some(socket) = control.as_ref() {
+        match protocol::receive::<Request>(socket.as_fd()) {
+            Ok(Some((request, fds))) => {
+                if let Some(reply) = fds.into_iter().next() {
+                    serve(request, reply, &mut control);
+                }
+            }
+            Ok(None) => break,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
+            Err(_) => return ExitCode::FAILURE,
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(request: Request, reply: OwnedFd, control: &mut Option<OwnedFd>) {
+    match request {
+        Request::Start(start) => {
+            crash::arm(start.kill_at);
+            crash::point();
+            match process::clone(0, None) {
+                Ok(Forked::Child) => {
+                    // The runner must see the spawner's end when the spawner ends.
+                    drop(control.take());
+                    monitor::run(&start, reply)
+                }
+                Ok(Forked::Parent { .. }) => crash::point(),
+                Err(error) => {
+                    let failure = Failure::new("fork the monitor", error);
+                    let _ = protocol::send(reply.as_fd(), &Reply::Failed(failure), &[]);
+                }
+            }
+            crash::arm(0);
+        }
+        Request::OpenAs { user, path } => {
+            let _ = match root::open_as(user, &path) {
+                Ok(fd) => protocol::send(reply.as_fd(), &Reply::Opened, &[fd.as_fd()]),
+                Err(error) => {
+                    let failure = Failure::new("open", error);
+                    protocol::send(reply.as_fd(), &Reply::Failed(failure), &[])
+                }
+            };
+        }
+    }
+}
