@@ -10,13 +10,21 @@
 //!
 //! Read next: [`Store`], then `sqlite`.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod history;
+pub mod sqlite;
+mod watch;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 /// Position in the store's history; the first write is 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Revision(pub u64);
 
 /// Names one object. Ordered by resource, namespace, name: the order of lists.
@@ -141,16 +149,36 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a new object; durable when answered.
     fn create(&self, key: Key, data: Bytes) -> BoxFuture<'_, Result<Stored, Error>>;
     /// Replaces an object that is still at `expected`.
-    fn update(&self, key: Key, expected: Revision, data: Bytes) -> BoxFuture<'_, Result<Stored, Error>>;
+    fn update(
+        &self,
+        key: Key,
+        expected: Revision,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<Stored, Error>>;
     /// Removes an object that is still at `expected`; `last` is what watchers are shown.
-    fn delete(&self, key: Key, expected: Revision, last: Bytes) -> BoxFuture<'_, Result<Stored, Error>>;
+    fn delete(
+        &self,
+        key: Key,
+        expected: Revision,
+        last: Bytes,
+    ) -> BoxFuture<'_, Result<Stored, Error>>;
     /// Reads the latest version: never older than any answered write.
     fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Stored>, Error>>;
     /// Reads a page. `at` None: the latest snapshot; `after`: exclusive start key of the page.
-    fn list(&self, scope: Scope, at: Option<Revision>, after: Option<Key>, limit: Option<usize>) -> BoxFuture<'_, Result<Page, Error>>;
+    fn list(
+        &self,
+        scope: Scope,
+        at: Option<Revision>,
+        after: Option<Key>,
+        limit: Option<usize>,
+    ) -> BoxFuture<'_, Result<Page, Error>>;
     /// Changes after `from`, in order, without gap or duplicate, until dropped. A slow reader gets
     /// [`Error::Lagged`] as the last item. None: from now.
-    fn watch(&self, scope: Scope, from: Option<Revision>) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>>;
+    fn watch(
+        &self,
+        scope: Scope,
+        from: Option<Revision>,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>>;
     /// The latest revision.
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>>;
     /// Forgets history up to and including `upto` (current objects stay).

@@ -1,0 +1,1 @@
+//! What every store does, as tests over a factory of stores.

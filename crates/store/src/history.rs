@@ -1,0 +1,428 @@
+//! The store's contents in memory: every current object and the recent changes.
+//!
+//! Owns what reads, lists at an older revision and watches are answered from, and the rules of an
+//! optimistic write. It writes nothing and knows no database: an implementation applies a change
+//! here after it is durable there, so a reader never sees what a crash could take back.
+//!
+//! Objects and history share their bytes, so the memory needed is the stored bytes plus the
+//! superseded versions that history keeps ([`Limits`] bounds these by the stored bytes).
+//!
+//! Crash behaviour: none, it is rebuilt by applying the stored versions in order.
+//!
+//! Read next: `watch`, which follows the history; `sqlite`, which keeps it.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
+
+
+/// How much history is kept. Whatever is exceeded first makes the oldest changes go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Changes.
+    pub(crate) rows: usize,
+    /// Age of a change in milliseconds.
+    pub(crate) age_millis: u64,
+    /// Bytes of the versions in history; never less than the bytes of the current objects.
+    pub(crate) bytes: u64,
+}
+
+/// One change, as history keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) change: Change,
+    pub(crate) object: Arc<Stored>,
+    pub(crate) previous: Option<Arc<Stored>>,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) at_millis: u64,
+}
+
+impl Entry {
+    pub(crate) fn event(&self) -> Event {
+        Event {
+            change: self.change,
+            object: Stored::clone(&self.object),
+            previous: self.previous.as_ref().map(|previous| previous.data.clone()),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.object.data.len() as u64
+    }
+}
+
+/// A current object, ordered by its key.
+#[derive(Debug)]
+struct Live(Arc<Stored>);
+
+impl Borrow<Key> for Live {
+    fn borrow(&self) -> &Key {
+        &self.0.key
+    }
+}
+
+impl PartialEq for Live {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Live {}
+
+impl PartialOrd for Live {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Live {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+
+/// What one resource's watchers follow.
+#[derive(Debug)]
+struct Topic {
+    /// Revisions of its changes in history, oldest first.
+    revisions: VecDeque<u64>,
+    /// Its newest change that history has forgotten.
+    forgotten: u64,
+    /// Wakes its watchers.
+    latest: watch::Sender<u64>,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self {
+            revisions: VecDeque::new(),
+            forgotten: 0,
+            latest: watch::Sender::new(0),
+        }
+    }
+}
+
+/// The contents at [`History::revision`], and the changes since [`History::compacted`].
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    live: BTreeSet<Live>,
+    live_bytes: u64,
+    /// Every change after `compacted`, without gap: the entry of revision r is at r - compacted - 1.
+    entries: VecDeque<Entry>,
+    entry_bytes: u64,
+    compacted: u64,
+    revision: u64,
+    topics: HashMap<String, Topic>,
+    closed: bool,
+}
+
+impl History {
+    /// Empty, with everything up to `compacted` forgotten.
+    pub(crate) fn starting_after(compacted: u64) -> Self {
+        Self {
+            compacted,
+            revision: compacted,
+            ..Self::default()
+        }
+    }
+
+    /// Of the last change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Up to which history is forgotten.
+    pub(crate) fn compacted(&self) -> u64 {
+        self.compacted
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Stored>> {
+        self.live.get(key).map(|live| &live.0)
+    }
+
+    /// Puts in an object whose change is already forgotten. Only while loading, before any
+    /// [`History::apply`].
+    pub(crate) fn restore(&mut self, object: Arc<Stored>) {
+        self.live_bytes += object.data.len() as u64;
+        self.live.insert(Live(object));
+    }
+
+    /// The change that would make `object` of its key's current version.
+    pub(crate) fn apply(&mut self, change: Change, object: Arc<Stored>, at_millis: u64) {
+        let revision = object.revision.0;
+        debug_assert_eq!(revision, self.revision + 1, "revisions have no gaps");
+        let previous = match change {
+            Change::Deleted => self.live.take(&object.key),
+            Change::Created | Change::Updated => {
+                self.live_bytes += object.data.len() as u64;
+                self.live.replace(Live(object.clone()))
+            }
+        }
+        .map(|live| live.0);
+        if let Some(previous) = &previous {
+            self.live_bytes -= previous.data.len() as u64;
+        }
+        let entry = Entry {
+            change,
+            object,
+            previous,
+            at_millis,
+        };
+        self.entry_bytes += entry.bytes();
+        self.topic(&entry.object.key.resource)
+            .revisions
+            .push_back(revision);
+        self.entries.push_back(entry);
+        self.revision = revision;
+    }
+
+    /// Wakes the watchers of `resource`.
+    pub(crate) fn wake(&self, resource: &str) {
+        if let Some(topic) = self.topics.get(resource) {
+            topic.latest.send_replace(self.revision);
+        }
+    }
+
+    /// Ends all watches once they have shown everything.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        for topic in self.topics.values() {
+            topic.latest.send_replace(self.revision);
+        }
+    }
+
+    /// Whether [`History::close`] was called.
+    pub(crate) fn closed(&self) -> bool {
+        self.closed
+    }
+
+    fn topic(&mut self, resource: &str) -> &mut Topic {
+        if !self.topics.contains_key(resource) {
+            self.topics.insert(resource.to_owned(), Topic::default());
+        }
+        self.topics.entry(resource.to_owned()).or_default()
+    }
+
+    /// Checks that a list or watch may start at `asked`.
+    pub(crate) fn check(&self, asked: Revision) -> Result<(), Error> {
+        if asked.0 > self.revision {
+            return Err(Error::Future {
+                asked,
+                current: Revision(self.revision),
+            });
+        }
+        if asked.0 < self.compacted {
+            return Err(Error::Compacted {
+                asked,
+                oldest: Revision(self.compacted),
+            });
+        }
+        Ok(())
+    }
+
+    /// Signals changes of `resource`.
+    pub(crate) fn subscribe(&mut self, resource: &str) -> watch::Receiver<u64> {
+        self.topic(resource).latest.subscribe()
+    }
+
+    /// Appends up to `limit` changes after `cursor` to `into`, and returns the new cursor; None when history
+    /// has forgotten a change of this resource that the cursor has not passed.
+    pub(crate) fn after(
+        &self,
+        scope: &Scope,
+        cursor: u64,
+        limit: usize,
+        into: &mut VecDeque<Entry>,
+    ) -> Option<u64> {
+        let Some(topic) = self.topics.get(&scope.resource) else {
+            return Some(cursor);
+        };
+        if cursor < topic.forgotten {
+            return None;
+        }
+        let mut cursor = cursor;
+        let first = topic.revisions.partition_point(|&at| at <= cursor);
+        for &revision in topic.revisions.range(first..) {
+            if into.len() >= limit {
+                break;
+            }
+            cursor = revision;
+            if let Some(entry) = self.entry(revision)
+                && scope.covers(&entry.object.key)
+            {
+                into.push_back(entry.clone());
+            }
+        }
+        Some(cursor)
+    }
+
+    fn entry(&self, revision: u64) -> Option<&Entry> {
+        let index = revision.checked_sub(self.compacted + 1)?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// A page of the contents at `at`.
+    pub(crate) fn list(
+        &self,
+        scope: &Scope,
+        at: Option<Revision>,
+        after: Option<&Key>,
+        limit: Option<usize>,
+    ) -> Result<Page, Error> {
+        let at = at.unwrap_or(Revision(self.revision));
+        self.check(at)?;
+        let first = scope.first();
+        let start = match after {
+            Some(after) if *after >= first => Bound::Excluded(after),
+            _ => Bound::Included(&first),
+        };
+        let changed = self.changed_since(scope, at, start);
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut items: Vec<Stored> = Vec::new();
+        let mut remaining = 0;
+        let mut take = |object: &Arc<Stored>| {
+            if items.len() < limit {
+                items.push(Stored::clone(object));
+            } else {
+                remaining += 1;
+            }
+        };
+        let mut changed = changed.into_iter().peekable();
+        let live = self
+            .live
+            .range::<Key, _>((start, Bound::Unbounded))
+            .map(|live| &live.0)
+            .take_while(|object| scope.covers(&object.key));
+        for object in live {
+            let mut replaced = false;
+            while let Some((key, then)) = changed.next_if(|(key, _)| **key <= object.key) {
+                replaced |= *key == object.key;
+                then.iter().for_each(|then| take(then));
+            }
+            if !replaced {
+                take(object);
+            }
+        }
+        for (_, then) in changed {
+            then.iter().for_each(|then| take(then));
+        }
+        Ok(Page {
+            next: items
+                .last()
+                .filter(|_| remaining > 0)
+                .map(|item| item.key.clone()),
+            items,
+            revision: at,
+            remaining,
+        })
+    }
+
+    /// What the objects of a scope that changed after `at` were at `at`.
+    fn changed_since(
+        &self,
+        scope: &Scope,
+        at: Revision,
+        start: Bound<&Key>,
+    ) -> BTreeMap<&Key, Option<&Arc<Stored>>> {
+        let mut changed = BTreeMap::new();
+        let Some(topic) = self.topics.get(&scope.resource) else {
+            return changed;
+        };
+        for entry in topic
+            .revisions
+            .iter()
+            .rev()
+            .take_while(|&&revision| revision > at.0)
+            .filter_map(|&revision| self.entry(revision))
+        {
+            let key = &entry.object.key;
+            let within = match start {
+                Bound::Excluded(after) => key > after,
+                Bound::Included(first) => key >= first,
+                Bound::Unbounded => true,
+            };
+            if within && scope.covers(key) {
+                changed.insert(key, entry.previous.as_ref());
+            }
+        }
+        changed
+    }
+
+    /// The revision up to which history exceeds its limits at the time `now_millis`, at most
+    /// `most` changes from its start. None while it is within them.
+    pub(crate) fn excess(&self, limits: &Limits, now_millis: u64, most: usize) -> Option<u64> {
+        let mut rows = self.entries.len();
+        let mut bytes = self.entry_bytes;
+        let allowed_bytes = limits.bytes.max(self.live_bytes);
+        let expired = now_millis.saturating_sub(limits.age_millis);
+        let count = self
+            .entries
+            .iter()
+            .take(most)
+            .take_while(|entry| {
+                let over = rows > limits.rows || bytes > allowed_bytes || entry.at_millis < expired;
+                rows -= 1;
+                bytes -= entry.bytes();
+                over
+            })
+            .count();
+        (count > 0).then(|| self.compacted + count as u64)
+    }
+
+    /// Revisions of the versions that nothing needs once history up to `upto` is forgotten.
+    pub(crate) fn unneeded(&self, upto: u64) -> impl Iterator<Item = u64> {
+        let count = upto.saturating_sub(self.compacted);
+        self.entries
+            .iter()
+            .take(usize::try_from(count).unwrap_or(usize::MAX))
+            .flat_map(|entry| {
+                let previous = entry.previous.as_ref().map(|previous| previous.revision.0);
+                let tombstone =
+                    (entry.change == Change::Deleted).then_some(entry.object.revision.0);
+                previous.into_iter().chain(tombstone)
+            })
+    }
+
+    /// Forgets history up to `upto`.
+    pub(crate) fn forget(&mut self, upto: u64) {
+        while self.compacted < upto
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.compacted = entry.object.revision.0;
+            self.entry_bytes -= entry.bytes();
+            if let Some(topic) = self.topics.get_mut(&entry.object.key.resource) {
+                topic.revisions.pop_front();
+                topic.forgotten = self.compacted;
+            }
+        }
+        if self.entries.capacity() > 4096 && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+}
+
+impl Scope {
+    /// Whether it covers this object.
+    pub fn covers(&self, key: &Key) -> bool {
+        key.resource == self.resource
+            && self
+                .namespace
+                .as_ref()
+                .is_none_or(|namespace| *namespace == key.namespace)
+    }
+
+    /// A key that comes before all it covers.
+    fn first(&self) -> Key {
+        Key {
+            resource: self.resource.clone(),
+            namespace: self.namespace.clone().unwrap_or_default(),
+            name: String::new(),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A watcher: a cursor into the shared history.
+//!
+//! Owns how changes reach a reader. There is no queue per watcher and so no handover from history
+//! to live events: a watcher always reads history after its cursor, a few at a time, and sleeps
+//! until its resource changes. Its memory is bounded by a batch. A reader so slow that history
+//! has forgotten what it has not seen gets [`Error::Lagged`] and the end.
+//!
+//! It does not filter beyond the scope (selectors are the server's).
+//!
+//! Crash behaviour: none, a cursor is the reader's last revision.
+//!
+//! Read next: `history`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::stream::{BoxStream, StreamExt};
+use tokio::sync::watch;
+
+use crate::history::{Entry, History};
+use crate::{Error, Event, Revision, Scope};
+
+/// Changes taken from history at once.
+const BATCH: usize = 64;
+
+struct Watcher {
+    history: Arc<RwLock<History>>,
+    scope: Scope,
+    /// All of the scope's changes up to here are in the batch or shown.
+    cursor: u64,
+    shown: u64,
+    batch: VecDeque<Entry>,
+    changed: watch::Receiver<u64>,
+    over: bool,
+}
+
+/// Follows `scope` after `from`, or from now.
+pub(crate) fn open(
+    history: &Arc<RwLock<History>>,
+    scope: Scope,
+    from: Option<Revision>,
+) -> Result<BoxStream<'static, Result<Event, Error>>, Error> {
+    let mut locked = history.write().unwrap_or_else(PoisonError::into_inner);
+    let from = from.unwrap_or(Revision(locked.revision()));
+    locked.check(from)?;
+    let watcher = Watcher {
+        changed: locked.subscribe(&scope.resource),
+        history: history.clone(),
+        scope,
+        cursor: from.0,
+        shown: from.0,
+        batch: VecDeque::new(),
+        over: false,
+    };
+    drop(locked);
+    let stream = futures::stream::unfold(watcher, |mut watcher| async move {
+        let item = watcher.next().await?;
+        Some((item, watcher))
+    });
+    Ok(stream.boxed())
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Result<Event, Error>> {
+        loop {
+            if let Some(entry) = self.batch.pop_front() {
+                self.shown = entry.object.revision.0;
+                return Some(Ok(entry.event()));
+            }
+            if self.over {
+                return None;
+            }
+            // Seen before the read, so that a change during the read wakes it again.
+            self.changed.borrow_and_update();
+            let closed = {
+                let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
+                let cursor = history.after(&self.scope, self.cursor, BATCH, &mut self.batch);
+                let Some(cursor) = cursor else {
+                    self.over = true;
+                    return Some(Err(Error::Lagged(Revision(self.shown))));
+                };
+                self.cursor = cursor;
+                history.closed()
+            };
+            if !self.batch.is_empty() {
+                continue;
+            }
+            if closed || self.changed.changed().await.is_err() {
+                self.over = true;
+            }
+        }
+    }
+}
