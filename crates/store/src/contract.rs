@@ -1,1 +1,84 @@
-//! What every store does, as tests over a factory of stores.
+//! What every store does, as checks over a factory of stores.
+//!
+//! Owns the meaning of [`Store`] beyond its types. An implementation's test calls [`all`] with a
+//! function that makes an empty store; what is particular to it (files, kills) it tests itself.
+//!
+//! Read next: [`crate::Store`].
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
+
+mod concurrent;
+mod reads;
+mod watches;
+mod writes;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Key, Revision, Scope, Store, Stored};
+
+/// Runs every check, each on a store of its own.
+///
+/// # Panics
+/// When the store breaks the contract.
+pub async fn all<F, S>(make: F)
+where
+    F: Fn() -> S,
+    S: Future<Output = Arc<dyn Store>>,
+{
+    writes::creates_once(make().await).await;
+    writes::updates_only_the_expected_revision(make().await).await;
+    writes::deletes_only_the_expected_revision(make().await).await;
+    writes::recreates_after_a_deletion(make().await).await;
+    writes::counts_only_changes(make().await).await;
+    reads::lists_in_key_order_within_the_scope(make().await).await;
+    reads::pages_through_one_snapshot_while_others_write(make().await).await;
+    reads::refuses_revisions_forgotten_or_to_come(make().await).await;
+    watches::shows_changes_after_a_revision(make().await).await;
+    watches::shows_changes_from_now_on(make().await).await;
+    watches::keeps_to_its_scope(make().await).await;
+    watches::refuses_revisions_forgotten_or_to_come(make().await).await;
+    watches::survives_compaction_of_what_it_has_seen(make().await).await;
+    watches::cuts_off_a_slow_reader(make().await).await;
+    concurrent::lets_one_of_many_writers_win(make().await).await;
+    concurrent::gives_every_watcher_the_same_history(make().await).await;
+    concurrent::reads_what_was_answered(make().await).await;
+    concurrent::never_shows_an_older_version(make().await).await;
+}
+
+fn key(resource: &str, namespace: &str, name: &str) -> Key {
+    Key {
+        resource: resource.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn boat(name: &str) -> Key {
+    key("boats", "harbour", name)
+}
+
+fn boats() -> Scope {
+    Scope {
+        resource: "boats".to_owned(),
+        namespace: None,
+    }
+}
+
+fn data(text: impl AsRef<str>) -> Bytes {
+    Bytes::from(format!("{{\"text\":\"{}\"}}", text.as_ref()))
+}
+
+async fn create(store: &dyn Store, name: &str) -> Stored {
+    store.create(boat(name), data(name)).await.unwrap()
+}
+
+async fn revision(store: &dyn Store) -> Revision {
+    store.revision().await.unwrap()
+}
+
+fn names(items: &[Stored]) -> Vec<&str> {
+    items.iter().map(|item| item.key.name.as_str()).collect()
+}

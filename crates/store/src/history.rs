@@ -21,7 +21,6 @@ use tokio::sync::watch;
 
 use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
 
-
 /// How much history is kept. Whatever is exceeded first makes the oldest changes go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {

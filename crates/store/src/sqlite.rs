@@ -29,6 +29,8 @@ use self::writer::{Request, Write};
 use crate::history::{History, Limits};
 use crate::{Error, Event, Key, Page, Revision, Scope, Store, Stored, watch};
 
+#[cfg(test)]
+mod tests;
 
 /// Writes that may wait for the writer before callers are held back.
 const QUEUE: usize = 1024;
