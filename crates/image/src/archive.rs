@@ -345,6 +345,11 @@ impl<R: BufRead> Archive<R> {
         Ok(())
     }
 
+    /// At the current entry's content, as far as that was read.
+    pub(crate) fn reader(&self) -> &R {
+        &self.reader
+    }
+
     pub(crate) fn recipe(&mut self) -> Option<&mut recipe::Writer> {
         self.recipe.as_mut()
     }

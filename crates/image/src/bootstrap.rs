@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Descriptor, ManifestOut, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, RawConfig};
+use crate::config::{RawConfig, plain_manifest};
 use crate::digest::Digest;
 use crate::images::{Inner, blocking};
 use crate::{Error, Image, Images, LayerProgress, Phase, Progress, Reference};
@@ -179,24 +179,14 @@ impl Inner {
         let config_bytes = config(&self.options.architecture, id.digest());
         let config: RawConfig = serde_json::from_slice(&config_bytes)
             .map_err(|error| failed(format!("its config cannot be written: {error}")))?;
-        let descriptor = |media_type: &str, digest: &Digest, size| Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest.clone(),
-            size,
-            platform: None,
-            annotations: Default::default(),
-        };
-        let config_digest = Digest::of(&config_bytes);
-        let manifest = serde_json::to_vec(&ManifestOut {
-            schema_version: 2,
-            media_type: OCI_MANIFEST,
-            config: descriptor(OCI_CONFIG, &config_digest, config_bytes.len() as u64),
-            layers: vec![descriptor(OCI_LAYER, id.digest(), tar_bytes)],
-        })
-        .map_err(|error| failed(format!("its manifest cannot be written: {error}")))?;
-        let _hold =
-            self.holds
-                .hold(&[id.digest().clone(), config_digest, Digest::of(&manifest)])?;
+        let manifest = plain_manifest(&config_bytes, &[(id.digest().clone(), tar_bytes)])
+            .map_err(|error| failed(format!("its manifest cannot be written: {error}")))?;
+        let held = [
+            id.digest().clone(),
+            Digest::of(&config_bytes),
+            Digest::of(&manifest),
+        ];
+        let _hold = self.holds.hold(&held)?;
         self.store.publish(unpacked)?;
         let image = self.enter(reference, &manifest, &config_bytes, &config)?;
         report(progress, &recipe.suite, Phase::Done, tar_bytes);

@@ -32,6 +32,13 @@ pub(crate) fn decompress<'a, R: BufRead + Send + 'a>(
     })
 }
 
+pub(crate) fn is_compressed(start: &[u8]) -> bool {
+    matches!(
+        start,
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]
+    )
+}
+
 fn zstd_decoder<'a, R: BufRead + Send + 'a>(reader: R) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG)?;

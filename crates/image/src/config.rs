@@ -14,7 +14,6 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-pub(crate) const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -113,8 +112,6 @@ pub(crate) struct Document {
     #[serde(default)]
     pub(crate) schema_version: u32,
     #[serde(default)]
-    pub(crate) media_type: Option<String>,
-    #[serde(default)]
     pub(crate) config: Option<Descriptor>,
     #[serde(default)]
     pub(crate) layers: Option<Vec<Descriptor>>,
@@ -122,11 +119,34 @@ pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ManifestOut {
-    pub(crate) schema_version: u32,
-    pub(crate) media_type: &'static str,
-    pub(crate) config: Descriptor,
-    pub(crate) layers: Vec<Descriptor>,
+struct ManifestOut {
+    schema_version: u32,
+    media_type: &'static str,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+/// A manifest for layers as plain tars, whose digests are their diff ids.
+pub(crate) fn plain_manifest(
+    config: &[u8],
+    layers: &[(Digest, u64)],
+) -> serde_json::Result<Vec<u8>> {
+    let descriptor = |media_type: &str, digest: Digest, size| Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        platform: None,
+        annotations: BTreeMap::new(),
+    };
+    serde_json::to_vec(&ManifestOut {
+        schema_version: 2,
+        media_type: OCI_MANIFEST,
+        config: descriptor(OCI_CONFIG, Digest::of(config), config.len() as u64),
+        layers: layers
+            .iter()
+            .map(|(id, size)| descriptor(OCI_LAYER, id.clone(), *size))
+            .collect(),
+    })
 }

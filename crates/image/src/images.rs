@@ -108,9 +108,9 @@ impl Images {
     pub async fn ensure(
         &self,
         reference: &Reference,
-        _progress: Arc<dyn Progress>,
+        progress: Arc<dyn Progress>,
     ) -> Result<Image, Error> {
-        self.find(reference)?.ok_or_else(|| missing(reference))
+        self.pull(reference, Policy::IfMissing, progress).await
     }
 
     /// The image if it is here. Blocking, briefly.
@@ -215,6 +215,7 @@ impl Images {
                 graves.push(inner.store.bury(&id)?);
             }
             inner.index.prune_documents(&used)?;
+            pruned.bytes += crate::pull::prune_partial(inner)?;
         }
         // The slow part, without keeping pulls waiting.
         drop(graves);

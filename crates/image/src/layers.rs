@@ -155,24 +155,12 @@ impl Store {
     }
 
     /// Waits for whoever fetches the layer, in this process or another.
-    pub(crate) async fn lock(
-        &self,
-        id: &LayerId,
-        mut waiting: impl FnMut(),
-    ) -> Result<File, Error> {
-        let path = self.directory.join("locks").join(id.digest().hex());
-        let mut told = false;
-        loop {
-            if let Some(lock) = try_lock(&path)? {
-                return Ok(lock);
-            }
-            if !told {
-                waiting();
-                told = true;
-            }
-            // A blocking flock could not be cancelled.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    pub(crate) async fn lock(&self, id: &LayerId, waiting: impl FnMut()) -> Result<File, Error> {
+        lock(
+            &self.directory.join("locks").join(id.digest().hex()),
+            waiting,
+        )
+        .await
     }
 
     pub(crate) fn stage(&self) -> Result<Staging, Error> {
@@ -359,6 +347,21 @@ fn remove_tree(path: &Path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove; the next start tries again");
         }
         _ => {}
+    }
+}
+
+pub(crate) async fn lock(path: &Path, mut waiting: impl FnMut()) -> Result<File, Error> {
+    let mut told = false;
+    loop {
+        if let Some(lock) = try_lock(path)? {
+            return Ok(lock);
+        }
+        if !told {
+            waiting();
+            told = true;
+        }
+        // A blocking flock could not be cancelled.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -1,0 +1,636 @@
+//! Talks to registries: manifests and blobs of one image, read only.
+//!
+//! A thin client over reqwest instead of `oci-client`: that one follows no
+//! mirror with a path, knows no identity tokens of credential helpers, takes
+//! manifests of any size into memory and puts what a registry answered into
+//! texts from which no remedy can be told.
+//!
+//! Nothing a registry says is believed: bodies are bounded, every call has a
+//! deadline, and digests are compared by who asked. Writing blobs to disk and
+//! unpacking them is `pull`'s business; tokens and passwords are `auth`'s.
+//!
+//! Protocol: the OCI distribution specification, "Pulling".
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Response, StatusCode};
+
+use crate::config::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use crate::digest::Digest;
+use crate::{Error, Options, Reference};
+
+mod auth;
+
+/// The specification asks registries to take manifests of 4 MiB.
+const MANIFEST_LIMIT: usize = 4 << 20;
+const CONFIG_LIMIT: usize = 8 << 20;
+
+/// One image's registry, for the time of one pull.
+pub(crate) struct Session<'a> {
+    options: &'a Options,
+    image: String,
+    registry: String,
+    repository: String,
+    endpoints: Vec<Endpoint>,
+    /// From endpoint to what it wants in `Authorization`.
+    authorizations: Mutex<HashMap<usize, HeaderValue>>,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    /// Scheme, host, port and prefix.
+    base: String,
+    /// As the credentials file names it.
+    server: String,
+    host: String,
+    role: Role,
+    loopback: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Mirror,
+    Registry,
+    /// The registry with TLS after it was tried without.
+    Alternate,
+}
+
+/// Why one endpoint did not give what was asked for.
+#[derive(Debug)]
+enum Trouble {
+    /// No answer, or none that is HTTP.
+    Connection(String, Option<reqwest::Error>),
+    Status(StatusCode, String),
+    /// An answer that cannot be used.
+    Answer(String),
+    Final(Error),
+}
+
+/// A blob's content, from some offset on.
+pub(crate) struct Blob {
+    response: Response,
+    stall: Duration,
+    /// What a server that knows no ranges sent once more.
+    skip: u64,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(reference: &Reference, options: &'a Options) -> Self {
+        let registry = reference.registry();
+        let mut endpoints: Vec<Endpoint> = options
+            .mirrors
+            .get(registry)
+            .into_iter()
+            .flatten()
+            .map(|mirror| Endpoint::mirror(&mirror.endpoint))
+            .collect();
+        let host = if registry == "docker.io" {
+            "registry-1.docker.io"
+        } else {
+            registry
+        };
+        let server = if registry == "docker.io" {
+            "https://index.docker.io/v1/"
+        } else {
+            registry
+        };
+        let loopback = is_loopback(registry);
+        let mut add = |scheme: &str, role| {
+            endpoints.push(Endpoint {
+                base: format!("{scheme}://{host}"),
+                server: server.to_owned(),
+                host: registry.to_owned(),
+                role,
+                loopback,
+            });
+        };
+        if loopback || options.insecure.iter().any(|insecure| insecure == registry) {
+            add("http", Role::Registry);
+            add("https", Role::Alternate);
+        } else {
+            add("https", Role::Registry);
+        }
+        Session {
+            options,
+            image: reference.to_string(),
+            registry: registry.to_owned(),
+            repository: reference.repository().to_owned(),
+            endpoints,
+            authorizations: Mutex::default(),
+        }
+    }
+
+    /// A manifest or index by tag or digest; the bytes fit the digest.
+    pub(crate) async fn manifest(&self, name: &str) -> Result<Bytes, Error> {
+        let accept = [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST].join(", ");
+        let accept = HeaderValue::from_str(&accept).map_err(|_| self.bug())?;
+        let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
+        let wanted = Digest::parse(name);
+        self.small(
+            &format!("manifests/{name}"),
+            &headers,
+            MANIFEST_LIMIT,
+            wanted.as_ref(),
+            "its manifest",
+        )
+        .await
+    }
+
+    /// A blob small enough to hold in memory; the bytes fit the digest.
+    pub(crate) async fn config(&self, digest: &Digest) -> Result<Bytes, Error> {
+        self.small(
+            &format!("blobs/{digest}"),
+            &HeaderMap::new(),
+            CONFIG_LIMIT,
+            Some(digest),
+            "its config",
+        )
+        .await
+    }
+
+    /// Starts a download at `offset`. The caller compares digest and length.
+    pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Blob, Error> {
+        let mut headers = HeaderMap::new();
+        if offset > 0 {
+            let range =
+                HeaderValue::from_str(&format!("bytes={offset}-")).map_err(|_| self.bug())?;
+            headers.insert(RANGE, range);
+        }
+        let stall = self.options.deadlines.stall;
+        self.each_endpoint("a layer", async |endpoint| {
+            let response = self
+                .send(endpoint, &format!("blobs/{digest}"), &headers)
+                .await?;
+            let skip = match response.status() {
+                StatusCode::PARTIAL_CONTENT if range_starts_at(&response, offset) => 0,
+                StatusCode::PARTIAL_CONTENT => {
+                    return Err(Trouble::Answer(
+                        "sent another part of a layer than was asked for".to_owned(),
+                    ));
+                }
+                _ => offset,
+            };
+            Ok(Blob {
+                response,
+                stall,
+                skip,
+            })
+        })
+        .await
+    }
+
+    /// For what goes wrong in the middle of a blob.
+    pub(crate) fn broken_off(&self, problem: String) -> Error {
+        self.explain(Trouble::Connection(problem, None), &self.registry)
+    }
+
+    async fn small(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        limit: usize,
+        wanted: Option<&Digest>,
+        what: &str,
+    ) -> Result<Bytes, Error> {
+        self.each_endpoint(what, async |endpoint| {
+            let deadline = self.options.deadlines.request;
+            let read = async {
+                let response = self.send(endpoint, path, headers).await?;
+                let stated = response.headers().get("docker-content-digest").cloned();
+                let body = bounded(response, limit, self.options.deadlines.stall).await?;
+                Ok((stated, body))
+            };
+            let (stated, body) = match tokio::time::timeout(deadline, read).await {
+                Ok(outcome) => outcome?,
+                Err(_) => {
+                    let problem = format!(
+                        "did not finish sending {what} within {} s",
+                        deadline.as_secs()
+                    );
+                    return Err(Trouble::Connection(problem, None));
+                }
+            };
+            let actual = Digest::of(&body);
+            let stated = stated
+                .as_ref()
+                .and_then(|stated| stated.to_str().ok())
+                .and_then(Digest::parse);
+            if let Some(expected) = wanted.cloned().or(stated)
+                && expected != actual
+            {
+                return Err(Trouble::Final(Error::Digest {
+                    what: format!(
+                        "{what} of image {} from registry {}",
+                        self.image, self.endpoints[endpoint].host
+                    ),
+                    expected: expected.to_string(),
+                    actual: actual.to_string(),
+                }));
+            }
+            Ok(body)
+        })
+        .await
+    }
+
+    /// Mirrors first; a mirror's failure is nobody's concern as long as
+    /// another endpoint serves.
+    async fn each_endpoint<T>(
+        &self,
+        what: &str,
+        attempt: impl AsyncFn(usize) -> Result<T, Trouble>,
+    ) -> Result<T, Error> {
+        let mut first = None;
+        for (number, endpoint) in self.endpoints.iter().enumerate() {
+            let trouble = match self.persistently(number, &attempt).await {
+                Ok(answer) => return Ok(answer),
+                Err(trouble) => trouble,
+            };
+            match endpoint.role {
+                Role::Mirror => {
+                    let error = self.explain(trouble, &endpoint.host);
+                    tracing::info!(mirror = endpoint.base, what, %error, "a mirror does not serve");
+                }
+                Role::Registry => {
+                    // What speaks TLS answers 400 to who does not.
+                    let without_tls = matches!(
+                        trouble,
+                        Trouble::Connection(..) | Trouble::Status(StatusCode::BAD_REQUEST, _)
+                    );
+                    first = Some(trouble);
+                    if !without_tls {
+                        break;
+                    }
+                }
+                Role::Alternate => {
+                    if matches!(first, Some(Trouble::Status(..))) {
+                        first = Some(trouble);
+                    }
+                }
+            }
+        }
+        let trouble = first.unwrap_or_else(|| Trouble::Answer("has no endpoint".to_owned()));
+        Err(self.explain(trouble, &self.registry))
+    }
+
+    /// Again where a second attempt may help.
+    async fn persistently<T>(
+        &self,
+        endpoint: usize,
+        attempt: &impl AsyncFn(usize) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let mut pause = Duration::from_millis(200);
+        // An unreachable mirror should not cost a minute per request.
+        let attempts = match self.endpoints[endpoint].role {
+            Role::Registry => self.options.deadlines.attempts.max(1),
+            Role::Mirror | Role::Alternate => 1,
+        };
+        for number in 1..=attempts {
+            match attempt(endpoint).await {
+                Err(Trouble::Status(status, _))
+                    if number < attempts
+                        && (status.is_server_error()
+                            || status == StatusCode::TOO_MANY_REQUESTS) => {}
+                // Refused or unknown hosts do not get better in a second.
+                Err(Trouble::Connection(_, Some(error)))
+                    if number < attempts && !error.is_connect() && !error.is_timeout() => {}
+                outcome => return outcome,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+        Err(Trouble::Answer("was not asked".to_owned()))
+    }
+
+    /// One GET, authorized; any answer but success is trouble.
+    async fn send(
+        &self,
+        endpoint: usize,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Trouble> {
+        let mut authorization = self.known_authorization(endpoint);
+        loop {
+            let place = &self.endpoints[endpoint];
+            let url = format!("{}/v2/{}/{path}", place.base, self.repository);
+            let mut request = client(place.loopback, self.options)?
+                .get(&url)
+                .headers(headers.clone());
+            if let Some(authorization) = authorization.clone() {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let response = answer(request, self.options.deadlines.stall).await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            if status != StatusCode::UNAUTHORIZED || authorization.is_some() {
+                return Err(Trouble::Status(
+                    status,
+                    complaint(response, self.options.deadlines.stall).await,
+                ));
+            }
+            let challenges = response
+                .headers()
+                .get_all("www-authenticate")
+                .iter()
+                .cloned()
+                .collect::<Vec<_>>();
+            let found = auth::answer(self, place, &challenges).await?;
+            let Some(found) = found else {
+                return Err(Trouble::Status(
+                    status,
+                    complaint(response, self.options.deadlines.stall).await,
+                ));
+            };
+            if let Ok(mut known) = self.authorizations.lock() {
+                known.insert(endpoint, found.clone());
+            }
+            authorization = Some(found);
+        }
+    }
+
+    fn known_authorization(&self, endpoint: usize) -> Option<HeaderValue> {
+        self.authorizations.lock().ok()?.get(&endpoint).cloned()
+    }
+
+    fn explain(&self, trouble: Trouble, registry: &str) -> Error {
+        let (problem, remedy, source) = match trouble {
+            Trouble::Final(error) => return error,
+            Trouble::Connection(problem, source) => (
+                problem,
+                "check the registry's address, the network and the proxy settings, and try again"
+                    .to_owned(),
+                source,
+            ),
+            Trouble::Answer(problem) => (
+                problem,
+                format!(
+                    "check that {registry} is a registry and that no proxy answers in its place"
+                ),
+                None,
+            ),
+            Trouble::Status(status, words) => {
+                let words = if words.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {words}")
+                };
+                let (meaning, remedy) = match status.as_u16() {
+                    401 | 403 => (
+                        "does not let us in",
+                        format!(
+                            "check the name, which private and missing images answer alike, and log in with `docker login {registry}`"
+                        ),
+                    ),
+                    404 => (
+                        "has no such image or tag",
+                        "check the name and the tag".to_owned(),
+                    ),
+                    429 => (
+                        "limits how much may be pulled",
+                        format!(
+                            "wait, log in with `docker login {registry}`, or configure a mirror"
+                        ),
+                    ),
+                    500.. => (
+                        "is broken",
+                        "try again later, configure a mirror, or tell who runs the registry"
+                            .to_owned(),
+                    ),
+                    _ => (
+                        "does not understand us",
+                        format!("check that {registry} is a registry"),
+                    ),
+                };
+                (
+                    format!("{meaning} (status {}{words})", status.as_u16()),
+                    remedy,
+                    None,
+                )
+            }
+        };
+        Error::Registry {
+            image: self.image.clone(),
+            registry: registry.to_owned(),
+            problem,
+            remedy,
+            source: source.map(|source| Box::new(source) as Box<_>),
+        }
+    }
+
+    fn bug(&self) -> Error {
+        self.explain(
+            Trouble::Answer("cannot be asked for this name".to_owned()),
+            &self.registry,
+        )
+    }
+}
+
+impl Blob {
+    /// The next piece, or None at the end. Text, not an error: the caller
+    /// tries again from where it is.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            let chunk = match tokio::time::timeout(self.stall, self.response.chunk()).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) => {
+                    return Err(format!(
+                        "broke off in the middle of a layer ({})",
+                        cause(&error)
+                    ));
+                }
+                Err(_) => {
+                    return Err(format!(
+                        "sent nothing for {} s in the middle of a layer",
+                        seconds(self.stall)
+                    ));
+                }
+            };
+            let Some(mut bytes) = chunk else {
+                return Ok(None);
+            };
+            if self.skip >= bytes.len() as u64 {
+                self.skip -= bytes.len() as u64;
+                continue;
+            }
+            let skip = usize::try_from(std::mem::take(&mut self.skip)).unwrap_or(0);
+            return Ok(Some(bytes.split_off(skip)));
+        }
+    }
+}
+
+impl Endpoint {
+    fn mirror(endpoint: &str) -> Endpoint {
+        let base = endpoint.trim_end_matches('/').to_owned();
+        let base = if base.contains("://") {
+            base
+        } else {
+            format!("https://{base}")
+        };
+        let rest = base
+            .split_once("://")
+            .map_or(base.as_str(), |(_, rest)| rest);
+        let host = rest.split('/').next().unwrap_or_default().to_owned();
+        Endpoint {
+            server: host.clone(),
+            loopback: is_loopback(&host),
+            host,
+            role: Role::Mirror,
+            base,
+        }
+    }
+}
+
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => registry,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Two for the whole process: connections and the system's certificates are
+/// shared. Loopback is never reached through a proxy.
+fn client(loopback: bool, options: &Options) -> Result<&'static reqwest::Client, Trouble> {
+    static DIRECT: OnceLock<reqwest::Client> = OnceLock::new();
+    static ANY: OnceLock<reqwest::Client> = OnceLock::new();
+    let cell = if loopback { &DIRECT } else { &ANY };
+    if let Some(client) = cell.get() {
+        return Ok(client);
+    }
+    let redirects = reqwest::redirect::Policy::custom(|attempt| {
+        let was_encrypted = attempt
+            .previous()
+            .last()
+            .is_some_and(|url| url.scheme() == "https");
+        if attempt.previous().len() > 5 {
+            attempt.error("redirected too often")
+        } else if was_encrypted && attempt.url().scheme() != "https" {
+            attempt.error("redirected to a place without TLS")
+        } else {
+            attempt.follow()
+        }
+    });
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("boatyard/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(options.deadlines.connect)
+        // Several blobs over one connection share its window and its fate.
+        .http1_only()
+        .redirect(redirects);
+    let builder = if loopback {
+        builder.no_proxy()
+    } else {
+        builder
+    };
+    let client = builder.build().map_err(|error| {
+        Trouble::Answer(format!(
+            "cannot be asked: no HTTP client ({})",
+            cause(&error)
+        ))
+    })?;
+    Ok(cell.get_or_init(|| client))
+}
+
+async fn answer(request: reqwest::RequestBuilder, stall: Duration) -> Result<Response, Trouble> {
+    match tokio::time::timeout(stall, request.send()).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => {
+            let problem = if error.is_timeout() {
+                "cannot be reached in time".to_owned()
+            } else if error.is_connect() {
+                format!("cannot be reached ({})", cause(&error))
+            } else {
+                format!("gave no proper answer ({})", cause(&error))
+            };
+            Err(Trouble::Connection(problem, Some(error)))
+        }
+        Err(_) => Err(Trouble::Connection(
+            format!("did not answer within {} s", seconds(stall)),
+            None,
+        )),
+    }
+}
+
+async fn bounded(mut response: Response, limit: usize, stall: Duration) -> Result<Bytes, Trouble> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = match tokio::time::timeout(stall, response.chunk()).await {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(error)) => {
+                let problem = format!("broke off its answer ({})", cause(&error));
+                return Err(Trouble::Connection(problem, Some(error)));
+            }
+            Err(_) => {
+                let problem = format!(
+                    "sent nothing for {} s in the middle of its answer",
+                    seconds(stall)
+                );
+                return Err(Trouble::Connection(problem, None));
+            }
+        };
+        let Some(chunk) = chunk else {
+            return Ok(body.into());
+        };
+        if body.len() + chunk.len() > limit {
+            return Err(Trouble::Answer(format!(
+                "sent more than {limit} bytes where a small document was due"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+/// What the registry says about its refusal, made safe to show.
+async fn complaint(response: Response, stall: Duration) -> String {
+    let Ok(body) = bounded(response, 64 << 10, stall).await else {
+        return String::new();
+    };
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(&body) else {
+        return String::new();
+    };
+    let words = document["errors"][0]["message"]
+        .as_str()
+        .unwrap_or_default();
+    words
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(200)
+        .collect()
+}
+
+fn range_starts_at(response: &Response, offset: u64) -> bool {
+    let stated = response
+        .headers()
+        .get("content-range")
+        .and_then(|value| value.to_str().ok());
+    stated
+        .and_then(|stated| stated.strip_prefix("bytes "))
+        .and_then(|range| range.split('-').next())
+        .is_some_and(|start| start.trim().parse() == Ok(offset))
+}
+
+/// The innermost reason: the outer ones repeat the URL and say nothing.
+fn cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    if error.source().is_none() {
+        error.to_string()
+    } else {
+        innermost.to_string()
+    }
+}
+
+fn seconds(duration: Duration) -> f32 {
+    duration.as_secs_f32()
+}
