@@ -1,0 +1,120 @@
+//! Disks that are full or read-only, for real: each in a mount namespace of its own.
+//!
+//! A test starts itself again under `unshare -m` as the child, which mounts a small tmpfs over the
+//! folder it was given. Where that is not permitted (no root), it says so.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use boatyard_store::sqlite::{Options, SqliteStore};
+use boatyard_store::{Error, Key, Revision, Store};
+use bytes::Bytes;
+
+const CHILD: &str = "BOATYARD_TEST_STORE_FOLDER";
+
+/// Runs the named test again in a mount namespace; None in that child, which gets its folder.
+fn in_own_mounts(test: &str) -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return Some(folder.into());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let able = Command::new("unshare").args(["-m", "true"]).status();
+    if !able.is_ok_and(|status| status.success()) {
+        println!("SKIPPED {test}: needs root and `unshare` for a mount namespace");
+        return None;
+    }
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{failed}");
+    None
+}
+
+fn mount(arguments: &[&str], folder: &Path) {
+    let status = Command::new("mount").args(arguments).arg(folder).status();
+    assert!(status.unwrap().success());
+}
+
+fn key(name: &str) -> Key {
+    Key {
+        resource: "boats".to_owned(),
+        namespace: String::new(),
+        name: name.to_owned(),
+    }
+}
+
+fn what(error: &Error) -> &str {
+    match error {
+        Error::Unavailable { what, .. } => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let Some(folder) = in_own_mounts("a_full_disk_refuses_writes_and_loses_nothing") else {
+        return;
+    };
+    mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &folder);
+    let path = folder.join("store");
+    let store = SqliteStore::open(Options::new(&path)).unwrap();
+    let data = Bytes::from(vec![b'x'; 20_000]);
+    let mut answered = Vec::new();
+    let refused = loop {
+        let name = answered.len().to_string();
+        match store.create(key(&name), data.clone()).await {
+            Ok(stored) => answered.push(stored),
+            Err(error) => break error,
+        }
+    };
+    assert!(what(&refused).contains("the disk is full"), "{refused}");
+    assert!(answered.len() > 10);
+    // A refused write leaves no trace, and reads go on.
+    let revision = store.revision().await.unwrap();
+    assert_eq!(revision, Revision(answered.len() as u64));
+    let name = answered.len().to_string();
+    assert_eq!(store.get(key(&name)).await.unwrap(), None);
+    // With space again the same store writes again.
+    mount(&["-o", "remount,size=16m"], &folder);
+    answered.push(store.create(key(&name), data.clone()).await.unwrap());
+    // A full disk when opening: what is stored can be read.
+    drop(store);
+    let store = SqliteStore::open(Options::new(&path)).unwrap();
+    for stored in answered {
+        let read = store.get(stored.key.clone()).await.unwrap();
+        assert_eq!(read, Some(stored));
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_disk_is_named() {
+    let Some(folder) = in_own_mounts("a_read_only_disk_is_named") else {
+        return;
+    };
+    mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"], &folder);
+    let path = folder.join("store");
+    let store = SqliteStore::open(Options::new(&path)).unwrap();
+    let made = store.create(key("a"), Bytes::from_static(b"{}")).await;
+    let made = made.unwrap();
+    drop(store);
+    mount(&["-o", "remount,ro"], &folder);
+    let refused = SqliteStore::open(Options::new(&path)).unwrap_err();
+    assert!(what(&refused).contains("it is read-only"), "{refused}");
+    let missing = folder.join("deeper/store");
+    let refused = SqliteStore::open(Options::new(missing)).unwrap_err();
+    assert!(
+        what(&refused).contains("folder cannot be made"),
+        "{refused}"
+    );
+    mount(&["-o", "remount,rw"], &folder);
+    let store = SqliteStore::open(Options::new(&path)).unwrap();
+    assert_eq!(store.get(key("a")).await.unwrap(), Some(made));
+}
