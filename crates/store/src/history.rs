@@ -21,6 +21,9 @@ use tokio::sync::watch;
 
 use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
 
+#[cfg(test)]
+mod tests;
+
 /// How much history is kept. Whatever is exceeded first makes the oldest changes go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -353,25 +356,32 @@ impl History {
         changed
     }
 
-    /// The revision up to which history exceeds its limits at the time `now_millis`, at most
-    /// `most` changes from its start. None while it is within them.
-    pub(crate) fn excess(&self, limits: &Limits, now_millis: u64, most: usize) -> Option<u64> {
+    /// Whether history exceeds its limits by an eighth: forgetting at each write would double the
+    /// cost of writing.
+    pub(crate) fn exceeds(&self, limits: &Limits, now_millis: u64) -> bool {
+        let bytes = limits.bytes.max(self.live_bytes);
+        let age_millis = limits.age_millis.saturating_add(limits.age_millis / 8);
+        let expired = now_millis.saturating_sub(age_millis);
+        let oldest = self.entries.front();
+        self.entry_bytes > bytes.saturating_add(bytes / 8)
+            || self.entries.len() > limits.rows.saturating_add(limits.rows / 8)
+            || oldest.is_some_and(|oldest| oldest.at_millis < expired)
+    }
+
+    /// The revision up to which changes must go for history to be within its limits, at most
+    /// `most` changes from its start.
+    pub(crate) fn excess(&self, limits: &Limits, now_millis: u64, most: usize) -> u64 {
         let mut rows = self.entries.len();
         let mut bytes = self.entry_bytes;
         let allowed_bytes = limits.bytes.max(self.live_bytes);
         let expired = now_millis.saturating_sub(limits.age_millis);
-        let count = self
-            .entries
-            .iter()
-            .take(most)
-            .take_while(|entry| {
-                let over = rows > limits.rows || bytes > allowed_bytes || entry.at_millis < expired;
-                rows -= 1;
-                bytes -= entry.bytes();
-                over
-            })
-            .count();
-        (count > 0).then(|| self.compacted + count as u64)
+        let over = self.entries.iter().take(most).take_while(|entry| {
+            let over = rows > limits.rows || bytes > allowed_bytes || entry.at_millis < expired;
+            rows -= 1;
+            bytes -= entry.bytes();
+            over
+        });
+        self.compacted + over.count() as u64
     }
 
     /// Revisions of the versions that nothing needs once history up to `upto` is forgotten.

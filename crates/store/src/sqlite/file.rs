@@ -144,7 +144,10 @@ impl File {
         let written = transact(connection, versions, now_millis, compacted, unneeded);
         written.map_err(|source| {
             let failure = failure(&self.place, source);
-            if failure.what != FULL && failure.what != READ_ONLY {
+            // After a failed sync the kernel may have dropped what was to be written; only reading
+            // the file again tells what it holds.
+            let doubtful = matches!(failure.what, ERRORED | DAMAGED | FOREIGN);
+            if doubtful || !connection.is_autocommit() {
                 self.broken = Some(failure.clone());
             }
             failure
@@ -305,19 +308,19 @@ fn load(connection: &Connection, place: &str) -> Result<History, Error> {
         let Version { change, object } = version;
         let revision = object.revision.0;
         let current = history.get(&object.key).map(|current| current.revision.0);
-        let fits = expected == checksum(&object, number(change), at_millis)
-            && (change == Change::Created) == current.is_none();
-        if revision <= compacted {
-            // The first version kept of a key whose older ones are forgotten, whatever made it.
-            let intact = expected == checksum(&object, number(change), at_millis);
-            if !intact || current.is_some() || change == Change::Deleted {
-                return Err(damaged(Some(format!("version {revision} is wrong").into())));
-            }
+        let forgotten = revision <= compacted;
+        let fits = if forgotten {
+            // Of a key's forgotten versions only the last is kept, and none of a deleted one.
+            current.is_none() && change != Change::Deleted
+        } else {
+            revision == history.revision() + 1 && current.is_none() == (change == Change::Created)
+        };
+        if !fits || expected != checksum(&object, number(change), at_millis) {
+            return Err(damaged(Some(format!("version {revision} is wrong").into())));
+        }
+        if forgotten {
             history.restore(object);
         } else {
-            if !fits || revision != history.revision() + 1 {
-                return Err(damaged(Some(format!("version {revision} is wrong").into())));
-            }
             history.apply(change, object, at_millis);
         }
     }
@@ -381,6 +384,7 @@ const FOREIGN: &str =
     "it is not a database, or a damaged one; name another file or put back a backup";
 const ERRORED: &str = "reading or writing the disk failed; check the disk, then restart the server";
 const NOT_OPENED: &str = "it cannot be opened; check that it is a file the server's user may write";
+const TOO_BIG: &str = "an object is too big to be stored; make it smaller";
 const OTHER: &str = "the database refused; restart the server and report this";
 
 fn told(place: &str, what: &str) -> Error {
@@ -404,6 +408,7 @@ fn failure(place: &str, source: rusqlite::Error) -> Failure {
         Some((ErrorCode::NotADatabase, _)) => FOREIGN,
         Some((ErrorCode::SystemIoFailure, _)) => ERRORED,
         Some((ErrorCode::CannotOpen | ErrorCode::PermissionDenied, _)) => NOT_OPENED,
+        Some((ErrorCode::TooBig, _)) => TOO_BIG,
         Some(_) => OTHER,
         // The row does not have the types the schema promises.
         None => DAMAGED,

@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::{File, Version};
+use super::file::{Failure, File, Version};
 use crate::history::{History, Limits};
 use crate::{Change, Error, Key, Revision, Stored};
 
@@ -69,14 +69,20 @@ impl Write {
     }
 }
 
-/// Answers that wait for the commit.
-#[derive(Default)]
-struct Answers {
-    writes: Vec<(
-        oneshot::Sender<Result<Stored, Error>>,
-        Result<Stored, Error>,
-    )>,
-    compactions: Vec<(oneshot::Sender<Result<(), Error>>, Result<(), Error>)>,
+/// An answer that waits for the commit.
+struct Answer<T> {
+    to: oneshot::Sender<Result<T, Error>>,
+    result: Result<T, Error>,
+}
+
+impl<T> Answer<T> {
+    fn send(self, failed: Option<&Failure>) {
+        // Nobody may be waiting any more.
+        let _ = match failed {
+            Some(failed) => self.to.send(Err(failed.error())),
+            None => self.to.send(self.result),
+        };
+    }
 }
 
 /// The batch being judged.
@@ -86,7 +92,8 @@ struct Batch {
     /// Where in `versions` the newest of a key is.
     newest: HashMap<Key, usize>,
     compact: u64,
-    answers: Answers,
+    writes: Vec<Answer<Stored>>,
+    compactions: Vec<Answer<()>>,
 }
 
 pub(super) struct Writer {
@@ -137,8 +144,8 @@ impl Writer {
                 request => self.serve(vec![request]),
             }
         }
-        self.lock_history(History::close);
         let closed = self.file.close();
+        drop(self);
         if let Some(answer) = closing {
             let _ = answer.send(closed);
         }
@@ -157,11 +164,11 @@ impl Writer {
             self.publish(&batch, now_millis);
         }
         let failed = committed.err();
-        for (answer, result) in batch.answers.writes {
-            let _ = answer.send(failed.as_ref().map_or(result, |failed| Err(failed.error())));
+        for answer in batch.writes {
+            answer.send(failed.as_ref());
         }
-        for (answer, result) in batch.answers.compactions {
-            let _ = answer.send(failed.as_ref().map_or(result, |failed| Err(failed.error())));
+        for answer in batch.compactions {
+            answer.send(failed.as_ref());
         }
         if failed.is_none() {
             self.forget_excess(now_millis);
@@ -177,7 +184,7 @@ impl Writer {
                 Request::Write { key, write, answer } => {
                     let result = judge(&history, &mut batch, revision + 1, key, &write);
                     revision += u64::from(result.is_ok());
-                    batch.answers.writes.push((answer, result));
+                    batch.writes.push(Answer { to: answer, result });
                 }
                 Request::Compact { upto, answer } => {
                     let current = Revision(history.revision());
@@ -190,7 +197,7 @@ impl Writer {
                         batch.compact = batch.compact.max(upto.0);
                         Ok(())
                     };
-                    batch.answers.compactions.push((answer, result));
+                    batch.compactions.push(Answer { to: answer, result });
                 }
                 Request::Close(_) => {}
             }
@@ -198,7 +205,7 @@ impl Writer {
         batch
     }
 
-    fn commit(&mut self, batch: &Batch, now_millis: u64) -> Result<(), super::file::Failure> {
+    fn commit(&mut self, batch: &Batch, now_millis: u64) -> Result<(), Failure> {
         let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
         if batch.compact > history.compacted() {
             let unneeded: Vec<u64> = history.unneeded(batch.compact).collect();
@@ -234,18 +241,10 @@ impl Writer {
     /// file.
     fn forget_excess(&mut self, now_millis: u64) {
         let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
-        // Only when it pays: a transaction per write would double the cost of writing.
-        let slack = Limits {
-            rows: self.limits.rows + self.limits.rows / 8,
-            bytes: self.limits.bytes + self.limits.bytes / 8,
-            age_millis: self.limits.age_millis + self.limits.age_millis / 8,
-        };
-        if history.excess(&slack, now_millis, 1).is_none() {
+        if !history.exceeds(&self.limits, now_millis) {
             return;
         }
-        let Some(upto) = history.excess(&self.limits, now_millis, FORGET) else {
-            return;
-        };
+        let upto = history.excess(&self.limits, now_millis, FORGET);
         let unneeded: Vec<u64> = history.unneeded(upto).collect();
         drop(history);
         match self.file.commit(&[], now_millis, Some(upto), &unneeded) {
@@ -255,6 +254,13 @@ impl Writer {
                 "old history could not be removed; it is tried again with the next write"
             ),
         }
+    }
+}
+
+impl Drop for Writer {
+    /// After a panic as well: no watcher waits for a writer that is gone.
+    fn drop(&mut self) {
+        self.lock_history(History::close);
     }
 }
 
