@@ -1,0 +1,340 @@
+//! A parsed devcontainer.json and the two questions it answers: which image, and how to run it.
+//!
+//! Parsing finds what can be found without knowing the caller: syntax, types, unknown names. A
+//! value with variables is judged once they are known, by [`Document::image`], which therefore
+//! finds every remaining error before anything is fetched.
+
+use crate::config::{Config, Reader};
+use crate::error::{Error, ErrorKind, Warning};
+use crate::merge;
+use crate::mounts::within;
+use crate::plan::{self, RunPlan};
+use crate::substitute::{self, Variables, basename};
+use crate::text::{Source, Span};
+use crate::tree::{self, Node, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the caller's side contributes.
+#[derive(Clone, Debug, Default)]
+pub struct LocalContext {
+    /// Environment variables of the caller, for `${localEnv:…}`.
+    pub local_env: BTreeMap<String, String>,
+    /// The opened folder, absolute.
+    pub local_workspace_folder: String,
+    /// The root of the repository around it, when that is what is mounted; None mounts the folder.
+    pub repository_root: Option<String>,
+    /// Labels the environment's id is made from; None takes the folder and the file's path, as the
+    /// reference does.
+    pub id_labels: Option<BTreeMap<String, String>>,
+    /// An image that replaces whatever the file names or builds.
+    pub image_override: Option<String>,
+}
+
+impl LocalContext {
+    /// A folder, and nothing else known.
+    pub fn new(local_workspace_folder: &str) -> LocalContext {
+        LocalContext {
+            local_workspace_folder: local_workspace_folder.to_owned(),
+            ..LocalContext::default()
+        }
+    }
+
+    /// What is mounted by default, and where.
+    fn default_mount(&self) -> (&str, String) {
+        let root = self
+            .repository_root
+            .as_deref()
+            .filter(|root| within(&self.local_workspace_folder, root).is_some());
+        let root = root.unwrap_or(&self.local_workspace_folder);
+        let name = basename(root);
+        (
+            root,
+            if name.is_empty() {
+                "/workspaces".to_owned()
+            } else {
+                format!("/workspaces/{name}")
+            },
+        )
+    }
+}
+
+/// What of an image's configuration takes part.
+#[derive(Clone, Debug, Default)]
+pub struct ImageMetadata {
+    /// `NAME=VALUE` pairs.
+    pub env: Vec<String>,
+    /// The image's user.
+    pub user: Option<String>,
+    /// Its labels; `devcontainer.metadata` is read.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A configuration.
+#[derive(Clone, Debug)]
+pub struct Document {
+    source: Source,
+    root: Node,
+    warnings: Vec<Warning>,
+}
+
+/// Everything but the image's part, substituted.
+struct Resolved {
+    config: Config,
+    id: String,
+    mount_target: String,
+    workspace_folder: String,
+    warnings: Vec<Warning>,
+}
+
+impl Document {
+    /// Parses a text. `file_name` is its path relative to the source's root; errors name it.
+    pub fn parse(file_name: &str, text: &str) -> Result<Document, Error> {
+        let source = Source::new(file_name, text);
+        let mut warnings = Vec::new();
+        let root = tree::parse(&source, &mut warnings)?;
+        let Value::Object(entries) = &root.value else {
+            return Err(Reader::new(&source, None).wrong("the configuration", &root, "an object"));
+        };
+        let reader = Reader::new(&source, None);
+        let mut config = Config::default();
+        for entry in entries {
+            match config.property(&reader, entry, file_name) {
+                // What its variables stand for may make it right.
+                Err(_) if entry.node.has_variables() => {}
+                outcome => outcome?,
+            }
+        }
+        substitute::warn_mistyped(&reader, &root);
+        warnings.append(&mut reader.warnings.borrow_mut());
+        Ok(Document {
+            source,
+            root,
+            warnings,
+        })
+    }
+
+    /// The configuration of a folder that has none: an image and nothing else.
+    pub fn default_configuration(image: &str) -> Document {
+        let text = serde_json::json!({ "image": image }).to_string();
+        let nowhere = Span {
+            start: 0,
+            end: text.len(),
+        };
+        let node = Node {
+            span: nowhere,
+            value: Value::String(image.to_owned()),
+        };
+        let entry = tree::Entry {
+            key: "image".into(),
+            key_span: nowhere,
+            node,
+        };
+        Document {
+            source: Source::new("default configuration", &text),
+            root: Node {
+                span: nowhere,
+                value: Value::Object(vec![entry]),
+            },
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What was probably not meant.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Names of the caller's environment variables the file uses: no others need to be sent.
+    pub fn local_env_names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        substitute::local_names(&self.root, &mut names);
+        names
+    }
+
+    /// The image to fetch. Everything that can be wrong with the file is found here.
+    pub fn image(&self, context: &LocalContext) -> Result<String, Error> {
+        let resolved = self.resolve(context)?;
+        match context.image_override.clone().or(resolved.config.image) {
+            Some(image) => Ok(image),
+            None => Err(self.no_image()),
+        }
+    }
+
+    /// How to run it, the image's own wishes merged in.
+    pub fn run_plan(
+        &self,
+        context: &LocalContext,
+        image: &ImageMetadata,
+    ) -> Result<RunPlan, Error> {
+        let mut resolved = self.resolve(context)?;
+        let variables = Variables {
+            context,
+            container_workspace_folder: Some(&resolved.workspace_folder),
+            id: &resolved.id,
+        };
+        let (mut layers, mut notes) = match image.labels.get(merge::LABEL) {
+            Some(label) => merge::label(label, &variables),
+            None => (Vec::new(), Vec::new()),
+        };
+        notes.extend(resolved.warnings.iter().map(ToString::to_string));
+        if context.image_override.is_some()
+            && resolved
+                .config
+                .unsupported
+                .iter()
+                .any(|unsupported| unsupported.image_source)
+        {
+            notes.push(
+                "the file's build or Compose services were not used: an image was given instead"
+                    .into(),
+            );
+        }
+        let initialize = resolved
+            .config
+            .hooks
+            .remove(&crate::HookName::Initialize)
+            .unwrap_or_default();
+        let file = resolved.config.clone();
+        layers.push(resolved.config);
+        let workspace = plan::Workspace {
+            folder: resolved.workspace_folder,
+            target: resolved.mount_target,
+        };
+        Ok(plan::make(
+            file,
+            initialize,
+            merge::merge(&layers),
+            workspace,
+            resolved.id,
+            notes,
+        ))
+    }
+
+    fn resolve(&self, context: &LocalContext) -> Result<Resolved, Error> {
+        let id = substitute::devcontainer_id(&self.labels(context));
+        let (root, target) = context.default_mount();
+        let below = within(&context.local_workspace_folder, root).unwrap_or_default();
+        let default = if below.is_empty() {
+            target.clone()
+        } else {
+            format!("{target}/{below}")
+        };
+        let mut variables = Variables {
+            context,
+            container_workspace_folder: None,
+            id: &id,
+        };
+        let reader = Reader::new(&self.source, Some(&context.local_workspace_folder));
+        let workspace_folder = match self.root.get("workspaceFolder") {
+            Some(entry) if !matches!(entry.node.value, Value::Null) => {
+                if let Some(span) = substitute::names_container_folder(&entry.node) {
+                    let what = "workspaceFolder cannot be made from ${containerWorkspaceFolder}, which is itself".to_owned();
+                    return Err(Error::new(&self.source, span, ErrorKind::Variable(what)));
+                }
+                let node = substitute::tree(&self.source, &entry.node, &variables)?;
+                let entry = tree::Entry {
+                    key: entry.key.clone(),
+                    key_span: entry.key_span,
+                    node,
+                };
+                let mut config = Config::default();
+                config.property(&reader, &entry, "")?;
+                config.workspace_folder.unwrap_or(default)
+            }
+            _ => default,
+        };
+        reader.warnings.borrow_mut().clear();
+        variables.container_workspace_folder = Some(&workspace_folder);
+        let substituted = substitute::tree(&self.source, &self.root, &variables)?;
+        let config = Config::read(&reader, &substituted, &self.source.file)?;
+        let overridden = context.image_override.is_some();
+        if let Some(unsupported) = config
+            .unsupported
+            .iter()
+            .find(|unsupported| !(overridden && unsupported.image_source))
+        {
+            let kind = ErrorKind::Unsupported {
+                path: unsupported.path.clone(),
+                remedy: unsupported.remedy.to_owned(),
+            };
+            return Err(Error::new(&self.source, unsupported.span, kind));
+        }
+        if config.image.is_none() && !overridden {
+            return Err(self.no_image());
+        }
+        self.workspace_warnings(&reader, &config, &workspace_folder, &target);
+        let known = &self.warnings;
+        let warnings = reader
+            .warnings
+            .into_inner()
+            .into_iter()
+            .filter(|warning| !known.contains(warning))
+            .collect();
+        Ok(Resolved {
+            config,
+            id,
+            mount_target: target,
+            workspace_folder,
+            warnings,
+        })
+    }
+
+    /// A folder that no mount covers is most likely not there.
+    fn workspace_warnings(&self, reader: &Reader<'_>, config: &Config, folder: &str, target: &str) {
+        let covered = match &config.workspace_mount {
+            None => within(folder, target).is_some(),
+            Some(Some(mount)) => within(folder, &mount.target).is_some(),
+            Some(None) => true,
+        };
+        let place = self
+            .root
+            .get("workspaceFolder")
+            .or_else(|| self.root.get("workspaceMount"));
+        let elsewhere = config
+            .mounts
+            .iter()
+            .any(|mount| within(folder, &mount.target).is_some());
+        if let Some(entry) = place
+            && !covered
+            && !elsewhere
+        {
+            let mounted = match &config.workspace_mount {
+                Some(Some(mount)) => &mount.target,
+                _ => target,
+            };
+            let message = format!(
+                "the workspace folder {folder} lies outside of what is mounted at {mounted}; set workspaceMount and workspaceFolder together"
+            );
+            reader.warn(entry.key_span, message);
+        }
+    }
+
+    fn no_image(&self) -> Error {
+        Error::new(
+            &self.source,
+            Span {
+                start: self.root.span.start,
+                end: self.root.span.start + 1,
+            },
+            ErrorKind::ImageMissing,
+        )
+    }
+
+    /// The labels the reference gives a container of this file.
+    fn labels(&self, context: &LocalContext) -> BTreeMap<String, String> {
+        if let Some(labels) = &context.id_labels {
+            return labels.clone();
+        }
+        let folder = &context.local_workspace_folder;
+        let file: &str = &self.source.file;
+        let path = if file.starts_with('/') {
+            file.to_owned()
+        } else {
+            format!("{}/{file}", folder.trim_end_matches('/'))
+        };
+        BTreeMap::from([
+            ("devcontainer.local_folder".to_owned(), folder.clone()),
+            ("devcontainer.config_file".to_owned(), path),
+        ])
+    }
+}
