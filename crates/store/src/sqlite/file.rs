@@ -58,6 +58,13 @@ const PRAGMAS: &str = "
     PRAGMA trusted_schema = OFF;
 ";
 
+/// What durability and exclusiveness rest on.
+const DURABLE: [(&str, &str); 3] = [
+    ("locking_mode", "exclusive"),
+    ("journal_mode", "wal"),
+    ("synchronous", "2"),
+];
+
 /// A change to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
@@ -106,6 +113,25 @@ impl File {
             .busy_timeout(std::time::Duration::ZERO)
             .map_err(failed)?;
         connection.execute_batch(PRAGMAS).map_err(failed)?;
+        // A pragma that cannot be obeyed is ignored in silence.
+        for (pragma, wanted) in DURABLE {
+            let got: String = connection
+                .query_row(
+                    &format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}"),
+                    [],
+                    |row| row.get(0),
+                )
+                .map_err(failed)?;
+            if got != wanted {
+                return Err(Error::Unavailable {
+                    place,
+                    what: format!(
+                        "its filesystem allows {pragma} only as {got}, not {wanted}; put it on a local disk"
+                    ),
+                    source: None,
+                });
+            }
+        }
         migrate(&mut connection, &place)?;
         let history = load(&connection, &place)?;
         let file = Self {
