@@ -14,7 +14,25 @@ use serde::{Deserialize, Serialize};
     plural = "environmentclasses",
     shortname = "envclass",
     category = "boatyard",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "CPU", type_ = "string", json_path = ".spec.resources.cpu"),
+    printcolumn(
+        name = "Memory",
+        type_ = "string",
+        json_path = ".spec.resources.memory"
+    ),
+    printcolumn(name = "Pids", type_ = "integer", json_path = ".spec.resources.pids"),
+    printcolumn(
+        name = "Description",
+        type_ = "string",
+        json_path = ".spec.description",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentClassSpec {

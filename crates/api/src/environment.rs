@@ -19,7 +19,50 @@ use serde::{Deserialize, Serialize};
     category = "boatyard",
     namespaced,
     status = "EnvironmentStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    selectable = ".spec.runnerName",
+    selectable = ".status.phase",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Source",
+        type_ = "string",
+        json_path = ".spec.source.folder.path|.spec.source.git.url"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Image",
+        type_ = "string",
+        json_path = ".status.image.reference",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Address",
+        type_ = "string",
+        json_path = ".status.address",
+        priority = 1
+    ),
+    printcolumn(
+        name = "User",
+        type_ = "string",
+        json_path = ".status.remoteUser",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Runner",
+        type_ = "string",
+        json_path = ".spec.runnerName",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentSpec {

@@ -12,6 +12,8 @@
 
 pub mod class;
 pub mod environment;
+pub mod quantity;
+pub mod rules;
 pub mod runner;
 pub mod words;
 

@@ -16,7 +16,26 @@ use std::collections::BTreeMap;
     plural = "runners",
     category = "boatyard",
     status = "RunnerStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.kernel"),
+    printcolumn(name = "CPU", type_ = "string", json_path = ".status.capacity.cpu"),
+    printcolumn(
+        name = "Unschedulable",
+        type_ = "boolean",
+        json_path = ".spec.unschedulable"
+    ),
+    printcolumn(
+        name = "Architecture",
+        type_ = "string",
+        json_path = ".status.architecture",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RunnerSpec {
