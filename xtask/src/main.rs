@@ -1,2 +1,75 @@
-//! Placeholder.
-fn main() {}
+//! The workshop: every check, set-up and show of this repository, as `cargo xtask <verb>`.
+//!
+//! Owns what `make` is an index of. It builds and starts the other crates and reads their
+//! manifests; it links none of them, so that it compiles in seconds and works while they do not.
+//! A killed run leaves nothing that the next one does not overwrite.
+//!
+//! Read next: [`floors`] (who may import whom), [`tidy`] (what files must look like), [`setup`].
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for a terminal"
+)]
+
+mod bench;
+mod demo;
+mod floors;
+mod process;
+mod setup;
+mod suite;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "cargo xtask <verb>
+  check                    fmt, clippy, deps, tidy
+  deps                     the floor table against the manifests
+  tidy                     what every file must look like
+  setup demo|test|bench    install what is missing from the distribution's packages
+  demo                     set up, build, open an environment, show where things are
+  test                     set up, check, run every test
+  bench [ARGUMENTS]        set up, measure beside the peers";
+
+fn main() -> ExitCode {
+    match act() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without a backtrace: what went wrong here is a fault of the checkout or the machine.
+            eprintln!(
+                "error: {}",
+                error
+                    .chain()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(": ")
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = root();
+    match words.as_slice() {
+        ["check"] => suite::check(&root),
+        ["deps"] => floors::check(&root),
+        ["tidy"] => tidy::check(&root),
+        ["setup", purpose] => setup::prepare(setup::Purpose::parse(purpose)?),
+        ["demo"] => demo::run(&root),
+        ["test", rest @ ..] => suite::test(&root, rest),
+        ["bench", rest @ ..] => bench::run(&root, rest),
+        [] => bail!("a verb is missing\n{USAGE}"),
+        _ => bail!("no such verb: {}\n{USAGE}", words.join(" ")),
+    }
+}
+
+/// The top of the checkout this binary was built from.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}

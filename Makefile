@@ -1,0 +1,11 @@
+# Only an index: the logic is in xtask/.
+# Built dependencies are shared between checkouts.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/boatyard/target
+
+.PHONY: build check test demo bench clean
+build:
+	cargo build --package boatyard-cli
+check test demo bench:
+	cargo xtask $@ $(ARGS)
+clean:
+	cargo clean

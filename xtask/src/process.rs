@@ -1,0 +1,83 @@
+//! Starting programs and judging how they ended.
+//!
+//! Owns the one place of the workshop that starts processes. It never hides a failure: a program
+//! that cannot start or ends badly is an error naming its command line.
+//!
+//! Read next: `setup`, which decides what to start as root.
+
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Runs to the end with our own input and output; an exit other than 0 is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = format!("{command:?}");
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {line}"))?;
+    if !status.success() {
+        bail!("{line} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Runs and returns standard output; an exit other than 0 is an error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let line = format!("{command:?}");
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {line}"))?;
+    if !output.status.success() {
+        bail!("{line} ended with {}", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{line} did not print UTF-8"))
+}
+
+/// Whether it starts and exits with 0, quietly.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The cargo that started us, at the top of the checkout.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// A program as root: itself when we are root, by sudo otherwise.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if is_root()? {
+        return Ok(Command::new(program));
+    }
+    if !on_path("sudo") {
+        bail!("{program} must run as root and there is no sudo here: run this as root");
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    Ok(command)
+}
+
+/// Whether our effective user is root.
+pub(crate) fn is_root() -> Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
+    let ids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .context("no Uid: in /proc/self/status")?;
+    Ok(ids.split_whitespace().nth(1) == Some("0"))
+}
+
+/// Whether PATH (and the folders of root's programs) hold a program of this name.
+pub(crate) fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,126 @@
+//! What a fresh Debian or Ubuntu machine lacks, installed from the distribution's packages.
+//!
+//! Owns the lists of programs and the packages they come in. A program already on PATH is left
+//! alone, wherever it came from; before anything is installed it is said. It configures nothing
+//! and starts no service. Killed half way, the next run installs the rest.
+//!
+//! Read next: `kubectl`, the one tool that is in no distribution.
+
+mod kubectl;
+
+use crate::process;
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// What the machine is prepared for; each includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    Demo,
+    Test,
+    Bench,
+}
+
+impl Purpose {
+    pub(crate) fn parse(word: &str) -> Result<Self> {
+        match word {
+            "demo" => Ok(Self::Demo),
+            "test" => Ok(Self::Test),
+            "bench" => Ok(Self::Bench),
+            _ => bail!("no such set-up: {word}; there are demo, test and bench"),
+        }
+    }
+}
+
+/// What shows that a package is there: a program on PATH, or a file.
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+use Sign::{File, Program};
+
+const NEEDS: &[(Purpose, Sign, &str)] = &[
+    (Purpose::Demo, Program("mmdebstrap"), "mmdebstrap"),
+    (Purpose::Demo, Program("nft"), "nftables"),
+    (Purpose::Demo, Program("ip"), "iproute2"),
+    (Purpose::Demo, Program("git"), "git"),
+    (Purpose::Demo, Program("gcc"), "gcc"),
+    (
+        Purpose::Demo,
+        File("/etc/ssl/certs/ca-certificates.crt"),
+        "ca-certificates",
+    ),
+    (Purpose::Test, Program("docker-registry"), "docker-registry"),
+    (Purpose::Test, Program("skopeo"), "skopeo"),
+    (Purpose::Test, Program("podman"), "podman"),
+    (Purpose::Test, Program("crun"), "crun"),
+    (Purpose::Test, Program("busybox"), "busybox-static"),
+    (Purpose::Test, Program("newuidmap"), "uidmap"),
+    (Purpose::Test, Program("mkfs.ext4"), "e2fsprogs"),
+    (Purpose::Test, Program("strace"), "strace"),
+    (Purpose::Test, Program("ssh"), "openssh-client"),
+    (Purpose::Test, Program("node"), "nodejs"),
+    (Purpose::Test, Program("npm"), "npm"),
+    (Purpose::Test, Program("curl"), "curl"),
+    (Purpose::Test, Program("zstd"), "zstd"),
+    (Purpose::Test, Program("unzip"), "unzip"),
+];
+
+/// Installs what is missing, saying so first; says nothing when nothing is.
+pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
+    let packages: Vec<&str> = NEEDS
+        .iter()
+        .filter(|(needed_for, sign, _)| *needed_for <= purpose && !present(sign))
+        .map(|(_, _, package)| *package)
+        .collect();
+    if !packages.is_empty() {
+        install(&packages)?;
+    }
+    if purpose >= Purpose::Test {
+        kubectl::prepare()?;
+    }
+    Ok(())
+}
+
+fn present(sign: &Sign) -> bool {
+    match sign {
+        Program(name) => process::on_path(name),
+        File(path) => Path::new(path).exists(),
+    }
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    if !process::on_path("apt-get") {
+        bail!(
+            "these are missing and there is no apt-get to install them with: {}",
+            packages.join(" ")
+        );
+    }
+    println!(
+        "setup: installing from the distribution's packages: {}",
+        packages.join(" ")
+    );
+    let apt = || -> Result<_> {
+        let mut command = process::as_root("env")?;
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+        Ok(command)
+    };
+    let attempt = || {
+        process::run(
+            apt()?
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(packages),
+        )
+    };
+    let known = std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|lists| {
+        lists
+            .flatten()
+            .any(|list| list.file_name().to_string_lossy().contains("_Packages"))
+    });
+    if known && attempt().is_ok() {
+        return Ok(());
+    }
+    println!("setup: refreshing the list of packages");
+    process::run(apt()?.arg("update"))?;
+    attempt()
+}
