@@ -25,7 +25,7 @@ pub struct Images {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) directory: PathBuf,
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
     pub(crate) store: Store,
     pub(crate) index: Index,
     pub(crate) holds: Holds,
@@ -94,7 +94,7 @@ impl Images {
             store: Store::open(directory)?,
             index: Index::open(directory)?,
             holds: Holds::open(directory)?,
-            options,
+            options: Arc::new(options),
         };
         Ok(Images {
             inner: Arc::new(inner),

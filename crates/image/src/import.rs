@@ -11,10 +11,11 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::archive::{Archive, Kind};
 use crate::config::{Descriptor, Document, RawConfig, plain_manifest};
@@ -51,20 +52,37 @@ impl Images {
         let inner = Arc::clone(&self.inner);
         let held = plan.held.clone();
         let _hold = blocking("hold the layers", move || inner.holds.hold(&held)).await?;
-        let takes = (0..plan.layers.len()).map(|number| {
+        let turns = Arc::new(Semaphore::new(self.inner.options.parallel_layers.max(1)));
+        let mut takes = JoinSet::new();
+        for number in 0..plan.layers.len() {
             let (inner, plan, progress) = (
                 Arc::clone(&self.inner),
                 Arc::clone(&plan),
                 Arc::clone(&progress),
             );
-            async move { take(inner, plan, number, progress).await }
-        });
-        let mut takes = futures::stream::iter(takes)
-            .buffer_unordered(self.inner.options.parallel_layers.max(1));
-        while let Some(outcome) = takes.next().await {
-            outcome?;
+            let turns = Arc::clone(&turns);
+            takes.spawn(async move {
+                // Closed when another layer failed.
+                let turn = turns.acquire_owned().await.map_err(|_| Error::Ended {
+                    doing: "take in a layer",
+                })?;
+                let outcome = take(inner, plan, number, progress).await;
+                drop(turn);
+                outcome
+            });
         }
-        drop(takes);
+        let mut failure = None;
+        while let Some(outcome) = takes.join_next().await {
+            if let Err(error) = outcome.unwrap_or(Err(Error::Ended {
+                doing: "take in a layer",
+            })) {
+                turns.close();
+                failure.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
         let inner = Arc::clone(&self.inner);
         blocking("write the tag", move || {
             inner.enter(
@@ -478,7 +496,7 @@ impl Source {
         match self {
             Source::Folder(folder) => {
                 let metadata = beneath(folder, name).ok()?.metadata().ok()?;
-                metadata.is_file().then(|| metadata.len())
+                metadata.is_file().then_some(metadata.len())
             }
             Source::Tar { members, .. } => {
                 members.get(&clean(name.as_bytes())).map(|(_, size)| *size)

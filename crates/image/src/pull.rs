@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use futures::StreamExt as _;
 use sha2::Digest as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Descriptor, Document, RawConfig};
 use crate::digest::Digest;
@@ -71,7 +72,7 @@ async fn pull(
     reference: &Reference,
     progress: Arc<dyn Progress>,
 ) -> Result<Image, Error> {
-    let session = Session::new(reference, &inner.options);
+    let session = Arc::new(Session::new(reference, Arc::clone(&inner.options)));
     let plan = plan(inner, &session, reference).await?;
     let mut held: Vec<Digest> = plan
         .layers
@@ -84,28 +85,44 @@ async fn pull(
         let inner = Arc::clone(inner);
         blocking("hold the layers", move || inner.holds.hold(&held)).await?
     };
+    let stop = CancellationToken::new();
+    let turns = Arc::new(Semaphore::new(inner.options.parallel_layers.max(1)));
+    // Dropped with this future; then each download ends, and with it the
+    // unpacking that reads it.
+    let mut fetches = JoinSet::new();
     for (id, descriptor) in &plan.layers {
         if !inner.store.has(id) {
             report(&*progress, id, Phase::Waiting, 0, descriptor.size);
         }
-    }
-    let fetches = plan.layers.iter().map(|(id, descriptor)| {
         let fetch = Fetch {
-            inner,
-            session: &session,
+            inner: Arc::clone(inner),
+            session: Arc::clone(&session),
             image: reference.to_string(),
-            id,
-            descriptor,
-            progress: &progress,
+            id: id.clone(),
+            descriptor: descriptor.clone(),
+            progress: Arc::clone(&progress),
+            stop: stop.clone(),
         };
-        async move { fetch.run().await }
-    });
-    let mut fetches =
-        futures::stream::iter(fetches).buffer_unordered(inner.options.parallel_layers.max(1));
-    while let Some(outcome) = fetches.next().await {
-        outcome?;
+        let turns = Arc::clone(&turns);
+        fetches.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            fetch.run().await
+        });
     }
-    drop(fetches);
+    let mut failure = None;
+    while let Some(outcome) = fetches.join_next().await {
+        let outcome = outcome.unwrap_or(Err(Error::Ended {
+            doing: "fetch a layer",
+        }));
+        if let Err(error) = outcome {
+            // The others are awaited, so that nothing half-made is left.
+            stop.cancel();
+            failure.get_or_insert(error);
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
     let (inner, reference) = (Arc::clone(inner), reference.clone());
     blocking("write the tag", move || {
         inner.enter(&reference, &plan.manifest, &plan.config_bytes, &plan.config)
@@ -114,7 +131,7 @@ async fn pull(
 }
 
 /// From the name to the layers: index, manifest and config.
-async fn plan(inner: &Inner, session: &Session<'_>, reference: &Reference) -> Result<Plan, Error> {
+async fn plan(inner: &Inner, session: &Session, reference: &Reference) -> Result<Plan, Error> {
     let image = reference.to_string();
     let invalid = |problem: String| Error::Invalid {
         image: image.clone(),
@@ -257,52 +274,69 @@ pub(crate) fn check_config(
 }
 
 /// One layer of one pull.
-struct Fetch<'a> {
-    inner: &'a Arc<Inner>,
-    session: &'a Session<'a>,
+struct Fetch {
+    inner: Arc<Inner>,
+    session: Arc<Session>,
     image: String,
-    id: &'a LayerId,
-    descriptor: &'a Descriptor,
-    progress: &'a Arc<dyn Progress>,
+    id: LayerId,
+    descriptor: Descriptor,
+    progress: Arc<dyn Progress>,
+    /// Another layer failed.
+    stop: CancellationToken,
 }
 
-impl Fetch<'_> {
+impl Fetch {
     async fn run(&self) -> Result<(), Error> {
         let total = self.descriptor.size;
-        if self.inner.store.has(self.id) {
-            report(&**self.progress, self.id, Phase::Cached, total, total);
+        if self.inner.store.has(&self.id) {
+            report(&*self.progress, &self.id, Phase::Cached, total, total);
             return Ok(());
         }
-        let _layer = self
-            .inner
-            .store
-            .lock(self.id, || {
-                self.progress.message(&format!(
-                    "layer {} is being fetched already",
-                    self.id.short()
-                ))
-            })
+        let told = || {
+            self.progress.message(&format!(
+                "layer {} is being fetched already",
+                self.id.short()
+            ))
+        };
+        let layer = self
+            .unless_stopped(self.inner.store.lock(&self.id, told))
             .await?;
-        if self.inner.store.has(self.id) {
-            report(&**self.progress, self.id, Phase::Cached, total, total);
+        if self.inner.store.has(&self.id) {
+            report(&*self.progress, &self.id, Phase::Cached, total, total);
             return Ok(());
         }
         // Held after the layer's lock and never before it: no circle.
         let partial = self.inner.partial(&self.descriptor.digest);
-        let _blob = layers::lock(&partial.with_extension("lock"), || {}).await?;
-        match self.attempt(&partial).await {
+        let blob = self
+            .unless_stopped(layers::lock(&partial.with_extension("lock"), || {}))
+            .await?;
+        // Shared with the unpacking thread, which may outlive this task.
+        let locks = Arc::new([layer, blob]);
+        match self.attempt(&partial, &locks).await {
             // What an earlier attempt left may have been the lie.
             Err((Error::Digest { .. }, true)) => {
-                self.attempt(&partial).await.map_err(|(error, _)| error)?
+                self.attempt(&partial, &locks)
+                    .await
+                    .map_err(|(error, _)| error)?;
             }
             outcome => outcome.map_err(|(error, _)| error)?,
         }
-        report(&**self.progress, self.id, Phase::Done, total, total);
+        report(&*self.progress, &self.id, Phase::Done, total, total);
         Ok(())
     }
 
+    async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.stop.cancelled() => Err(Error::Ended { doing: "fetch a layer" }),
+        }
+    }
+
     /// With an error comes whether bytes of an earlier attempt were used.
-    async fn attempt(&self, partial: &Path) -> Result<(), (Error, bool)> {
+    async fn attempt(&self, partial: &Path, locks: &Arc<[File; 2]>) -> Result<(), (Error, bool)> {
         let size = self.descriptor.size;
         let (sender, receiver) = mpsc::channel(CHANNEL_PIECES);
         let keep = (size >= WORTH_RESUMING).then_some(partial);
@@ -311,7 +345,7 @@ impl Fetch<'_> {
             receiver,
             size,
             self.id.clone(),
-            Arc::clone(self.progress),
+            Arc::clone(&self.progress),
         )
         .map_err(|source| {
             (
@@ -331,16 +365,20 @@ impl Fetch<'_> {
                 self.id.short()
             ));
         }
-        let inner = Arc::clone(self.inner);
+        let inner = Arc::clone(&self.inner);
         let (image, id, digest) = (
             self.image.clone(),
             self.id.clone(),
             self.descriptor.digest.clone(),
         );
+        let locks = Arc::clone(locks);
         let unpacking = blocking("unpack a layer", move || {
-            feed.unpack(&inner, &image, &id, &digest)
+            let unpacked = feed.unpack(&inner, &image, &id, &digest);
+            drop(locks);
+            unpacked
         });
-        let (download, unpacked) = tokio::join!(self.download(from, sender), unpacking);
+        let (download, unpacked) =
+            tokio::join!(self.unless_stopped(self.download(from, sender)), unpacking);
         match (download, unpacked) {
             (_, Ok(())) => Ok(()),
             (Err(error), Err(_)) => Err((error, resumed)),
@@ -508,18 +546,16 @@ impl Feed {
             flushing,
         );
         let unpacked = match unpacked {
-            Err(error @ Error::Hostile { .. }) => {
-                forget();
-                return Err(error);
-            }
-            Err(error @ Error::Unreadable { .. }) => match self.drain() {
+            // Broken because the image is, or because somebody lies about it?
+            Err(error @ (Error::Hostile { .. } | Error::Unreadable { .. })) => match self.drain() {
                 // The network's failure; the blob so far is good.
-                Err(_) => return Err(error),
-                Ok(actual) => {
+                Err(_) if matches!(error, Error::Unreadable { .. }) => return Err(error),
+                Ok(actual) if actual != *digest => {
                     forget();
-                    if actual != *digest {
-                        return Err(self.lie(image, digest, &actual));
-                    }
+                    return Err(self.lie(image, digest, &actual));
+                }
+                _ => {
+                    forget();
                     return Err(error);
                 }
             },

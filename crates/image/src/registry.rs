@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,8 +31,8 @@ const MANIFEST_LIMIT: usize = 4 << 20;
 const CONFIG_LIMIT: usize = 8 << 20;
 
 /// One image's registry, for the time of one pull.
-pub(crate) struct Session<'a> {
-    options: &'a Options,
+pub(crate) struct Session {
+    options: Arc<Options>,
     image: String,
     registry: String,
     repository: String,
@@ -60,6 +60,25 @@ enum Role {
     Alternate,
 }
 
+/// A small document.
+struct Wanted {
+    what: &'static str,
+    path: String,
+    headers: HeaderMap,
+    digest: Option<Digest>,
+    limit: usize,
+}
+
+/// How far the asking of all endpoints has come.
+#[derive(Default)]
+struct Turn {
+    endpoint: usize,
+    attempts: u32,
+    again: bool,
+    /// What the registry itself answered.
+    trouble: Option<Trouble>,
+}
+
 /// Why one endpoint did not give what was asked for.
 #[derive(Debug)]
 enum Trouble {
@@ -79,8 +98,8 @@ pub(crate) struct Blob {
     skip: u64,
 }
 
-impl<'a> Session<'a> {
-    pub(crate) fn new(reference: &Reference, options: &'a Options) -> Self {
+impl Session {
+    pub(crate) fn new(reference: &Reference, options: Arc<Options>) -> Self {
         let registry = reference.registry();
         let mut endpoints: Vec<Endpoint> = options
             .mirrors
@@ -129,28 +148,26 @@ impl<'a> Session<'a> {
     pub(crate) async fn manifest(&self, name: &str) -> Result<Bytes, Error> {
         let accept = [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST].join(", ");
         let accept = HeaderValue::from_str(&accept).map_err(|_| self.bug())?;
-        let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
-        let wanted = Digest::parse(name);
-        self.small(
-            &format!("manifests/{name}"),
-            &headers,
-            MANIFEST_LIMIT,
-            wanted.as_ref(),
-            "its manifest",
-        )
-        .await
+        let wanted = Wanted {
+            what: "its manifest",
+            path: format!("manifests/{name}"),
+            headers: HeaderMap::from_iter([(ACCEPT, accept)]),
+            digest: Digest::parse(name),
+            limit: MANIFEST_LIMIT,
+        };
+        self.small(&wanted).await
     }
 
     /// A blob small enough to hold in memory; the bytes fit the digest.
     pub(crate) async fn config(&self, digest: &Digest) -> Result<Bytes, Error> {
-        self.small(
-            &format!("blobs/{digest}"),
-            &HeaderMap::new(),
-            CONFIG_LIMIT,
-            Some(digest),
-            "its config",
-        )
-        .await
+        let wanted = Wanted {
+            what: "its config",
+            path: format!("blobs/{digest}"),
+            headers: HeaderMap::new(),
+            digest: Some(digest.clone()),
+            limit: CONFIG_LIMIT,
+        };
+        self.small(&wanted).await
     }
 
     /// Starts a download at `offset`. The caller compares digest and length.
@@ -161,27 +178,32 @@ impl<'a> Session<'a> {
                 HeaderValue::from_str(&format!("bytes={offset}-")).map_err(|_| self.bug())?;
             headers.insert(RANGE, range);
         }
-        let stall = self.options.deadlines.stall;
-        self.each_endpoint("a layer", async |endpoint| {
-            let response = self
-                .send(endpoint, &format!("blobs/{digest}"), &headers)
-                .await?;
-            let skip = match response.status() {
-                StatusCode::PARTIAL_CONTENT if range_starts_at(&response, offset) => 0,
-                StatusCode::PARTIAL_CONTENT => {
-                    return Err(Trouble::Answer(
-                        "sent another part of a layer than was asked for".to_owned(),
-                    ));
+        let path = format!("blobs/{digest}");
+        let mut turn = Turn::default();
+        while let Some(endpoint) = self.next_endpoint(&mut turn).await {
+            let trouble = match self.send(endpoint, &path, &headers).await {
+                Ok(response) if response.status() != StatusCode::PARTIAL_CONTENT => {
+                    return Ok(Blob {
+                        response,
+                        stall: self.options.deadlines.stall,
+                        skip: offset,
+                    });
                 }
-                _ => offset,
+                Ok(response) if range_starts_at(&response, offset) => {
+                    return Ok(Blob {
+                        response,
+                        stall: self.options.deadlines.stall,
+                        skip: 0,
+                    });
+                }
+                Ok(_) => {
+                    Trouble::Answer("sent another part of a layer than was asked for".to_owned())
+                }
+                Err(trouble) => trouble,
             };
-            Ok(Blob {
-                response,
-                stall,
-                skip,
-            })
-        })
-        .await
+            self.failed("a layer", &mut turn, trouble);
+        }
+        Err(self.given_up(turn))
     }
 
     /// For what goes wrong in the middle of a blob.
@@ -189,121 +211,113 @@ impl<'a> Session<'a> {
         self.explain(Trouble::Connection(problem, None), &self.registry)
     }
 
-    async fn small(
-        &self,
-        path: &str,
-        headers: &HeaderMap,
-        limit: usize,
-        wanted: Option<&Digest>,
-        what: &str,
-    ) -> Result<Bytes, Error> {
-        self.each_endpoint(what, async |endpoint| {
-            let deadline = self.options.deadlines.request;
-            let read = async {
-                let response = self.send(endpoint, path, headers).await?;
-                let stated = response.headers().get("docker-content-digest").cloned();
-                let body = bounded(response, limit, self.options.deadlines.stall).await?;
-                Ok((stated, body))
-            };
-            let (stated, body) = match tokio::time::timeout(deadline, read).await {
-                Ok(outcome) => outcome?,
-                Err(_) => {
+    async fn small(&self, wanted: &Wanted) -> Result<Bytes, Error> {
+        let deadline = self.options.deadlines.request;
+        let mut turn = Turn::default();
+        while let Some(endpoint) = self.next_endpoint(&mut turn).await {
+            let read = self.read_small(endpoint, wanted);
+            let outcome = tokio::time::timeout(deadline, read)
+                .await
+                .unwrap_or_else(|_| {
                     let problem = format!(
-                        "did not finish sending {what} within {} s",
+                        "did not finish sending {} within {} s",
+                        wanted.what,
                         deadline.as_secs()
                     );
-                    return Err(Trouble::Connection(problem, None));
-                }
-            };
-            let actual = Digest::of(&body);
-            let stated = stated
-                .as_ref()
-                .and_then(|stated| stated.to_str().ok())
-                .and_then(Digest::parse);
-            if let Some(expected) = wanted.cloned().or(stated)
-                && expected != actual
-            {
-                return Err(Trouble::Final(Error::Digest {
-                    what: format!(
-                        "{what} of image {} from registry {}",
-                        self.image, self.endpoints[endpoint].host
-                    ),
-                    expected: expected.to_string(),
-                    actual: actual.to_string(),
-                }));
-            }
-            Ok(body)
-        })
-        .await
-    }
-
-    /// Mirrors first; a mirror's failure is nobody's concern as long as
-    /// another endpoint serves.
-    async fn each_endpoint<T>(
-        &self,
-        what: &str,
-        attempt: impl AsyncFn(usize) -> Result<T, Trouble>,
-    ) -> Result<T, Error> {
-        let mut first = None;
-        for (number, endpoint) in self.endpoints.iter().enumerate() {
-            let trouble = match self.persistently(number, &attempt).await {
-                Ok(answer) => return Ok(answer),
-                Err(trouble) => trouble,
-            };
-            match endpoint.role {
-                Role::Mirror => {
-                    let error = self.explain(trouble, &endpoint.host);
-                    tracing::info!(mirror = endpoint.base, what, %error, "a mirror does not serve");
-                }
-                Role::Registry => {
-                    // What speaks TLS answers 400 to who does not.
-                    let without_tls = matches!(
-                        trouble,
-                        Trouble::Connection(..) | Trouble::Status(StatusCode::BAD_REQUEST, _)
-                    );
-                    first = Some(trouble);
-                    if !without_tls {
-                        break;
-                    }
-                }
-                Role::Alternate => {
-                    if matches!(first, Some(Trouble::Status(..))) {
-                        first = Some(trouble);
-                    }
-                }
+                    Err(Trouble::Connection(problem, None))
+                });
+            match outcome {
+                Ok(body) => return Ok(body),
+                Err(trouble) => self.failed(wanted.what, &mut turn, trouble),
             }
         }
-        let trouble = first.unwrap_or_else(|| Trouble::Answer("has no endpoint".to_owned()));
-        Err(self.explain(trouble, &self.registry))
+        Err(self.given_up(turn))
     }
 
-    /// Again where a second attempt may help.
-    async fn persistently<T>(
-        &self,
-        endpoint: usize,
-        attempt: &impl AsyncFn(usize) -> Result<T, Trouble>,
-    ) -> Result<T, Trouble> {
-        let mut pause = Duration::from_millis(200);
-        // An unreachable mirror should not cost a minute per request.
-        let attempts = match self.endpoints[endpoint].role {
-            Role::Registry => self.options.deadlines.attempts.max(1),
-            Role::Mirror | Role::Alternate => 1,
+    async fn read_small(&self, endpoint: usize, wanted: &Wanted) -> Result<Bytes, Trouble> {
+        let response = self.send(endpoint, &wanted.path, &wanted.headers).await?;
+        let stated = response.headers().get("docker-content-digest").cloned();
+        let body = bounded(response, wanted.limit, self.options.deadlines.stall).await?;
+        let actual = Digest::of(&body);
+        let stated = stated
+            .as_ref()
+            .and_then(|stated| stated.to_str().ok())
+            .and_then(Digest::parse);
+        if let Some(expected) = wanted.digest.clone().or(stated)
+            && expected != actual
+        {
+            let host = &self.endpoints[endpoint].host;
+            return Err(Trouble::Final(Error::Digest {
+                what: format!(
+                    "{} of image {} from registry {host}",
+                    wanted.what, self.image
+                ),
+                expected: expected.to_string(),
+                actual: actual.to_string(),
+            }));
+        }
+        Ok(body)
+    }
+
+    /// Whom to ask now, after a pause if it is the same once more.
+    async fn next_endpoint(&self, turn: &mut Turn) -> Option<usize> {
+        if turn.again {
+            tokio::time::sleep(Duration::from_millis(200 << turn.attempts.min(5))).await;
+        }
+        (turn.endpoint < self.endpoints.len()).then_some(turn.endpoint)
+    }
+
+    /// Decides who is asked next. Mirrors come first, and a mirror's failure
+    /// is nobody's concern as long as another endpoint serves.
+    fn failed(&self, what: &str, turn: &mut Turn, trouble: Trouble) {
+        let endpoint = &self.endpoints[turn.endpoint];
+        turn.attempts += 1;
+        let may_pass = match &trouble {
+            Trouble::Status(status, _) => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            // Refused or unknown hosts do not get better in a second.
+            Trouble::Connection(_, Some(error)) => !error.is_connect() && !error.is_timeout(),
+            _ => false,
         };
-        for number in 1..=attempts {
-            match attempt(endpoint).await {
-                Err(Trouble::Status(status, _))
-                    if number < attempts
-                        && (status.is_server_error()
-                            || status == StatusCode::TOO_MANY_REQUESTS) => {}
-                // Refused or unknown hosts do not get better in a second.
-                Err(Trouble::Connection(_, Some(error)))
-                    if number < attempts && !error.is_connect() && !error.is_timeout() => {}
-                outcome => return outcome,
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
+        // An unreachable mirror should not cost a minute per request.
+        turn.again = endpoint.role == Role::Registry
+            && may_pass
+            && turn.attempts < self.options.deadlines.attempts;
+        if turn.again {
+            return;
         }
-        Err(Trouble::Answer("was not asked".to_owned()))
+        turn.attempts = 0;
+        turn.endpoint += 1;
+        match endpoint.role {
+            Role::Mirror => {
+                let error = self.explain(trouble, &endpoint.host);
+                tracing::info!(mirror = endpoint.base, what, %error, "a mirror does not serve");
+            }
+            Role::Registry => {
+                // What speaks TLS answers 400 to who does not.
+                let without_tls = matches!(
+                    trouble,
+                    Trouble::Connection(..) | Trouble::Status(StatusCode::BAD_REQUEST, _)
+                );
+                if !without_tls {
+                    turn.endpoint = self.endpoints.len();
+                }
+                turn.trouble = Some(trouble);
+            }
+            Role::Alternate => {
+                if matches!(turn.trouble, Some(Trouble::Status(..))) {
+                    turn.trouble = Some(trouble);
+                }
+            }
+        }
+    }
+
+    fn given_up(&self, turn: Turn) -> Error {
+        let trouble = turn
+            .trouble
+            .unwrap_or_else(|| Trouble::Answer("has no endpoint".to_owned()));
+        self.explain(trouble, &self.registry)
     }
 
     /// One GET, authorized; any answer but success is trouble.
@@ -317,7 +331,7 @@ impl<'a> Session<'a> {
         loop {
             let place = &self.endpoints[endpoint];
             let url = format!("{}/v2/{}/{path}", place.base, self.repository);
-            let mut request = client(place.loopback, self.options)?
+            let mut request = client(place.loopback, &self.options)?
                 .get(&url)
                 .headers(headers.clone());
             if let Some(authorization) = authorization.clone() {

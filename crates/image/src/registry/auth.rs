@@ -23,7 +23,7 @@ const TOKEN_LIMIT: usize = 1 << 20;
 
 /// None when there is nothing to answer with.
 pub(super) async fn answer(
-    session: &Session<'_>,
+    session: &Session,
     endpoint: &Endpoint,
     challenges: &[HeaderValue],
 ) -> Result<Option<HeaderValue>, Trouble> {
@@ -55,12 +55,12 @@ pub(super) async fn answer(
     Ok(None)
 }
 
-fn trusted(session: &Session<'_>, endpoint: &Endpoint) -> bool {
+fn trusted(session: &Session, endpoint: &Endpoint) -> bool {
     session.options.insecure.contains(&endpoint.host)
 }
 
 async fn bearer(
-    session: &Session<'_>,
+    session: &Session,
     endpoint: &Endpoint,
     parameters: &[(String, String)],
 ) -> Result<HeaderValue, Trouble> {
@@ -85,7 +85,7 @@ async fn bearer(
         str::to_owned,
     );
     let service = parameter("service");
-    let client = super::client(loopback, session.options)?;
+    let client = super::client(loopback, &session.options)?;
     let credential = credential(session, endpoint).await?;
     let request = match &credential {
         Some(DockerCredential::IdentityToken(token)) => {
@@ -196,7 +196,7 @@ fn parameters(text: &str) -> Vec<(String, String)> {
 }
 
 async fn credential(
-    session: &Session<'_>,
+    session: &Session,
     endpoint: &Endpoint,
 ) -> Result<Option<DockerCredential>, Trouble> {
     let server = endpoint.server.clone();
