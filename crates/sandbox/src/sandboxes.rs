@@ -207,6 +207,30 @@ impl Sandboxes {
         }
     }
 
+    /// Waits until PID 1 has ended and its end is recorded, or the time is over; answers what
+    /// [`Self::observe`] would.
+    pub fn wait(&self, id: &Id, state: &Path, longest: Duration) -> Result<Observed, Error> {
+        let deadline = Instant::now() + longest;
+        loop {
+            let observed = self.observe(id, state)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Observed::Running { init_pid, .. } = observed else {
+                return Ok(observed);
+            };
+            if left.is_zero() {
+                return Ok(observed);
+            }
+            let record = record::read::<Record>(state, record::RECORD).ok().flatten();
+            let init = record
+                .filter(|record| record.init.pid == init_pid)
+                .and_then(|record| record.init.open());
+            if let Some(init) = init {
+                let millis = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+                record::wait_end(&init, Some(millis.max(1)));
+            }
+        }
+    }
+
     /// Kills PID 1, and so everything inside; returns when it is gone and its monitor too.
     pub fn kill(&self, id: &Id, state: &Path) -> Result<(), Error> {
         let failed = |source| Error::Io {

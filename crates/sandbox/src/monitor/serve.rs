@@ -58,10 +58,10 @@ pub(super) fn reap(init: &OwnedFd) -> Exit {
 
 impl Live {
     /// Serves until init ends, then records the end and removes what was made.
-    pub(super) fn serve(self, start: &Start) {
+    pub(super) fn serve(mut self, start: &Start) {
         crash::point();
+        let mut forwarder = net::dns::Forwarder::new(std::mem::take(&mut self.resolver));
         let mut console = Console::open(&self);
-        let mut forwarder = net::dns::Forwarder::new(&self.resolver);
         let mut pipe_open = true;
         loop {
             let (init_ended, output) = {

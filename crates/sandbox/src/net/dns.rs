@@ -1,17 +1,280 @@
-//! x
+//! Names for a sandbox: raw queries forwarded to the host's resolvers.
+//!
+//! The sockets were opened by init in the environment's namespace; the monitor holds them and asks
+//! from the host's, so that any resolver the host can reach works, one on its loopback too. It
+//! looks into no message: a query and its answer are opaque bytes. Everything is bounded:
+//! [`QUERIES`] at once over UDP, [`CONNECTIONS`] over TCP, each with a deadline; beyond that the
+//! oldest is dropped and the client asks again. Each query goes out from a fresh port, which is
+//! what protects a resolver's client from forged answers.
+//!
+//! `/etc/resolv.conf` is read again when its time of change differs.
+
+mod tcp;
+
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-pub(crate) struct Forwarder<'a> {
-    _x: &'a [OwnedFd],
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+/// UDP queries waiting for an answer.
+const QUERIES: usize = 256;
+/// TCP connections.
+const CONNECTIONS: usize = 16;
+/// How long one resolver has to answer before the next is asked.
+const TRY: Duration = Duration::from_secs(2);
+/// How long a query may take in all.
+const GIVE_UP: Duration = Duration::from_secs(8);
+/// Longest message over UDP.
+const MESSAGE: usize = 65_535;
+
+/// Forwards between the environment's resolver sockets and the host's resolvers.
+pub(crate) struct Forwarder {
+    udp: Option<UdpSocket>,
+    tcp: Option<TcpListener>,
+    queries: VecDeque<Query>,
+    connections: VecDeque<tcp::Relay>,
+    resolvers: Resolvers,
 }
-impl<'a> Forwarder<'a> {
-    pub(crate) fn new(x: &'a [OwnedFd]) -> Self {
-        Self { _x: x }
+
+struct Query {
+    from: SocketAddr,
+    message: Vec<u8>,
+    asked: UdpSocket,
+    tries: usize,
+    next_try: Instant,
+    give_up: Instant,
+}
+
+impl Forwarder {
+    /// Takes the UDP and the TCP socket, or none.
+    pub(crate) fn new(sockets: Vec<OwnedFd>) -> Self {
+        Self::with_resolvers(sockets, PathBuf::from("/etc/resolv.conf"), 53)
     }
-    pub(crate) fn poll_descriptors<'b>(&'b self, _fds: &mut Vec<PollFd<'b>>) {}
+
+    fn with_resolvers(sockets: Vec<OwnedFd>, file: PathBuf, port: u16) -> Self {
+        let mut sockets = sockets.into_iter();
+        let udp = sockets.next().map(UdpSocket::from);
+        let tcp = sockets.next().map(TcpListener::from);
+        if let Some(udp) = &udp {
+            let _ = udp.set_nonblocking(true);
+        }
+        if let Some(tcp) = &tcp {
+            let _ = tcp.set_nonblocking(true);
+        }
+        Self {
+            udp,
+            tcp,
+            queries: VecDeque::new(),
+            connections: VecDeque::new(),
+            resolvers: Resolvers::new(file, port),
+        }
+    }
+
+    /// Adds what is waited for, in the order [`Self::serve`] expects the results.
+    pub(crate) fn poll_descriptors<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        if let Some(udp) = &self.udp {
+            fds.push(PollFd::new(udp, PollFlags::IN));
+        }
+        if let Some(tcp) = &self.tcp {
+            fds.push(PollFd::new(tcp, PollFlags::IN));
+        }
+        for query in &self.queries {
+            fds.push(PollFd::new(&query.asked, PollFlags::IN));
+        }
+        for connection in &self.connections {
+            connection.poll_descriptors(fds);
+        }
+    }
+
+    /// When [`Self::serve`] must be called at the latest.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        None
+        let queries = self.queries.iter().map(|query| query.next_try);
+        let connections = self.connections.iter().map(tcp::Relay::deadline);
+        let first = queries.chain(connections).min()?;
+        // One millisecond more, lest it be called just too early again and again.
+        Some(first.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
-    pub(crate) fn serve(&mut self, _ready: &[PollFlags]) {}
+
+    /// Serves what is ready.
+    pub(crate) fn serve(&mut self, ready: &[PollFlags]) {
+        let mut ready = ready.iter().copied();
+        let asked = self.udp.is_some() && ready.next().is_some_and(|flags| !flags.is_empty());
+        let called = self.tcp.is_some() && ready.next().is_some_and(|flags| !flags.is_empty());
+        let now = Instant::now();
+        self.answers(&mut ready, now);
+        self.connections
+            .retain_mut(|connection| connection.serve(&mut ready, now));
+        if asked {
+            self.questions(now);
+        }
+        if called {
+            self.calls(now);
+        }
+    }
+
+    fn answers(&mut self, ready: &mut impl Iterator<Item = PollFlags>, now: Instant) {
+        let mut message = vec![0; MESSAGE];
+        let Some(udp) = &self.udp else { return };
+        let resolvers = &mut self.resolvers;
+        self.queries.retain_mut(|query| {
+            let readable = ready.next().is_some_and(|flags| !flags.is_empty());
+            if readable {
+                // The socket is connected: only the resolver asked is heard. An error is an ICMP
+                // refusal: the next resolver's turn.
+                match query.asked.recv(&mut message) {
+                    Ok(length) if query.matches(&message[..length]) => {
+                        let _ = udp.send_to(&message[..length], query.from);
+                        return false;
+                    }
+                    Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                        query.next_try = now;
+                    }
+                    _ => {}
+                }
+            }
+            if now >= query.give_up {
+                return false;
+            }
+            if now >= query.next_try {
+                query.tries += 1;
+                query.next_try = now + TRY;
+                match resolvers.ask(query.tries, &query.message) {
+                    Some(socket) => query.asked = socket,
+                    None => return false,
+                }
+            }
+            true
+        });
+    }
+
+    fn questions(&mut self, now: Instant) {
+        let Some(udp) = &self.udp else { return };
+        let mut message = vec![0; MESSAGE];
+        // A bounded number at a time, so that a flood does not starve the answers.
+        for _ in 0..64 {
+            let Ok((length, from)) = udp.recv_from(&mut message) else {
+                return;
+            };
+            let message = &message[..length];
+            let Some(asked) = self.resolvers.ask(0, message) else {
+                continue;
+            };
+            if self.queries.len() >= QUERIES {
+                self.queries.pop_front();
+            }
+            self.queries.push_back(Query {
+                from,
+                message: message.to_vec(),
+                asked,
+                tries: 0,
+                next_try: now + TRY,
+                give_up: now + GIVE_UP,
+            });
+        }
+    }
+
+    fn calls(&mut self, now: Instant) {
+        let Some(tcp) = &self.tcp else { return };
+        while let Ok((client, _)) = tcp.accept() {
+            let Some(resolver) = self.resolvers.nth(0) else {
+                continue;
+            };
+            if self.connections.len() >= CONNECTIONS {
+                self.connections.pop_front();
+            }
+            if let Ok(relay) = tcp::Relay::connect(client, resolver, now) {
+                self.connections.push_back(relay);
+            }
+        }
+    }
 }
+
+impl Query {
+    /// Whether an answer bears the question's id.
+    fn matches(&self, answer: &[u8]) -> bool {
+        answer.len() >= 2 && answer.get(..2) == self.message.get(..2)
+    }
+}
+
+/// The host's resolvers as /etc/resolv.conf lists them.
+struct Resolvers {
+    file: PathBuf,
+    port: u16,
+    changed: Option<SystemTime>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Resolvers {
+    fn new(file: PathBuf, port: u16) -> Self {
+        Self {
+            file,
+            port,
+            changed: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    fn refresh(&mut self) {
+        let changed = std::fs::metadata(&self.file)
+            .and_then(|metadata| metadata.modified())
+            .ok();
+        if changed.is_some() && changed == self.changed {
+            return;
+        }
+        self.changed = changed;
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        self.addresses = parse(&text, self.port);
+    }
+
+    /// The resolver to ask at the `n`th try.
+    fn nth(&mut self, n: usize) -> Option<SocketAddr> {
+        self.refresh();
+        let count = self.addresses.len();
+        (count > 0).then(|| self.addresses[n % count])
+    }
+
+    /// Sends a message to the resolver of the `n`th try from a socket of its own.
+    fn ask(&mut self, n: usize, message: &[u8]) -> Option<UdpSocket> {
+        let resolver = self.nth(n)?;
+        let socket: UdpSocket = new_socket(resolver, SocketType::DGRAM).ok()?.into();
+        socket.connect(resolver).ok()?;
+        socket.send(message).ok()?;
+        Some(socket)
+    }
+}
+
+fn new_socket(to: SocketAddr, kind: SocketType) -> rustix::io::Result<OwnedFd> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    rustix::net::socket_with(
+        family,
+        kind,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+}
+
+/// The `nameserver` lines; the host itself when there is none, as resolv.conf(5) says.
+fn parse(text: &str, port: u16) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            (words.next()? == "nameserver").then_some(())?;
+            let address: IpAddr = words.next()?.parse().ok()?;
+            Some(SocketAddr::new(address, port))
+        })
+        .collect();
+    if found.is_empty() {
+        found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

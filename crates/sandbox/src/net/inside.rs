@@ -1,10 +1,54 @@
-//! x
-use crate::error::Failure;
-use crate::spec::Network;
+//! The environment's own network namespace, configured by init from within.
+
+use super::netlink::{self, Netlink};
+use super::{INSIDE_INDEX, OUTSIDE_MAC};
+use crate::error::{Failure, Step};
+use crate::spec::{GATEWAY, Network, RESOLVER};
+use netlink_packet_route::address::AddressScope;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-pub(crate) fn loopback(_network: &Network) -> Result<Vec<OwnedFd>, Failure> {
-    Ok(Vec::new())
+
+/// Index of loopback in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// Brings loopback up; with a routed network, puts the resolver's address on it and answers the
+/// resolver's UDP and TCP sockets, for the monitor.
+pub(crate) fn loopback(network: &Network) -> Result<Vec<OwnedFd>, Failure> {
+    let netlink = Netlink::open().step("open netlink inside")?;
+    match network {
+        Network::None => {
+            netlink
+                .all(vec![netlink::up(LOOPBACK)])
+                .step("bring loopback up inside")?;
+            Ok(Vec::new())
+        }
+        Network::Routed { .. } => {
+            netlink
+                .all(vec![
+                    netlink::up(LOOPBACK),
+                    netlink::address(LOOPBACK, RESOLVER, AddressScope::Host),
+                ])
+                .step("bring loopback up inside")?;
+            let udp = UdpSocket::bind((RESOLVER, 53)).step("open the resolver's socket")?;
+            let tcp = TcpListener::bind((RESOLVER, 53)).step("open the resolver's socket")?;
+            Ok(vec![udp.into(), tcp.into()])
+        }
+    }
 }
-pub(crate) fn link(_network: &Network) -> Result<(), Failure> {
-    Ok(())
+
+/// Configures the link, which the monitor has made.
+pub(crate) fn link(network: &Network) -> Result<(), Failure> {
+    let Network::Routed { address } = *network else {
+        return Ok(());
+    };
+    Netlink::open()
+        .step("open netlink inside")?
+        .all(vec![
+            netlink::address(INSIDE_INDEX, address, AddressScope::Universe),
+            netlink::up(INSIDE_INDEX),
+            netlink::neighbour(INSIDE_INDEX, GATEWAY, OUTSIDE_MAC),
+            netlink::direct(INSIDE_INDEX, GATEWAY),
+            netlink::default_route(INSIDE_INDEX, GATEWAY),
+        ])
+        .step("configure the network inside")
 }

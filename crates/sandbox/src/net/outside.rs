@@ -1,13 +1,149 @@
-//! x
-use crate::error::Failure;
+//! The host's side of a sandbox's link: the veth, its neighbour and its route.
+
+use super::netlink::{self, Netlink};
+use super::{INSIDE_INDEX, INSIDE_MAC, OUTSIDE_MAC};
+use crate::error::{Failure, Step};
 use crate::protocol::HostNames;
-use crate::spec::{Id, Spec};
-pub(crate) fn create(_host: &HostNames, _spec: &Spec, _pid: u32) -> Result<(), Failure> {
-    Ok(())
+use crate::spec::{Id, Network, Spec};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
+use std::io;
+
+/// Longest name of an interface.
+const NAME: usize = 15;
+
+/// Name of the host end: prefix, dash, and as much of a hash of the id as fits.
+pub(crate) fn interface(host: &HostNames, id: &Id) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let bytes = host
+        .cgroup_root
+        .bytes()
+        .chain([b'/'])
+        .chain(id.as_str().bytes());
+    for byte in bytes {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    // The low bits of this hash are the poorer ones.
+    let mut name = format!("{}-{:016x}", host.interface_prefix, hash ^ (hash >> 29));
+    name.truncate(NAME);
+    name
 }
-pub(crate) fn remove(_host: &HostNames, _id: &Id) -> std::io::Result<()> {
-    Ok(())
+
+/// Makes the link to the namespace of the process `pid`.
+pub(crate) fn create(host: &HostNames, spec: &Spec, pid: u32) -> Result<(), Failure> {
+    let Network::Routed { address } = spec.network else {
+        return Ok(());
+    };
+    let name = interface(host, &spec.id);
+    let netlink = Netlink::open().step("open netlink")?;
+    let make = || netlink.all(vec![netlink::new_link(veth(&name, spec, pid))]);
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Left by a crash under the same id.
+            netlink
+                .all(vec![netlink::delete_link(&name)])
+                .and_then(|()| make())
+        }
+        other => other,
+    }
+    .step("make the veth")?;
+    crate::crash::point();
+    // Before it is up: the host must not get an IPv6 address on it, nor answer neighbours.
+    let setting = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    match std::fs::write(setting, "1") {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::new("switch IPv6 off on the veth", error)),
+    }
+    let index = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))
+        .step("find the veth")?
+        .trim()
+        .parse()
+        .step("find the veth")?;
+    netlink
+        .all(vec![
+            netlink::up(index),
+            netlink::neighbour(index, address, INSIDE_MAC),
+            netlink::direct(index, address),
+        ])
+        .step("configure the veth")
 }
-pub(crate) fn list(_host: &HostNames) -> std::io::Result<Vec<String>> {
-    Ok(Vec::new())
+
+fn veth(name: &str, spec: &Spec, pid: u32) -> Vec<LinkAttribute> {
+    let mtu = uplink_mtu();
+    let mut peer = LinkMessage::default();
+    peer.header.index = INSIDE_INDEX;
+    peer.attributes = vec![
+        LinkAttribute::IfName("eth0".to_owned()),
+        LinkAttribute::Address(INSIDE_MAC.to_vec()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::NetNsPid(pid),
+    ];
+    vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::IfAlias(spec.id.as_str().to_owned()),
+        LinkAttribute::Address(OUTSIDE_MAC.to_vec()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ]
+}
+
+/// Largest packet of the host's default route; 1500 when it has none.
+fn uplink_mtu() -> u32 {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    routes
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let name = fields.next()?;
+            (fields.next()? == "00000000").then_some(name)
+        })
+        .find_map(|name| {
+            std::fs::read_to_string(format!("/sys/class/net/{name}/mtu"))
+                .ok()?
+                .trim()
+                .parse::<u32>()
+                .ok()
+        })
+        .filter(|mtu| (576..=65_535).contains(mtu))
+        .unwrap_or(1500)
+}
+
+/// Removes the link of a sandbox, if there is one.
+pub(crate) fn remove(host: &HostNames, id: &Id) -> io::Result<()> {
+    let name = interface(host, id);
+    if !std::path::Path::new("/sys/class/net").join(&name).exists() {
+        return Ok(());
+    }
+    match Netlink::open()?.all(vec![netlink::delete_link(&name)]) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+/// Ids of the sandboxes that have a link here.
+pub(crate) fn list(host: &HostNames) -> io::Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for link in Netlink::open()?.links()? {
+        let mut name = None;
+        let mut alias = None;
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = Some(text),
+                LinkAttribute::IfAlias(text) => alias = Some(text),
+                _ => {}
+            }
+        }
+        if let (Some(name), Some(alias)) = (name, alias)
+            && let Ok(id) = Id::try_from(alias)
+            && interface(host, &id) == name
+        {
+            ids.push(id.into());
+        }
+    }
+    Ok(ids)
 }

@@ -1,0 +1,14 @@
+//! Sandboxes on the real kernel. Needs root, busybox-static and nft; says so loudly without.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "sandbox/world.rs"]
+mod world;
+
+#[path = "sandbox/crash.rs"]
+mod crash;
+#[path = "sandbox/files.rs"]
+mod files;
+#[path = "sandbox/inside.rs"]
+mod inside;
+#[path = "sandbox/network.rs"]
+mod network;

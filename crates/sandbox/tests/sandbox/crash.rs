@@ -1,0 +1,139 @@
+//! Kills at every step, and what is left.
+
+use crate::world::{DEADLINE, World};
+use boatyard_sandbox::spec::Network;
+use boatyard_sandbox::{Observed, Sandboxes};
+use std::time::{Duration, Instant};
+
+#[test]
+fn remove_is_idempotent_and_needs_no_state() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    world.sandboxes.start(&spec).unwrap();
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+    // The state directory lost while it runs: found by its cgroups.
+    world.sandboxes.start(&spec).unwrap();
+    std::fs::remove_dir_all(&spec.state).unwrap();
+    assert_eq!(world.sandboxes.list_leftovers().unwrap(), [spec.id.clone()]);
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    wait_clean(&world);
+}
+
+#[test]
+fn a_sandbox_outlives_the_runner_and_is_adopted() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    let started = world.sandboxes.start(&spec).unwrap();
+    let other = Sandboxes::open(world.options.clone()).unwrap();
+    let Observed::Running {
+        init_pid,
+        monitor_pid,
+        ..
+    } = other.observe(&spec.id, &spec.state).unwrap()
+    else {
+        panic!("it does not run");
+    };
+    assert_eq!(
+        (init_pid, monitor_pid),
+        (started.init_pid, started.monitor_pid)
+    );
+}
+
+#[test]
+fn init_lives_on_without_its_monitor_and_is_removed() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    let running = world.sandboxes.start(&spec).unwrap();
+    kill(running.monitor_pid.unwrap());
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let observed = world.sandboxes.observe(&spec.id, &spec.state).unwrap();
+        if let Observed::Running {
+            monitor_pid: None,
+            init_pid,
+            ..
+        } = observed
+        {
+            assert_eq!(init_pid, running.init_pid);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{observed:?}");
+        std::thread::yield_now();
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(world.base.path().to_str().unwrap()));
+    world.sandboxes.kill(&spec.id, &spec.state).unwrap();
+    assert_eq!(
+        world.sandboxes.observe(&spec.id, &spec.state).unwrap(),
+        Observed::Exited {
+            code: None,
+            signal: None
+        }
+    );
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    wait_clean(&world);
+}
+
+/// SIGKILL at each numbered step of spawner, monitor and init; then `remove` leaves nothing and
+/// the same sandbox starts.
+#[test]
+fn a_kill_at_any_step_leaves_nothing_that_remove_does_not_clear() {
+    let world = World::with(|options| options.network = true);
+    let mut steps = 0;
+    for at in 1.. {
+        assert!(at < 200, "the steps do not end");
+        let sandboxes = Sandboxes::open(boatyard_sandbox::Options {
+            kill_at: at,
+            ..world.options.clone()
+        })
+        .unwrap();
+        let mut spec = world.spec("one", "exit 3");
+        spec.network = Network::Routed {
+            address: std::net::Ipv4Addr::new(10, 214, 1, 2),
+        };
+        let result = sandboxes.start(&spec);
+        drop(sandboxes);
+        let observed = world
+            .sandboxes
+            .wait(&spec.id, &spec.state, DEADLINE)
+            .unwrap();
+        assert!(
+            !matches!(observed, Observed::Running { .. }),
+            "step {at}: {observed:?}"
+        );
+        let complete = result.is_ok()
+            && matches!(observed, Observed::Exited { code: Some(3), .. })
+            && world.sandboxes.list_leftovers().unwrap().is_empty();
+        world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+        wait_clean(&world);
+        world.sandboxes.start(&spec).unwrap();
+        let (code, _) = world.finish(&spec);
+        assert_eq!(code, Some(3), "step {at}");
+        world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+        wait_clean(&world);
+        steps = at;
+        if complete && at > 30 {
+            break;
+        }
+    }
+    assert!(steps > 30, "only {steps} steps were counted");
+}
+
+fn wait_clean(world: &World) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let traces = world.traces();
+        if traces.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {traces:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}

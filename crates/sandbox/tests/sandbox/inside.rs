@@ -1,0 +1,158 @@
+//! What a process sees and may do inside.
+
+use crate::world::World;
+use boatyard_sandbox::spec::Limits;
+
+#[test]
+fn init_is_pid_1_root_and_knows_its_name() {
+    let world = World::new();
+    let (code, output) =
+        world.run("echo $$ $(id -u) $(id -g) $(hostname); cat /etc/hostname; exit 7");
+    assert_eq!(output, "1 0 0 harbour\nharbour\n");
+    assert_eq!(code, Some(7));
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+}
+
+#[test]
+fn no_descriptor_of_the_host_reaches_init() {
+    let world = World::new();
+    let (_, output) = world.run("ls /proc/1/fd; ls -l /proc/1/fd | grep -c /var/tmp");
+    // 3 is the directory ls itself would show only for itself; init has its three alone.
+    assert_eq!(output, "0\n1\n2\n0\n");
+}
+
+#[test]
+fn signals_that_end_init_are_told() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    world.sandboxes.start(&spec).unwrap();
+    world.sandboxes.kill(&spec.id, &spec.state).unwrap();
+    let observed = world.sandboxes.observe(&spec.id, &spec.state).unwrap();
+    assert_eq!(
+        observed,
+        boatyard_sandbox::Observed::Exited {
+            code: None,
+            signal: Some(9)
+        }
+    );
+}
+
+#[test]
+fn a_second_start_is_refused_while_one_runs() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    world.sandboxes.start(&spec).unwrap();
+    let error = world.sandboxes.start(&spec).unwrap_err();
+    assert!(error.to_string().contains("already running"), "{error}");
+}
+
+#[test]
+fn fuse_and_tun_and_the_usual_devices_open() {
+    let world = World::new();
+    let (_, output) = world.run(
+        "for d in null zero full random urandom tty fuse net/tun; do \
+           [ -c /dev/$d ] || echo missing $d; done; \
+         (: <>/dev/fuse) && echo fuse; (: <>/dev/net/tun) && echo tun; \
+         head -c 4 /dev/zero | wc -c; [ -c /dev/ptmx ] && echo ptmx; \
+         echo x > /dev/shm/x && cat /dev/shm/x; \
+         mknod /tmp/sda b 8 0 2>&1; mknod /dev/sda b 8 0 2>&1",
+    );
+    assert_eq!(
+        output,
+        "fuse\ntun\n4\nptmx\nx\nmknod: /tmp/sda: Operation not permitted\nmknod: /dev/sda: Operation not permitted\n"
+    );
+}
+
+#[test]
+fn containers_nest() {
+    let world = World::new();
+    let (code, output) = world.run(
+        "unshare -Urmpf --mount-proc sh -c 'echo $$; id -u; mount -t tmpfs x /tmp && echo tmpfs; ls /proc | grep -c ^1$' 2>&1",
+    );
+    assert_eq!(output, "1\n0\ntmpfs\n1\n");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn the_host_kernel_is_out_of_reach() {
+    let world = World::new();
+    let (_, output) = world.run(
+        "dmesg >/dev/null 2>&1 || echo no dmesg; \
+         date -s 2000-01-01 >/dev/null 2>&1 || echo no clock; \
+         (echo x > /proc/sysrq-trigger) 2>/dev/null || echo no sysrq; \
+         (echo 1 > /proc/sys/vm/drop_caches) 2>/dev/null || echo no caches; \
+         (echo x > /proc/sys/kernel/core_pattern) 2>/dev/null || echo no core_pattern; \
+         (cat /proc/kcore >/dev/null) 2>/dev/null || echo no kcore; \
+         grep -c ^NoNewPrivs:.0 /proc/1/status; grep -c ^Seccomp:.2 /proc/1/status",
+    );
+    assert_eq!(
+        output,
+        "no dmesg\nno clock\nno sysrq\nno caches\nno core_pattern\nno kcore\n1\n1\n"
+    );
+}
+
+#[test]
+fn limits_hold_and_cannot_be_lifted_from_inside() {
+    let world = World::new();
+    let mut spec = world.spec(
+        "one",
+        "cat /proc/self/cgroup | grep -c :/agent; ls /sys/fs/cgroup >/dev/null && echo seen; \
+         i=0; while [ $i -lt 60 ]; do sleep 100 & i=$((i+1)); done 2>/tmp/err; \
+         grep -c 'fork' /tmp/err; \
+         tail /dev/zero; echo tail $?; \
+         find /sys/fs/cgroup -name memory.limit_in_bytes -o -name memory.max | head -1 > /tmp/f; \
+         (echo 9999999999 > $(cat /tmp/f)) 2>/dev/null || echo refused",
+    );
+    spec.limits = Limits {
+        cpu_millis: Some(1000),
+        memory_bytes: Some(64 << 20),
+        pids: Some(30),
+    };
+    let (_, output) = world.run_spec(&spec);
+    assert!(output.starts_with("1\nseen\n"), "{output}");
+    assert!(output.contains("refused"), "{output}");
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+}
+
+#[test]
+fn open_files_are_limited_as_asked() {
+    let world = World::new();
+    let mut spec = world.spec("one", "ulimit -n");
+    spec.nofile = Some(4321);
+    assert_eq!(world.run_spec(&spec).1, "4321\n");
+}
+
+#[test]
+fn the_listener_is_descriptor_3() {
+    use std::io::Read;
+    let world = World::new();
+    let mut spec = world.spec("one", "ls /proc/1/fd | tr '\\n' ' '; exec sleep 1000");
+    spec.init.listener = true;
+    world.sandboxes.start(&spec).unwrap();
+    // Nobody accepts, but the kernel completes the connection: the socket listens.
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(spec.state.join("agent.sock")).unwrap();
+    world.sandboxes.kill(&spec.id, &spec.state).unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let output = std::fs::read_to_string(spec.state.join("console.log")).unwrap();
+    assert!(output.is_empty() || output == "0 1 2 3 ", "{output}");
+}
+
+#[test]
+fn a_missing_program_is_said_in_one_sentence() {
+    let world = World::new();
+    let mut spec = world.spec("one", "");
+    spec.init.executable = "/nonexistent/agent".into();
+    let error = world.sandboxes.start(&spec).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/agent"), "{error}");
+    std::fs::write(world.base.path().join("text"), "not a program").unwrap();
+    spec.init.executable = world.base.path().join("text");
+    let error = world.sandboxes.start(&spec).unwrap_err().to_string();
+    assert!(error.contains("execute"), "{error}");
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+    assert_eq!(
+        world.sandboxes.observe(&spec.id, &spec.state).unwrap(),
+        boatyard_sandbox::Observed::Absent
+    );
+}
