@@ -1,0 +1,108 @@
+//! From the moment the sandbox executes the agent to the first wait.
+//!
+//! The listener is descriptor [`boatyard_wire::AGENT_LISTENER_FD`]. It is taken over by `pidfd_getfd`
+//! on the agent itself, which gives an owned copy that does not survive exec without the unsafe
+//! assertion that nobody else uses the number; the original is closed before anything else runs.
+//! The sandbox must therefore allow `pidfd_open` and `pidfd_getfd`.
+
+use super::{Core, Server};
+use crate::failure::Failure;
+use crate::spawn::Provision;
+use crate::task::Tasks;
+use boatyard_wire::AGENT_LISTENER_FD;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, Rlimit};
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+/// Enough for the most connections with all their descriptors.
+const OPEN_FILES: u64 = 4096;
+
+impl Server {
+    /// Takes the listener and prepares for being PID 1.
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let listener = take_listener()?;
+        let internal =
+            |what: &'static str| move |error: rustix::io::Errno| Failure::internal(what, error);
+        rustix::io::ioctl_fionbio(&listener, true).map_err(internal("cannot use descriptor 3"))?;
+
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGCHLD);
+        set.add(Signal::SIGTERM);
+        // Children get an empty mask from the standard library's Command.
+        set.thread_block()
+            .map_err(|error| Failure::internal("cannot block signals", error))?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(|error| Failure::internal("cannot listen for signals", error))?;
+
+        if rustix::process::getpid() != rustix::process::Pid::INIT {
+            // Orphans come here nonetheless.
+            rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
+                .map_err(internal("cannot become the reaper of orphans"))?;
+        }
+        rustix::process::chdir("/proc").map_err(internal(
+            "cannot enter /proc; mount it before the agent starts",
+        ))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(internal("cannot open /dev/null"))?;
+
+        Ok(Self {
+            listener: listener.into(),
+            signals,
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            accept_after: None,
+            core: Core {
+                provision: Provision {
+                    null,
+                    open_files: raise_open_files(),
+                },
+                defaults: boatyard_wire::SessionDefaults::default(),
+                tasks: Tasks::default(),
+                started: Instant::now(),
+                hung_up: HashMap::new(),
+                shutdown: None,
+            },
+            scratch: vec![0; 64 * 1024],
+        })
+    }
+}
+
+fn take_listener() -> Result<OwnedFd, Failure> {
+    let failed = |error: rustix::io::Errno| {
+        Failure::internal(
+            "descriptor 3 is not a listening socket, or seccomp forbids pidfd_getfd",
+            error,
+        )
+    };
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .map_err(failed)?;
+    let listener = rustix::process::pidfd_getfd(&own, AGENT_LISTENER_FD, PidfdGetfdFlags::empty())
+        .map_err(failed)?;
+    if !rustix::net::sockopt::socket_acceptconn(&listener).map_err(failed)? {
+        return Err(failed(rustix::io::Errno::INVAL));
+    }
+    nix::unistd::close(AGENT_LISTENER_FD)
+        .map_err(|error| Failure::internal("cannot close descriptor 3", error))?;
+    Ok(listener)
+}
+
+/// Raises the agent's own soft limit; gives the former, which its children get back.
+fn raise_open_files() -> Option<u64> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let former = limit.current?;
+    let wanted = limit
+        .maximum
+        .map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if former < wanted {
+        let raised = Rlimit {
+            current: Some(wanted),
+            ..limit
+        };
+        rustix::process::setrlimit(Resource::Nofile, raised).ok()?;
+    }
+    Some(former)
+}

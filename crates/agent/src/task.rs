@@ -1,0 +1,167 @@
+//! Tasks: processes that belong to no caller, run once per name.
+//!
+//! The table lives as long as the agent, which is as long as the environment runs; what must be known
+//! longer (whether a lifecycle command ever succeeded) the runner records. Output is [`crate::pump`]'s.
+
+use crate::failure::Failure;
+use crate::pump;
+use crate::session::{Ended, LINGER};
+use crate::spawn::{self, Output, Provision};
+use boatyard_wire::{Process, Reply, TaskState};
+use rustix::process::{Pid, Signal};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// So that the answer to `Tasks` fits a frame.
+const MOST_TASKS: usize = 256;
+const LONGEST_NAME: usize = 64;
+
+/// A task, running or finished.
+#[derive(Debug)]
+pub(crate) struct Task {
+    name: String,
+    pub(crate) pid: Pid,
+    started: Instant,
+    /// Until the process runs.
+    pub(crate) control: Option<OwnedFd>,
+    /// Until the output ends, which may be after the task's own end.
+    pub(crate) relay: Option<OwnedFd>,
+    /// The process was reaped; its output may still come until the time given.
+    ended: Option<(Ended, Instant)>,
+    finished: Option<(Ended, Duration)>,
+}
+
+/// All tasks, by a number that polling can carry.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    pub(crate) table: BTreeMap<u32, Task>,
+    last: u32,
+}
+
+impl Tasks {
+    /// The task of this name, started now if there is none. A name once used keeps its first process.
+    pub(crate) fn start_or_find(
+        &mut self,
+        name: &str,
+        process: Process,
+        provision: &Provision,
+    ) -> Result<u32, Failure> {
+        check_name(name)?;
+        if let Some((number, _)) = self.table.iter().find(|(_, task)| task.name == name) {
+            return Ok(*number);
+        }
+        if self.table.len() >= MOST_TASKS {
+            return Err(Failure::busy(format!(
+                "{MOST_TASKS} tasks have run since the environment started; restart it to run more"
+            )));
+        }
+        let process = Process {
+            stdin: false,
+            tty: None,
+            ..process
+        };
+        let mut spawned = spawn::spawn(process, Output::Merged, provision)?;
+        let relay = spawned.outputs[0]
+            .take()
+            .ok_or_else(|| std::io::Error::other("no output"))
+            .and_then(|output| pump::start(name, output));
+        let relay = relay.map_err(|error| {
+            spawn::signal(spawned.pid, Signal::KILL);
+            Failure::busy(format!(
+                "cannot start the log of task {name}: {error}; end something first"
+            ))
+        })?;
+        self.last = self.last.wrapping_add(1);
+        let task = Task {
+            name: name.to_owned(),
+            pid: spawned.pid,
+            started: Instant::now(),
+            control: Some(spawned.control),
+            relay: Some(relay),
+            ended: None,
+            finished: None,
+        };
+        self.table.insert(self.last, task);
+        Ok(self.last)
+    }
+
+    /// The answer to `Request::Tasks`.
+    pub(crate) fn report(&self) -> Reply {
+        let state = |task: &Task| TaskState {
+            exit_code: task.finished.map(|(ended, _)| ended.code),
+            elapsed_millis: task
+                .finished
+                .map_or_else(|| task.started.elapsed(), |(_, elapsed)| elapsed)
+                .as_millis()
+                .try_into()
+                .unwrap_or(u64::MAX),
+        };
+        let tasks = self
+            .table
+            .values()
+            .map(|task| (task.name.clone(), state(task)));
+        Reply::Tasks {
+            tasks: tasks.collect(),
+        }
+    }
+
+    /// Notes the end of a process, if it is a task's.
+    pub(crate) fn reaped(&mut self, pid: Pid, ended: Ended, now: Instant) {
+        let task = self
+            .table
+            .values_mut()
+            .find(|task| task.pid == pid && task.ended.is_none());
+        if let Some(task) = task {
+            task.ended = Some((ended, now + LINGER));
+        }
+    }
+}
+
+impl Task {
+    /// What a caller who attaches now is told first; the second when nothing follows.
+    pub(crate) fn greeting(&self) -> Option<Reply> {
+        match self.finished {
+            Some((ended, _)) => Some(ended.into()),
+            None if self.control.is_some() => None,
+            None => Some(Reply::Started {
+                pid: self.pid.as_raw_nonzero().get(),
+            }),
+        }
+    }
+
+    /// When [`Task::finish`] may have something to do though nothing happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.ended
+            .filter(|_| self.finished.is_none())
+            .map(|(_, deadline)| deadline)
+    }
+
+    /// The result, once, when the process has ended and its output too or its time to linger.
+    pub(crate) fn finish(&mut self, now: Instant) -> Option<Ended> {
+        let (ended, deadline) = self.ended?;
+        if self.finished.is_some()
+            || self.control.is_some()
+            || (self.relay.is_some() && now < deadline)
+        {
+            return None;
+        }
+        self.finished = Some((ended, self.started.elapsed()));
+        Some(ended)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    };
+    if (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !name.starts_with('.')
+    {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "task name {name:?} must be 1 to {LONGEST_NAME} of a-z, 0-9, '-' and '.', not starting with '.'"
+    )))
+}

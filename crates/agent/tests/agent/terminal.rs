@@ -1,0 +1,121 @@
+//! Processes with a terminal.
+
+use crate::harness::{Agent, command, sh};
+use boatyard_wire::{Control, Process, WindowSize};
+
+fn on_terminal(process: Process) -> Process {
+    Process {
+        tty: Some(WindowSize { rows: 31, cols: 97 }),
+        stdin: true,
+        ..process
+    }
+}
+
+#[test]
+fn size_is_set_and_changes() {
+    let agent = Agent::start();
+    let mut call = agent.exec(on_terminal(sh(
+        "stty size; read line; stty size; echo $TERM",
+    )));
+    call.started();
+    call.read_until("31 97");
+    call.control(Control::Resize(WindowSize {
+        rows: 50,
+        cols: 132,
+    }));
+    call.stdin(b"\n");
+    let outcome = call.finish();
+    assert!(
+        outcome.text().contains("50 132\r\nxterm-256color\r\n"),
+        "{}",
+        outcome.text()
+    );
+}
+
+#[test]
+fn resize_signals_the_program() {
+    let agent = Agent::start();
+    let script = "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
+    let mut call = agent.exec(on_terminal(sh(script)));
+    call.started();
+    call.read_until("ready");
+    call.control(Control::Resize(WindowSize { rows: 7, cols: 8 }));
+    assert!(call.finish().text().contains("7 8"));
+}
+
+#[test]
+fn interrupt_key_interrupts() {
+    let agent = Agent::start();
+    let mut call = agent.exec(on_terminal(sh(
+        "tty >/dev/null && echo ready; exec sleep 1000",
+    )));
+    call.started();
+    call.read_until("ready");
+    call.stdin(b"\x03");
+    let outcome = call.finish();
+    assert_eq!(outcome.code(), 130);
+}
+
+#[test]
+fn closed_input_is_end_of_file() {
+    let agent = Agent::start();
+    let mut call = agent.exec(on_terminal(sh("stty -echo; echo ready; cat; echo over")));
+    call.started();
+    call.read_until("ready");
+    call.stdin(b"line\n");
+    call.stdin(b"");
+    let outcome = call.finish();
+    assert!(
+        outcome.text().contains("line\r\nover"),
+        "{}",
+        outcome.text()
+    );
+    assert_eq!(outcome.code(), 0);
+}
+
+#[test]
+fn shell_has_job_control() {
+    let agent = Agent::start();
+    let mut call = agent.exec(on_terminal(command(&["bash", "--norc", "-i"])));
+    call.started();
+    call.stdin(b"sleep 1000 & jobs; kill %1; echo do''ne; exit 5\n");
+    let outcome = call.finish();
+    assert!(
+        outcome.text().contains("[1]") && outcome.text().contains("done"),
+        "{}",
+        outcome.text()
+    );
+    assert!(
+        !outcome.text().contains("no job control"),
+        "{}",
+        outcome.text()
+    );
+    assert_eq!(outcome.code(), 5);
+}
+
+#[test]
+fn all_output_before_the_end_arrives() {
+    let agent = Agent::start();
+    for _ in 0..10 {
+        let call = agent.exec(on_terminal(sh("stty raw; seq 1 20000")));
+        let outcome = call.finish();
+        assert!(
+            outcome.text().ends_with("19999\n20000\n"),
+            "{}",
+            outcome.stdout.len()
+        );
+    }
+}
+
+#[test]
+fn caller_that_goes_takes_terminal_programs_along() {
+    let agent = Agent::start();
+    let mut call = agent.exec(on_terminal(sh("echo ready; sleep 1000; sleep 1000")));
+    let pid = call.started();
+    call.read_until("ready");
+    drop(call);
+    crate::harness::wait_for(|| {
+        (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(())
+    });
+    assert_eq!(agent.sh("pidof sleep").code(), 1);
+}
