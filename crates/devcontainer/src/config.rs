@@ -620,18 +620,7 @@ pub(crate) fn append_new<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
 
 /// A path as an error shows it: short, and without control characters.
 pub(crate) fn shown(path: &str) -> String {
-    let clean: String = path
-        .chars()
-        .map(|letter| {
-            if letter.is_control() {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .take(100)
-        .collect();
-    clean
+    path.chars().map(crate::text::clean).take(100).collect()
 }
 
 /// The known name a mistyped one most likely means.

@@ -19,7 +19,10 @@ pub enum DiscoveryError {
         existing: Vec<String>,
     },
     /// Several stand side by side.
-    #[error("there are several configurations and none is the default; choose one of {}", existing.join(", "))]
+    #[error(
+        "there are several configurations and none is the default; choose one of {}",
+        listed(existing)
+    )]
     Several {
         /// Their paths.
         existing: Vec<String>,
@@ -30,8 +33,18 @@ fn found(existing: &[String]) -> String {
     if existing.is_empty() {
         format!("there is none here; put one at {}", FIXED_CANDIDATES[0])
     } else {
-        format!("there is {}", existing.join(", "))
+        format!("there is {}", listed(existing))
     }
+}
+
+/// Folder names are the repository's, so they are shown without control characters.
+fn listed(paths: &[String]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .take(20)
+        .map(|path| crate::config::shown(path))
+        .collect();
+    shown.join(", ")
 }
 
 /// Chooses among the `existing` paths, relative to the source's root; None when there is none.

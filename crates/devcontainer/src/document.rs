@@ -12,6 +12,7 @@ use crate::plan::{self, RunPlan};
 use crate::substitute::{self, Variables, basename};
 use crate::text::{Source, Span};
 use crate::tree::{self, Node, Value};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the caller's side contributes.
@@ -106,6 +107,7 @@ impl Document {
         }
         substitute::warn_mistyped(&reader, &root);
         warnings.append(&mut reader.warnings.borrow_mut());
+        warnings.sort_by_key(|warning| (warning.location.line, warning.location.column));
         Ok(Document {
             source,
             root,
@@ -171,6 +173,7 @@ impl Document {
             context,
             container_workspace_folder: Some(&resolved.workspace_folder),
             id: &resolved.id,
+            written: Cell::default(),
         };
         let (mut layers, mut notes) = match image.labels.get(merge::LABEL) {
             Some(label) => merge::label(label, &variables),
@@ -223,6 +226,7 @@ impl Document {
             context,
             container_workspace_folder: None,
             id: &id,
+            written: Cell::default(),
         };
         let reader = Reader::new(&self.source, Some(&context.local_workspace_folder));
         let workspace_folder = match self.root.get("workspaceFolder") {

@@ -10,6 +10,11 @@ use crate::substitute;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Most notes a plan keeps.
+const NOTES_LIMIT: usize = 50;
+/// Longest note, in characters.
+const NOTE_WIDTH: usize = 400;
+
 /// How to run an environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,6 +147,15 @@ pub(crate) fn make(
     if !file.secrets.is_empty() {
         notes.push(format!("the project recommends the secrets {}; set them as environment variables where they are needed", file.secrets.join(", ")));
     }
+    // Notes quote untrusted text and are stored: few, short and printable.
+    notes.truncate(NOTES_LIMIT);
+    for note in &mut notes {
+        *note = note
+            .chars()
+            .map(crate::text::clean)
+            .take(NOTE_WIDTH)
+            .collect();
+    }
     let target = workspace.target;
     RunPlan {
         name: file.name,
@@ -184,8 +198,9 @@ impl RunPlan {
     /// Fills in `${containerEnv:NAME}` and `${containerEnv:NAME:DEFAULT}` once the environment's
     /// own variables are known, in `remoteEnv` and in lifecycle commands.
     pub fn bind_container_env(&mut self, env: &BTreeMap<String, String>) {
+        let written = std::cell::Cell::default();
         for value in self.remote_env.values_mut().flatten() {
-            *value = substitute::bind(value, env);
+            *value = substitute::bind(value, env, &written);
         }
         let arguments = self
             .lifecycle
@@ -193,7 +208,7 @@ impl RunPlan {
             .flat_map(|hook| &mut hook.commands)
             .flat_map(|command| &mut command.argv);
         for argument in arguments {
-            *argument = substitute::bind(argument, env);
+            *argument = substitute::bind(argument, env, &written);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::text::{Source, Span};
 use crate::tree::{Entry, Node, Value};
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// What can be substituted before the environment runs.
@@ -20,7 +21,12 @@ pub(crate) struct Variables<'a> {
     /// None while `workspaceFolder` itself is being substituted.
     pub(crate) container_workspace_folder: Option<&'a str>,
     pub(crate) id: &'a str,
+    /// Bytes written so far, over all strings.
+    pub(crate) written: Cell<usize>,
 }
+
+/// Most bytes all strings together may have after substitution.
+const WRITTEN_LIMIT: usize = 8 * TEXT_LIMIT;
 
 const NAMES: [&str; 8] = [
     "localEnv",
@@ -100,7 +106,7 @@ pub(crate) fn tree(source: &Source, node: &Node, variables: &Variables<'_>) -> R
 
 /// Substitutes one string.
 pub(crate) fn string(text: &str, variables: &Variables<'_>) -> Result<String, ErrorKind> {
-    replace(text, |name, arguments| {
+    replace(text, &variables.written, |name, arguments| {
         let context = variables.context;
         let local = context.local_workspace_folder.as_str();
         Ok(match name {
@@ -131,8 +137,8 @@ pub(crate) fn string(text: &str, variables: &Variables<'_>) -> Result<String, Er
 }
 
 /// Substitutes `${containerEnv:…}`.
-pub(crate) fn bind(text: &str, env: &BTreeMap<String, String>) -> String {
-    let replaced = replace(text, |name, arguments| {
+pub(crate) fn bind(text: &str, env: &BTreeMap<String, String>, written: &Cell<usize>) -> String {
+    let replaced = replace(text, written, |name, arguments| {
         Ok(match (name, variable(name, arguments)) {
             ("containerEnv", Ok((wanted, default))) => Some(
                 env.get(wanted)
@@ -163,6 +169,7 @@ fn variable<'a>(name: &str, arguments: Option<&'a str>) -> Result<(&'a str, &'a 
 
 fn replace(
     text: &str,
+    written: &Cell<usize>,
     mut value: impl FnMut(&str, Option<&str>) -> Result<Option<String>, ErrorKind>,
 ) -> Result<String, ErrorKind> {
     let mut result = String::with_capacity(text.len());
@@ -176,14 +183,16 @@ fn replace(
             Some(value) => result.push_str(&value),
             None => result.push_str(&rest[start..end]),
         }
-        if result.len() > TEXT_LIMIT {
-            return Err(ErrorKind::Bounds(format!(
-                "this string grows beyond {TEXT_LIMIT} bytes when its variables are filled in"
-            )));
+        if result.len() > TEXT_LIMIT || written.get() + result.len() > WRITTEN_LIMIT {
+            return Err(ErrorKind::Bounds(
+                "the configuration grows too large when its variables are filled in here"
+                    .to_owned(),
+            ));
         }
         rest = &rest[end..];
     }
     result.push_str(rest);
+    written.set(written.get() + result.len());
     Ok(result)
 }
 

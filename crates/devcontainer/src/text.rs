@@ -87,7 +87,7 @@ impl Source {
 }
 
 /// Control characters could steer the terminal the quote is shown on.
-fn clean(letter: char) -> char {
+pub(crate) fn clean(letter: char) -> char {
     match letter {
         '\t' => ' ',
         // The second range reorders text on terminals.

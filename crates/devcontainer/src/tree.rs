@@ -250,7 +250,19 @@ fn convert(
     let value = match value {
         ast::Value::NullKeyword(_) => Value::Null,
         ast::Value::BooleanLit(literal) => Value::Bool(literal.value),
-        ast::Value::StringLit(literal) => Value::String(literal.value.into_owned()),
+        ast::Value::StringLit(literal) => {
+            // The parser lets a string go on over lines; JSON does not, and it is a forgotten quote.
+            let written = source.text.get(place.start..place.end).unwrap_or_default();
+            if let Some(end) = written.find(['\n', '\r']) {
+                let line = Span {
+                    start: place.start,
+                    end: place.start + end,
+                };
+                let what = "this string is not closed on its line; end it with a double quote";
+                return Err(Error::new(source, line, ErrorKind::Syntax(what.to_owned())));
+            }
+            Value::String(literal.value.into_owned())
+        }
         ast::Value::NumberLit(literal) => {
             Value::Number(serde_json::from_str(literal.value).map_err(|_| {
                 Error::new(
