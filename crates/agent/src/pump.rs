@@ -1,8 +1,8 @@
 //! A task's output on its way to its log: one thread per running task, because a disk may be slow and
 //! the log's directory lies in the environment's power.
 //!
-//! The log gets everything up to a size; the relay, which the server passes on to attached callers,
-//! gets what fits without waiting, so neither a slow caller nor a slow server holds the task up.
+//! The log gets everything up to a size. The relay goes to the server, which empties it whatever its
+//! callers do (a slow one misses output), so that no caller holds the task up.
 
 use boatyard_wire::LOG_DIRECTORY;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -14,29 +14,29 @@ use std::os::fd::OwnedFd;
 /// A log ends here.
 const LARGEST_LOG: usize = 64 * 1024 * 1024;
 const TRUNCATED: &[u8] = b"\n[boatyard: log ends here, 64 MiB is its limit]\n";
-const SKIPPED: &[u8] = b"\n[boatyard: output skipped here, the log has all of it]\n";
 
 /// Starts the thread; gives the relay's reading end, which does not block and ends with the output.
 pub(crate) fn start(name: &str, output: OwnedFd) -> io::Result<OwnedFd> {
-    let (relay_read, relay) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let (relay_read, relay) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&relay_read, true)?;
     rustix::io::ioctl_fionbio(&output, false)?;
     let name = name.to_owned();
     std::thread::Builder::new()
         .name("log".to_owned())
         .stack_size(128 * 1024)
-        .spawn(move || pump(&name, &output, &relay))?;
+        .spawn(move || pump(&name, &output, relay))?;
     Ok(relay_read)
 }
 
-fn pump(name: &str, output: &OwnedFd, relay: &OwnedFd) {
-    let mut skipped = false;
+fn pump(name: &str, output: &OwnedFd, relay: OwnedFd) {
+    let mut relay = Some(relay);
     let mut log = match Log::create(name) {
         Ok(log) => Some(log),
         Err(error) => {
             let note = format!(
                 "[boatyard: this output has no log: {LOG_DIRECTORY}/{name}.log: {error}]\n"
             );
-            pass_on(relay, note.as_bytes(), &mut skipped);
+            pass_on(&mut relay, note.as_bytes());
             None
         }
     };
@@ -54,30 +54,32 @@ fn pump(name: &str, output: &OwnedFd, relay: &OwnedFd) {
         {
             let note =
                 format!("\n[boatyard: the log ends here: {LOG_DIRECTORY}/{name}.log: {error}]\n");
-            pass_on(relay, note.as_bytes(), &mut skipped);
+            pass_on(&mut relay, note.as_bytes());
             log = None;
         }
-        pass_on(relay, bytes, &mut skipped);
+        pass_on(&mut relay, bytes);
     }
 }
 
-fn pass_on(relay: &OwnedFd, mut bytes: &[u8], skipped: &mut bool) {
-    if *skipped {
-        match rustix::io::write(relay, SKIPPED) {
-            Ok(_) => *skipped = false,
-            Err(_) => return,
-        }
+/// Until the server has dropped the task.
+fn pass_on(relay: &mut Option<OwnedFd>, bytes: &[u8]) {
+    if let Some(open) = relay
+        && write_all(open, bytes).is_err()
+    {
+        *relay = None;
     }
+}
+
+fn write_all(to: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(relay, bytes) {
+        match rustix::io::write(to, bytes) {
+            Ok(0) => return Err(Errno::NOSPC),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Err(_) => {
-                *skipped = true;
-                return;
-            }
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 struct Log {
@@ -126,22 +128,10 @@ impl Log {
             return Ok(());
         }
         let kept = bytes.get(..self.room.min(bytes.len())).unwrap_or_default();
-        self.write_all(kept)?;
+        write_all(&self.file, kept)?;
         self.room -= kept.len();
         if self.room == 0 {
-            self.write_all(TRUNCATED)?;
-        }
-        Ok(())
-    }
-
-    fn write_all(&self, mut bytes: &[u8]) -> rustix::io::Result<()> {
-        while !bytes.is_empty() {
-            match rustix::io::write(&self.file, bytes) {
-                Ok(0) => return Err(Errno::NOSPC),
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
+            write_all(&self.file, TRUNCATED)?;
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// Callers at one time.
 const MOST_CONNECTIONS: usize = 256;
+/// Callers above that who are being told so; more are cut off.
+const MOST_REFUSED: usize = 64;
 /// Between SIGHUP and SIGKILL for a process whose caller went.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 /// Between SIGTERM and SIGKILL when the agent itself is told to end.
@@ -82,7 +84,8 @@ impl Server {
         let mut ready = Vec::new();
         let mut more_to_reap = true;
         loop {
-            if more_to_reap {
+            // Until the end, every turn looks whether there is anything left to wait for.
+            if more_to_reap || self.core.shutdown.is_some() {
                 more_to_reap = self.reap();
             }
             self.settle();
@@ -265,8 +268,11 @@ impl Server {
                 let message =
                     format!("the environment serves {MOST_CONNECTIONS} calls already; end some");
                 connection.reply(&Failure::busy(message).into());
-                let _ = connection.flush();
-                continue;
+                if connection.flush().is_err()
+                    || self.connections.len() >= MOST_CONNECTIONS + MOST_REFUSED
+                {
+                    continue;
+                }
             }
             // Numbers of live connections are never reused; 2^32 of them outlive none.
             self.last_connection = self.last_connection.wrapping_add(1);

@@ -246,6 +246,11 @@ impl Connection {
 
     /// Takes one frame off the front of what was read; `None` when there is no whole one.
     pub(crate) fn take_frame(&mut self, input: &mut &[u8]) -> Option<Asked> {
+        if matches!(self.call, Call::Closing { .. }) {
+            // Nothing more is asked, and the frames' boundaries may be lost.
+            *input = &[];
+            return None;
+        }
         let (kind, payload) = match self.decoder.next(input) {
             Ok(frame) => frame?,
             Err(error) => {
@@ -257,7 +262,6 @@ impl Connection {
         };
         let bad = |what| Some(Asked::Bad(Failure::bad_request(what)));
         match (&mut self.call, kind) {
-            (Call::Closing { .. }, _) => {}
             (Call::Waiting { .. }, Kind::Request) => match serde_json::from_slice(payload) {
                 Ok(request) => return Some(Asked::Request(request)),
                 Err(error) => {
@@ -278,7 +282,10 @@ impl Connection {
                 Ok(control) => copying.control(control),
                 Err(error) => return bad(format!("the control frame is not understood: {error}")),
             },
-            (Call::Task(_) | Call::Shutdown, Kind::Stdin | Kind::Control) => {}
+            (
+                Call::Task(_) | Call::Shutdown | Call::Closing { .. },
+                Kind::Stdin | Kind::Control,
+            ) => {}
         }
         Some(Asked::Nothing)
     }

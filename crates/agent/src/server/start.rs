@@ -15,7 +15,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, Rlimit};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Enough for the most connections with all their descriptors.
@@ -25,6 +27,8 @@ impl Server {
     /// Takes the listener and prepares for being PID 1.
     pub(crate) fn start() -> Result<Self, Failure> {
         let listener = take_listener()?;
+        close_strays(&listener);
+        heed_signals()?;
         let internal =
             |what: &'static str| move |error: rustix::io::Errno| Failure::internal(what, error);
         rustix::io::ioctl_fionbio(&listener, true).map_err(internal("cannot use descriptor 3"))?;
@@ -88,6 +92,43 @@ fn take_listener() -> Result<OwnedFd, Failure> {
     nix::unistd::close(AGENT_LISTENER_FD)
         .map_err(|error| Failure::internal("cannot close descriptor 3", error))?;
     Ok(listener)
+}
+
+/// Closes whatever else came along: processes of the environment would inherit it.
+fn close_strays(listener: &OwnedFd) {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<RawFd> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    // The directory's own descriptor is closed by now; closing it again is an error without effect.
+    for fd in open
+        .into_iter()
+        .filter(|fd| *fd > 2 && *fd != listener.as_raw_fd())
+    {
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+/// A daemon's child may be born ignoring signals (`nohup`), and so would every process here; an
+/// ignored SIGCHLD would even hide how they ended. A handler, unlike an ignored signal, becomes the
+/// default on exec.
+fn heed_signals() -> Result<(), Failure> {
+    use Signal::{
+        SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+        SIGUSR1, SIGUSR2, SIGWINCH,
+    };
+    let heeded = Arc::new(AtomicBool::new(false));
+    for signal in [
+        SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+        SIGUSR1, SIGUSR2, SIGWINCH,
+    ] {
+        signal_hook::flag::register(signal as i32, Arc::clone(&heeded))
+            .map_err(|error| Failure::internal("cannot handle signals", error))?;
+    }
+    Ok(())
 }
 
 /// Raises the agent's own soft limit; gives the former, which its children get back.
