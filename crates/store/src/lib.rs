@@ -8,7 +8,7 @@
 //! Crash behaviour: a write is answered only after it is durable; after a kill the store opens at
 //! a revision not older than any answered or observed one.
 //!
-//! Read next: [`Store`], then `sqlite`.
+//! Read next: [`Store`], then `contract` for what it promises, then `sqlite`.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -145,6 +145,10 @@ pub enum Error {
 }
 
 /// Durable objects. Object-safe: the server holds an `Arc<dyn Store>`.
+///
+/// A write whose future is dropped before it answers may still happen, and one answered with
+/// [`Error::Unavailable`] may have happened if the store was killed or its disk failed meanwhile;
+/// only then, and never after something else was seen at its revision.
 pub trait Store: Send + Sync + 'static {
     /// Writes a new object; durable when answered.
     fn create(&self, key: Key, data: Bytes) -> BoxFuture<'_, Result<Stored, Error>>;

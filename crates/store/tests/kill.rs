@@ -144,20 +144,61 @@ struct Known {
     gone: bool,
 }
 
-fn read(known: &mut HashMap<u32, Known>, line: &str) -> u64 {
+impl Known {
+    /// Takes in a line about this object.
+    fn hear(&mut self, word: &str, number: u64, revision: u64) -> Result<(), &'static str> {
+        if word == "began" {
+            self.began = number;
+        } else if revision == self.proven.1 && number != self.proven.0 && !self.gone {
+            return Err("two versions at one revision");
+        } else if revision > self.proven.1 {
+            if number < self.proven.0 {
+                return Err("an older version after a newer one");
+            }
+            self.proven = (number, revision);
+            self.gone = word == "gone";
+        }
+        Ok(())
+    }
+
+    /// Judges what is stored after the kill: number and revision, or nothing.
+    fn compare(&self, stored: Option<(u64, u64)>) -> Result<(), &'static str> {
+        let Some((number, revision)) = stored else {
+            // The deletion may not have been answered, nor shown.
+            let deleting = self.began.is_multiple_of(7) && self.proven.0 < self.began;
+            let absent = self.gone || deleting || self.proven.1 == 0;
+            return absent.then_some(()).ok_or("lost, and deleted by nobody");
+        };
+        if revision < self.proven.1 {
+            return Err("lost: an older version is stored");
+        }
+        if revision == self.proven.1 && (self.gone || number != self.proven.0) {
+            return Err("another version is stored");
+        }
+        if number > self.began {
+            return Err("a version that nobody wrote is stored");
+        }
+        Ok(())
+    }
+
+    /// Its writer starts again from what is stored.
+    fn start_again(&mut self, stored: Option<(u64, u64)>) {
+        let revision = stored.map_or(self.proven.1, |stored| stored.1);
+        self.began = stored.map_or(0, |stored| stored.0);
+        self.proven = (self.began, revision);
+        self.gone = stored.is_none();
+    }
+}
+
+/// Takes in a line of the child and returns the revision it names.
+fn hear(known: &mut HashMap<u32, Known>, line: &str) -> u64 {
     let words: Vec<&str> = line.split(' ').collect();
     let writer: u32 = words[1].parse().unwrap();
     let number: u64 = words[2].parse().unwrap();
     let revision: u64 = words.get(3).map_or(0, |word| word.parse().unwrap());
     let known = known.entry(writer).or_default();
-    match words[0] {
-        "began" => known.began = number,
-        word => {
-            if revision > known.proven.1 {
-                known.proven = (number, revision);
-                known.gone = word == "gone";
-            }
-        }
+    if let Err(wrong) = known.hear(words[0], number, revision) {
+        panic!("{wrong}: {line}, after {known:?}");
     }
     revision
 }
@@ -216,7 +257,7 @@ fn loses_nothing_answered_or_seen_when_killed() {
             let line = line.trim();
             let ours = ["began ", "done ", "gone ", "seen "];
             if ours.iter().any(|word| line.starts_with(word)) {
-                newest = newest.max(read(&mut known, line));
+                newest = newest.max(hear(&mut known, line));
                 answered += u32::from(line.starts_with("done"));
             }
         }
@@ -228,35 +269,60 @@ fn loses_nothing_answered_or_seen_when_killed() {
         );
         for (writer, known) in &mut known {
             let stored = runtime.block_on(store.get(key(*writer))).unwrap();
-            let (at, number) = match &stored {
-                Some(stored) => (stored.revision.0, number(&stored.data)),
-                // Gone, or about to be: the deletion may not have been answered.
-                None => (known.proven.1, known.began),
-            };
-            let what =
-                format!("round {round}, writer {writer}: {known:?}, stored {number} at {at}");
-            assert!(at >= known.proven.1, "lost: {what}");
-            assert!(number <= known.began, "invented: {what}");
-            let deleting = known.began.is_multiple_of(7) && known.proven.0 < known.began;
-            assert!(
-                stored.is_some() || known.gone || deleting || known.proven.1 == 0,
-                "deleted by nobody: {what}"
-            );
-            if at == known.proven.1 && stored.is_some() {
-                assert_eq!(number, known.proven.0, "another version: {what}");
+            let stored = stored.map(|stored| (number(&stored.data), stored.revision.0));
+            if let Err(wrong) = known.compare(stored) {
+                panic!("{wrong}: round {round}, writer {writer}, {known:?}, stored {stored:?}");
             }
-            // A writer starts again from what is stored.
-            known.proven = (0, at);
-            known.gone = stored.is_none();
-            known.began = number;
-            if let Some(stored) = stored {
-                known.proven.0 = self::number(&stored.data);
-            } else {
-                known.began = 0;
-            }
+            known.start_again(stored);
         }
         runtime.block_on(store.close()).unwrap();
     }
-    assert!(answered > 1000, "only {answered} writes were answered");
+    assert!(answered > 100, "only {answered} writes were answered");
     println!("{ROUNDS} kills, {answered} answered writes, revision {newest}");
+}
+
+#[test]
+fn the_check_catches_what_a_bad_store_would_do() {
+    let known = |lines: &[(&str, u64, u64)]| {
+        let mut known = Known::default();
+        let heard = lines
+            .iter()
+            .try_for_each(|&(word, number, revision)| known.hear(word, number, revision));
+        heard.map(|()| known)
+    };
+    let written = known(&[
+        ("began", 1, 0),
+        ("done", 1, 5),
+        ("began", 2, 0),
+        ("seen", 2, 9),
+    ]);
+    let written = written.unwrap();
+    assert!(written.compare(Some((2, 9))).is_ok());
+    assert!(written.compare(None).is_err(), "lost altogether");
+    assert!(
+        written.compare(Some((1, 5))).is_err(),
+        "back to an older version"
+    );
+    assert!(
+        written.compare(Some((1, 9))).is_err(),
+        "an older version renumbered"
+    );
+    assert!(
+        written.compare(Some((3, 10))).is_err(),
+        "a version out of nothing"
+    );
+    let mut begun = written.clone();
+    begun.hear("began", 3, 0).unwrap();
+    assert!(
+        begun.compare(Some((3, 12))).is_ok(),
+        "not answered, but written"
+    );
+    assert!(begun.compare(None).is_err(), "the third is no deletion");
+    let gone = known(&[("began", 7, 0), ("gone", 7, 20)]).unwrap();
+    assert!(gone.compare(None).is_ok());
+    assert!(gone.compare(Some((6, 19))).is_err(), "risen from the dead");
+    let reordered = [("began", 2, 0), ("seen", 2, 9), ("seen", 1, 10)];
+    assert!(known(&reordered).is_err());
+    let doubled = [("began", 2, 0), ("seen", 2, 9), ("seen", 1, 9)];
+    assert!(known(&doubled).is_err());
 }
