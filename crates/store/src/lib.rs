@@ -147,8 +147,7 @@ pub enum Error {
 /// Durable objects. Object-safe: the server holds an `Arc<dyn Store>`.
 ///
 /// A write whose future is dropped before it answers may still happen, and one answered with
-/// [`Error::Unavailable`] may have happened if the store was killed or its disk failed meanwhile;
-/// only then, and never after something else was seen at its revision.
+/// [`Error::Unavailable`] may show up after a restart if the disk failed: read again to know.
 pub trait Store: Send + Sync + 'static {
     /// Writes a new object; durable when answered.
     fn create(&self, key: Key, data: Bytes) -> BoxFuture<'_, Result<Stored, Error>>;

@@ -1,6 +1,6 @@
 //! The store in one SQLite file, for one server.
 //!
-//! Owns opening, closing and the rules of concurrency: one thread writes ([`writer`]) and commits
+//! Owns opening, closing and the rules of concurrency: one thread writes (`writer`) and commits
 //! all waiting writes together, everything is read from memory (`history`). The file is locked
 //! for this process: a second server on it is refused. Several servers need a database of their
 //! own, which is another implementation.
