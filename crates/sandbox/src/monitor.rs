@@ -285,7 +285,10 @@ fn bring_up(
     }
 }
 
-fn hear(sync: &OwnedFd) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, Failure> {
+/// A datagram and the descriptors with it.
+type Heard = (Vec<u8>, Vec<OwnedFd>);
+
+fn hear(sync: &OwnedFd) -> Result<Option<Heard>, Failure> {
     protocol::receive_bytes(sync.as_fd()).step("hear init")
 }
 

@@ -102,6 +102,17 @@ pub(crate) fn open_as(user: User, path: &Path) -> std::io::Result<OwnedFd> {
         Forked::Child => {
             drop(ours);
             let result = process::become_user(user.uid, user.gid, &groups).and_then(|()| {
+                // A monitor keeps its capabilities across a change of ids: give them up by hand,
+                // or this would open everything.
+                let none = rustix::thread::CapabilitySet::empty();
+                rustix::thread::set_capabilities(
+                    None,
+                    rustix::thread::CapabilitySets {
+                        effective: none,
+                        permitted: none,
+                        inheritable: none,
+                    },
+                )?;
                 rustix::fs::open(
                     path,
                     OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,

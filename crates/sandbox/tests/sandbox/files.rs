@@ -91,8 +91,11 @@ fn paths_are_opened_with_the_callers_credentials() {
     assert!(open("/etc/passwd").is_ok());
     let error = open("/etc/shadow").unwrap_err().to_string();
     assert!(error.contains("/etc/shadow"), "{error}");
-    let hidden = world.base.path().join("layer/etc");
-    assert!(open(hidden.to_str().unwrap()).is_err());
+    let hidden = world.base.path().join("hidden");
+    std::fs::create_dir(&hidden).unwrap();
+    std::fs::write(hidden.join("file"), "x").unwrap();
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(open(hidden.join("file").to_str().unwrap()).is_err());
     let mut spec = world.spec("one", "cat /s");
     spec.mounts.push(Mount {
         source: MountSource::Host {
@@ -130,7 +133,7 @@ fn device_nodes_of_an_image_do_not_open() {
         "for d in /sda /zero; do (: < $d) 2>/dev/null && echo opened $d; done; \
          mount -o remount,dev / 2>/dev/null && echo remounted; \
          mount -o remount,bind,dev / 2>/dev/null && echo remounted bind; \
-         mkdir /tmp/b; mount --bind / /tmp/b && (: < /tmp/b/zero) 2>/dev/null && echo opened by bind; \
+         mkdir /tmp/b; mount --rbind / /tmp/b && (: < /tmp/b/zero) 2>/dev/null && echo opened by bind; \
          mount -o remount,bind,dev /tmp/b 2>/dev/null && echo remounted the bind; \
          unshare -Urm sh -c 'mount -o remount,bind,dev /; : < /zero' 2>/dev/null && echo opened nested; \
          echo end",
@@ -225,7 +228,7 @@ fn the_hosts_root_serves_tools_and_hides_secrets() {
     let world = World::new();
     let mut spec = world.spec(
         "one",
-        "cat /etc/shadow 2>/dev/null && echo read; ls /root /home /var; touch /usr/bin/new && echo changed; \
+        "cat /etc/shadow 2>/dev/null && echo read; ls /root /home /var; touch /usr/bin/new 2>/dev/null && echo changed; \
          /bin/cat /etc/hostname; /usr/bin/id -u",
     );
     spec.root = Root::Host;

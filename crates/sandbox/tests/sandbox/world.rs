@@ -17,18 +17,9 @@ pub(crate) struct World {
     pub(crate) number: u32,
 }
 
-/// The program whose spawner is used: the crate's example, built with the tests.
+/// The program whose spawner is used, built with the tests.
 pub(crate) fn executable() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/measure");
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build -p boatyard-sandbox --examples`",
-        path.display()
-    );
-    path
+    PathBuf::from(env!("CARGO_BIN_EXE_sandbox-measure"))
 }
 
 impl World {

@@ -1,4 +1,4 @@
-//! Starts and removes sandboxes and prints how long each part took: `measure LAYER INIT [N] [net]`.
+//! Starts and removes sandboxes and prints how long each part took: `sandbox-measure LAYER INIT [N] [net]`.
 //!
 //! Also the program whose spawner the crate's tests use.
 #![allow(
@@ -23,24 +23,25 @@ fn main() -> ExitCode {
         return spawner_main();
     }
     let Some([layer, init]) = arguments.get(1..3) else {
-        println!("usage: measure LAYER INIT [N] [net]");
+        println!("usage: sandbox-measure LAYER INIT [N] [net]");
         return ExitCode::FAILURE;
     };
     let rounds: u32 = arguments.get(3).map_or(50, |n| n.parse().unwrap());
     let network = arguments.get(4).is_some();
-    let base = tempfile::tempdir_in("/var/tmp").unwrap();
+    let base = PathBuf::from(format!("/var/tmp/sandbox-measure-{}", std::process::id()));
+    std::fs::create_dir(&base).unwrap();
     let sandboxes = Sandboxes::open(Options {
         cgroup_root: "boatyard-test-measure".to_owned(),
         table: "boatyard_test_measure".to_owned(),
         interface_prefix: "btm".to_owned(),
-        state_dir: base.path().join("host"),
+        state_dir: base.join("host"),
         network,
         ..Options::default()
     })
     .unwrap();
     let (mut starts, mut ends, mut removes, mut totals) = (vec![], vec![], vec![], vec![]);
     for round in 0..rounds {
-        let directory = base.path().join(format!("e{round}"));
+        let directory = base.join(format!("e{round}"));
         for name in ["state", "upper", "work"] {
             std::fs::create_dir_all(directory.join(name)).unwrap();
         }
@@ -109,5 +110,6 @@ fn main() -> ExitCode {
         );
     }
     sandboxes.teardown_host().unwrap();
+    std::fs::remove_dir_all(&base).unwrap();
     ExitCode::SUCCESS
 }
