@@ -84,7 +84,10 @@ pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
             .spawn()
     }
     .context("cannot start the tests")?;
-    let mut count = Count::default();
+    let mut count = Count {
+        only_summary: nextest,
+        ..Count::default()
+    };
     let pipe: Box<dyn std::io::Read> = match (child.stderr.take(), child.stdout.take()) {
         (Some(pipe), _) => Box::new(pipe),
         (None, Some(pipe)) => Box::new(pipe),
@@ -93,7 +96,9 @@ pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
     for line in BufReader::new(pipe).lines() {
         let line = line.context("reading the tests' output")?;
         count.take(&line);
-        println!("{line}");
+        if !(nextest && count::is_noise(&line)) {
+            println!("{line}");
+        }
     }
     let status = child.wait().context("waiting for the tests")?;
     println!("{count}");

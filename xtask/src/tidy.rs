@@ -2,10 +2,12 @@
 //!
 //! Owns the rules a compiler does not know: module docs, file length, forbidden module names,
 //! where `unsafe` and new processes may appear, the sections of a decision record, a reason for
-//! every dependency. It reads text, line by line, and understands no Rust: a rule that would need
+//! every dependency, an explanation for every reason code. It reads text, line by line, and understands no Rust: a rule that would need
 //! to belongs in clippy.
 //!
 //! Read next: CONTRIBUTING.md, which says the same to people.
+
+mod reasons;
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -73,6 +75,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     }
     faults.extend(records(root)?);
     faults.extend(dependencies(root)?);
+    faults.extend(reasons::check(root, &files)?);
     if faults.is_empty() {
         println!("tidy: {} files in order", files.len());
         return Ok(());

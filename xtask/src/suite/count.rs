@@ -10,6 +10,8 @@ use std::fmt;
 
 #[derive(Debug, Default)]
 pub(super) struct Count {
+    /// Set when nextest runs, which shows libtest's own result of every single test as well.
+    pub(super) only_summary: bool,
     passed: u64,
     pub(super) failed: u64,
     ignored: u64,
@@ -22,7 +24,7 @@ impl Count {
         let line = line.trim();
         if line.to_ascii_lowercase().starts_with("skipped: ") {
             self.said += 1;
-        } else if line.starts_with("test result: ")
+        } else if (!self.only_summary && line.starts_with("test result: "))
             || line.starts_with("Summary [") && self.seen.insert(line.to_owned())
         {
             self.passed += number_before(line, "passed");
@@ -30,6 +32,16 @@ impl Count {
             self.ignored += number_before(line, "ignored") + number_before(line, "skipped");
         }
     }
+}
+
+/// Whether a line of nextest is what libtest says around a single test that passed.
+pub(super) fn is_noise(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty()
+        || line == "running 1 test"
+        || line.starts_with("stdout \u{2500}")
+        || line.starts_with("test result: ok.")
+        || (line.starts_with("test ") && line.ends_with(" ... ok"))
 }
 
 fn number_before(line: &str, word: &str) -> u64 {

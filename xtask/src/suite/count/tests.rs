@@ -34,3 +34,14 @@ fn a_test_that_says_it_skipped_did_not_pass() {
         "1 passed, 0 failed, 1 skipped"
     );
 }
+
+#[test]
+fn results_of_single_tests_are_not_added_to_a_summary() {
+    let mut count = Count {
+        only_summary: true,
+        ..Count::default()
+    };
+    count.take("Summary [ 1s] 1 test run: 1 passed, 0 skipped");
+    count.take("    test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 10 filtered out");
+    assert_eq!(count.to_string(), "1 passed, 0 failed, 0 skipped");
+}
