@@ -84,10 +84,7 @@ pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
             .spawn()
     }
     .context("cannot start the tests")?;
-    let mut count = Count {
-        only_summary: nextest,
-        ..Count::default()
-    };
+    let mut count = Count::of(nextest);
     let pipe: Box<dyn std::io::Read> = match (child.stderr.take(), child.stdout.take()) {
         (Some(pipe), _) => Box::new(pipe),
         (None, Some(pipe)) => Box::new(pipe),

@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Debug, Default)]
 pub(super) struct Count {
     /// Set when nextest runs, which shows libtest's own result of every single test as well.
-    pub(super) only_summary: bool,
+    only_summary: bool,
     passed: u64,
     pub(super) failed: u64,
     ignored: u64,
@@ -20,6 +20,13 @@ pub(super) struct Count {
 }
 
 impl Count {
+    pub(super) fn of(only_summary: bool) -> Self {
+        Self {
+            only_summary,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn take(&mut self, line: &str) {
         let line = line.trim();
         if line.to_ascii_lowercase().starts_with("skipped: ") {
