@@ -93,7 +93,7 @@ impl Agent {
     /// The agent's id outside: the child of `unshare`.
     pub(crate) fn host_pid(&self) -> String {
         let own = self.child.id();
-        let found = wait_for(|| {
+        wait_for(|| {
             std::fs::read_dir("/proc")
                 .unwrap()
                 .flatten()
@@ -103,8 +103,7 @@ impl Agent {
                     let parent = rest.split_whitespace().nth(1)?;
                     (parent == own.to_string()).then(|| entry.file_name().into_string().ok())?
                 })
-        });
-        found
+        })
     }
 
     /// Waits for the agent's own end.
