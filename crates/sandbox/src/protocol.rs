@@ -52,6 +52,8 @@ pub(crate) struct HostNames {
     pub(crate) interface_prefix: String,
     /// Mount layers by path even where the kernel takes descriptors.
     pub(crate) attach_layers: bool,
+    /// Where the host's resolvers are listed.
+    pub(crate) resolv_conf: PathBuf,
 }
 
 /// The one answer to a request.

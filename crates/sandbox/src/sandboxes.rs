@@ -42,6 +42,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Prepare the host's network (forwarding, firewall). Without it only [`crate::spec::Network::None`] works.
     pub network: bool,
+    /// The host's resolvers, read when it changes.
+    pub resolv_conf: PathBuf,
     /// Mount image layers by path as kernels before 6.13 need it.
     pub attach_layers: bool,
     /// Kill the Nth step of every start: needs feature `kill-points`; 0 for never.
@@ -57,6 +59,7 @@ impl Default for Options {
             interface_prefix: "by".to_owned(),
             state_dir: PathBuf::from("/var/lib/boatyard/host"),
             network: true,
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
             attach_layers: false,
             kill_at: 0,
         }
@@ -373,6 +376,7 @@ impl Sandboxes {
             cgroup_root: options.cgroup_root.clone(),
             interface_prefix: options.interface_prefix.clone(),
             attach_layers: options.attach_layers,
+            resolv_conf: options.resolv_conf.clone(),
         }
     }
 

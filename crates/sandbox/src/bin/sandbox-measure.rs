@@ -1,5 +1,6 @@
-//! Starts and removes sandboxes and prints how long each part took: `sandbox-measure LAYER INIT [N] [net]`.
+//! Starts and removes sandboxes and prints how long each part took: `sandbox-measure LAYER INIT [N] [net|none] [ARGV...]`.
 //!
+//! With arguments after `net` (or `none`) PID 1 gets those, and its output and exit are printed.
 //! Also the program whose spawner the crate's tests use.
 #![allow(
     clippy::print_stdout,
@@ -23,11 +24,13 @@ fn main() -> ExitCode {
         return spawner_main();
     }
     let Some([layer, init]) = arguments.get(1..3) else {
-        println!("usage: sandbox-measure LAYER INIT [N] [net]");
+        println!("usage: sandbox-measure LAYER INIT [N] [net|none] [ARGV...]");
         return ExitCode::FAILURE;
     };
     let rounds: u32 = arguments.get(3).map_or(50, |n| n.parse().unwrap());
-    let network = arguments.get(4).is_some();
+    let network = arguments.get(4).is_some_and(|word| word == "net");
+    let argv: Vec<String> = arguments.get(5..).unwrap_or_default().to_vec();
+    let shows = !argv.is_empty();
     let base = PathBuf::from(format!("/var/tmp/sandbox-measure-{}", std::process::id()));
     std::fs::create_dir(&base).unwrap();
     let sandboxes = Sandboxes::open(Options {
@@ -70,8 +73,12 @@ fn main() -> ExitCode {
             },
             init: Init {
                 executable: PathBuf::from(init),
-                argv: vec!["true".to_owned()],
-                env: vec![],
+                argv: if shows {
+                    argv.clone()
+                } else {
+                    vec!["true".to_owned()]
+                },
+                env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
                 listener: false,
             },
             nofile: None,
@@ -80,19 +87,25 @@ fn main() -> ExitCode {
         let began = Instant::now();
         sandboxes.start(&spec).unwrap();
         let started = Instant::now();
-        while !matches!(
-            sandboxes.observe(&spec.id, &spec.state).unwrap(),
-            boatyard_sandbox::Observed::Exited { .. }
-        ) {
-            std::thread::yield_now();
-        }
+        sandboxes
+            .wait(&spec.id, &spec.state, Duration::from_secs(600))
+            .unwrap();
         let ended = Instant::now();
+        if shows {
+            let console = std::fs::read_to_string(spec.state.join("console.log"));
+            print!("{}", console.unwrap_or_default());
+        }
         sandboxes.remove(&spec.id, &spec.state).unwrap();
         let removed = Instant::now();
         starts.push(started - began);
         ends.push(ended - started);
         removes.push(removed - ended);
         totals.push(removed - began);
+    }
+    if shows {
+        sandboxes.teardown_host().unwrap();
+        std::fs::remove_dir_all(&base).unwrap();
+        return ExitCode::SUCCESS;
     }
     for (name, times) in [
         ("start", &mut starts),

@@ -60,7 +60,10 @@ impl Live {
     /// Serves until init ends, then records the end and removes what was made.
     pub(super) fn serve(mut self, start: &Start) {
         crash::point();
-        let mut forwarder = net::dns::Forwarder::new(std::mem::take(&mut self.resolver));
+        let mut forwarder = net::dns::Forwarder::new(
+            std::mem::take(&mut self.resolver),
+            start.host.resolv_conf.clone(),
+        );
         let mut console = Console::open(&self);
         let mut pipe_open = true;
         loop {

@@ -7,7 +7,7 @@
 //! oldest is dropped and the client asks again. Each query goes out from a fresh port, which is
 //! what protects a resolver's client from forged answers.
 //!
-//! `/etc/resolv.conf` is read again when its time of change differs.
+//! The host's resolv.conf is read again when its time of change differs.
 
 mod tcp;
 
@@ -49,9 +49,9 @@ struct Query {
 }
 
 impl Forwarder {
-    /// Takes the UDP and the TCP socket, or none.
-    pub(crate) fn new(sockets: Vec<OwnedFd>) -> Self {
-        Self::with_resolvers(sockets, PathBuf::from("/etc/resolv.conf"), 53)
+    /// Takes the UDP and the TCP socket, or none, and where the host's resolvers are listed.
+    pub(crate) fn new(sockets: Vec<OwnedFd>, resolv_conf: PathBuf) -> Self {
+        Self::with_resolvers(sockets, resolv_conf, 53)
     }
 
     fn with_resolvers(sockets: Vec<OwnedFd>, file: PathBuf, port: u16) -> Self {

@@ -90,3 +90,121 @@ fn tables() -> String {
         .unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Answers every query for an address with 198.51.100.7.
+fn resolver(address: &str) {
+    let socket = std::net::UdpSocket::bind((address, 53)).unwrap();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            let mut answer = query[..length].to_vec();
+            // Response, recursion available; one answer: name by pointer, A, IN, 60 s.
+            answer[2] = 0x81;
+            answer[3] = 0x80;
+            let wants_a = answer[length - 3] == 1;
+            answer[7] = u8::from(wants_a);
+            if wants_a {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 51, 100, 7]);
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+}
+
+#[test]
+fn names_are_answered_by_the_hosts_resolver() {
+    let folder = tempfile::tempdir().unwrap();
+    let resolv_conf = folder.path().join("resolv.conf");
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.77\n").unwrap();
+    resolver("127.0.0.77");
+    let world = World::with(|options| {
+        options.network = true;
+        options.resolv_conf = resolv_conf;
+    });
+    let mut spec = world.spec("one", "nslookup harbour.example 2>&1");
+    spec.network = routed(30);
+    let (_, output) = world.run_spec(&spec);
+    assert!(output.contains("198.51.100.7"), "{output}");
+}
+
+/// A network namespace that stands for a machine, removed when dropped.
+struct Machine(String);
+
+impl Machine {
+    fn new(name: &str) -> Self {
+        let name = format!("by-{name}-{}", std::process::id());
+        command("ip", &["netns", "add", &name]);
+        let machine = Self(name);
+        machine.run(&["ip", "link", "set", "lo", "up"]);
+        machine
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        command("ip", &[&["netns", "exec", &self.0], words].concat())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip")
+            .args(["netns", "delete", &self.0])
+            .status();
+    }
+}
+
+fn command(program: &str, words: &[&str]) -> String {
+    let output = std::process::Command::new(program)
+        .args(words)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} (needed by this test): {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A host whose FORWARD policy is DROP, as dockerd and ufw leave it, and a server beyond it that
+/// knows no way back to the environments' addresses.
+#[test]
+fn outbound_is_masqueraded_beside_a_firewall_that_drops_forwarding() {
+    let world = World::new();
+    let (host, far) = (Machine::new("host"), Machine::new("far"));
+    let host_ns = host.0.as_str();
+    command(
+        "ip",
+        &[
+            "-n", host_ns, "link", "add", "up0", "type", "veth", "peer", "name", "far0", "netns",
+            &far.0,
+        ],
+    );
+    host.run(&["ip", "address", "add", "10.99.0.1/24", "dev", "up0"]);
+    host.run(&["ip", "link", "set", "up0", "up"]);
+    far.run(&["ip", "address", "add", "10.99.0.2/24", "dev", "far0"]);
+    far.run(&["ip", "link", "set", "far0", "up"]);
+    host.run(&["iptables", "-P", "FORWARD", "DROP"]);
+    let before = host.run(&["nft", "list", "ruleset"]);
+    let mut server = std::process::Command::new("ip")
+        .args(["netns", "exec", &far.0, "/bin/busybox", "nc", "-ll"])
+        .args(["-p", "5000", "-e", "/bin/busybox", "echo", "from afar"])
+        .spawn()
+        .unwrap();
+    let script = "i=0; while [ $i -lt 500 ]; do nc -w 2 10.99.0.2 5000 2>/dev/null && break; i=$((i+1)); done";
+    let output = host.run(&[
+        crate::world::executable().to_str().unwrap(),
+        world.layer().to_str().unwrap(),
+        "/bin/busybox",
+        "1",
+        "net",
+        "sh",
+        "-c",
+        script,
+    ]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(output.starts_with("from afar"), "{output}");
+    assert_eq!(host.run(&["nft", "list", "ruleset"]), before);
+    let forward = host.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]);
+    assert_eq!(forward, "0\n");
+}
