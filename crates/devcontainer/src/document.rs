@@ -6,6 +6,7 @@
 
 use crate::config::{Config, Reader};
 use crate::error::{Error, ErrorKind, Warning};
+use crate::hooks::{Command, HookName};
 use crate::merge;
 use crate::mounts::within;
 use crate::plan::{self, RunPlan};
@@ -162,6 +163,16 @@ impl Document {
         }
     }
 
+    /// `initializeCommand`, for the caller's machine, before anything else happens.
+    pub fn initialize(&self, context: &LocalContext) -> Result<Vec<Command>, Error> {
+        let mut resolved = self.resolve(context)?;
+        Ok(resolved
+            .config
+            .hooks
+            .remove(&HookName::Initialize)
+            .unwrap_or_default())
+    }
+
     /// How to run it, the image's own wishes merged in.
     pub fn run_plan(
         &self,
@@ -195,7 +206,7 @@ impl Document {
         let initialize = resolved
             .config
             .hooks
-            .remove(&crate::HookName::Initialize)
+            .remove(&HookName::Initialize)
             .unwrap_or_default();
         let file = resolved.config.clone();
         layers.push(resolved.config);

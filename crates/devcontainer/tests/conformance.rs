@@ -265,6 +265,26 @@ fn lifecycle_commands_of_the_image_come_first_one_after_another() {
 }
 
 #[test]
+fn caller_learns_its_own_command_before_the_image_is_there() {
+    let text = r#"{"image": "x", "initializeCommand": {"a": ["make", "${localWorkspaceFolder}"], "b": "id ${localEnv:FOO}"}}"#;
+    let mut context = LocalContext::new("/w");
+    context.local_env = BTreeMap::from([("FOO".to_owned(), "foo".to_owned())]);
+    let commands = Document::parse("d.json", text)
+        .unwrap()
+        .initialize(&context)
+        .unwrap();
+    let seen: Vec<_> = commands
+        .iter()
+        .map(|command| (command.name.as_deref(), command.argv.clone()))
+        .collect();
+    let expected = [
+        (Some("a"), owned(&["make", "/w"])),
+        (Some("b"), owned(&["/bin/sh", "-c", "id foo"])),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn variables_merge_one_by_one_and_null_stays_null() {
     let plan = case("merge-env-per-variable").plan();
     assert_eq!(

@@ -191,7 +191,7 @@ const NAMES: [&str; 36] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_is_an_answer(text in prop::collection::vec(piece(), 0..40)) {
