@@ -384,7 +384,7 @@ impl Server {
         }
     }
 
-    /// A task's output, for whoever is attached; the log is written already. False at its end.
+    /// A task's output, for whoever is attached; the log is written already.
     fn task_output(&mut self, number: u32) {
         let Some(task) = self.core.tasks.table.get_mut(&number) else {
             return;

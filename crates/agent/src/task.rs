@@ -119,7 +119,7 @@ impl Tasks {
 }
 
 impl Task {
-    /// What a caller who attaches now is told first; the second when nothing follows.
+    /// What a caller who attaches now is told first; nothing while the stage has not reported.
     pub(crate) fn greeting(&self) -> Option<Reply> {
         match self.finished {
             Some((ended, _)) => Some(ended.into()),
