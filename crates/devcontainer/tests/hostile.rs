@@ -122,7 +122,8 @@ fn value(depth: u32) -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
-        any::<f64>().prop_map(|number| serde_json::json!(number)),
+        // Quarters: serde_json reads longer fractions back exactly only with a feature of its own.
+        any::<i32>().prop_map(|number| serde_json::json!(f64::from(number) / 4.0)),
         ".{0,20}".prop_map(Into::into),
         prop::sample::select(vec![
             "${localEnv:A}",
