@@ -7,6 +7,7 @@
 //!
 //! Read next: CONTRIBUTING.md, which says the same to people.
 
+mod proofs;
 mod reasons;
 
 use anyhow::{Context, Result, bail};
@@ -76,6 +77,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     faults.extend(records(root)?);
     faults.extend(dependencies(root)?);
     faults.extend(reasons::check(root, &files)?);
+    faults.extend(proofs::check(root)?);
     if faults.is_empty() {
         println!("tidy: {} files in order", files.len());
         return Ok(());
