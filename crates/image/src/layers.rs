@@ -416,6 +416,3 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), Error> {
         .and_then(|directory| directory.sync_all())
         .map_err(Error::io("flush", path))
 }
-
-#[cfg(test)]
-mod tests;

@@ -33,13 +33,14 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use crate::Limits;
 use crate::archive::{self, Archive, Entry, Kind};
+use attributes::{id, opaque, times, times_at};
+
+mod attributes;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -195,7 +196,7 @@ impl Unpacker<'_> {
                 return refuse("would replace the layer's root");
             }
             let root = Rc::clone(&self.root);
-            self.attributes(&root, entry, uid, gid)?;
+            attributes::set(&root, entry, uid, gid)?;
             self.directory_times.push((path, entry.mtime));
             return Ok(());
         }
@@ -343,7 +344,7 @@ impl Unpacker<'_> {
             outcome => outcome?,
         }
         let directory = self.cached(path)?;
-        self.attributes(&directory, entry, uid, gid)?;
+        attributes::set(&directory, entry, uid, gid)?;
         self.directory_times.push((path.to_vec(), entry.mtime));
         Ok(())
     }
@@ -382,7 +383,7 @@ impl Unpacker<'_> {
             None => self.content(archive, path, entry, &file)?,
             Some(map) => self.sparse_content(archive, map, entry, &file)?,
         }
-        self.attributes(&file, entry, uid, gid)?;
+        attributes::set(&file, entry, uid, gid)?;
         times(&file, entry.mtime)
     }
 
@@ -476,7 +477,7 @@ impl Unpacker<'_> {
             )
         };
         let target_parent = match self.cached(target_folder) {
-            Err(Trouble::Os(Errno::NOENT)) => return refuse(missing()),
+            Err(Trouble::Os(Errno::NOENT | Errno::NOTDIR)) => return refuse(missing()),
             outcome => outcome?,
         };
         match stat(&target_parent, target_name) {
@@ -559,35 +560,26 @@ impl Unpacker<'_> {
     /// The folder an entry is made in, itself made if it is missing.
     fn parent(&mut self, folder: &[u8]) -> Result<Rc<OwnedFd>, Trouble> {
         match self.cached(folder) {
-            Err(Trouble::Os(Errno::NOENT)) => {}
-            Err(Trouble::Os(Errno::NOTDIR)) => {
-                return self.parent_over_whiteout(folder);
-            }
+            Err(Trouble::Os(Errno::NOENT | Errno::NOTDIR)) => {}
             outcome => return outcome,
         }
         let (above, name) = split(folder);
         let above = self.parent(above)?;
-        match rustix::fs::mkdirat(&above, os(name), Mode::from_raw_mode(0o755)) {
-            // A link that leads nowhere: its target cannot be made for it.
-            Err(Errno::EXIST) => {
-                return refuse("lies below a link that leads to nothing in the layer");
+        match stat(&above, name).map(|(kind, _)| kind) {
+            Err(Errno::NOENT) => {
+                rustix::fs::mkdirat(&above, os(name), Mode::from_raw_mode(0o755))?;
+                let directory = self.cached(folder)?;
+                rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))?;
+                Ok(directory)
             }
-            outcome => outcome?,
-        }
-        let directory = self.cached(folder)?;
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755))?;
-        Ok(directory)
-    }
-
-    fn parent_over_whiteout(&mut self, folder: &[u8]) -> Result<Rc<OwnedFd>, Trouble> {
-        let (above, name) = split(folder);
-        let above = self.parent(above)?;
-        match stat(&above, name)?.0 {
-            FileType::CharacterDevice => {
+            Err(errno) => Err(errno.into()),
+            Ok(FileType::CharacterDevice) => {
                 self.folder_over_whiteout(&above, name)?;
                 self.cached(folder)
             }
-            _ => refuse("lies below something that is no folder"),
+            Ok(FileType::Directory) => self.cached(folder),
+            Ok(FileType::Symlink) => refuse("lies below a link that leads to nothing in the layer"),
+            Ok(_) => refuse("lies below something that is no folder"),
         }
     }
 
@@ -620,31 +612,6 @@ impl Unpacker<'_> {
                 outcome => return Ok(outcome?),
             }
         }
-    }
-
-    /// Owner first: changing it drops capabilities and the setuid bit.
-    fn attributes(&self, file: &OwnedFd, entry: &Entry, uid: Uid, gid: Gid) -> Result<(), Trouble> {
-        rustix::fs::fchown(file, Some(uid), Some(gid))?;
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
-        for (name, value) in &entry.xattrs {
-            let Some(value) = kept_attribute(name, value) else {
-                continue;
-            };
-            match rustix::fs::fsetxattr(file, os(name), &value, XattrFlags::empty()) {
-                Ok(()) => {}
-                // The file system has none of that sort; losing capabilities
-                // would break programs silently, losing others does not.
-                Err(Errno::OPNOTSUPP) if name != b"security.capability" => {}
-                Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(errno.into()),
-                Err(errno) => {
-                    return refuse(format!(
-                        "has the attribute {}, which cannot be set ({errno})",
-                        String::from_utf8_lossy(name)
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn wrote(&mut self, bytes: u64) -> Result<(), Trouble> {
@@ -711,96 +678,12 @@ fn consume<R: BufRead>(archive: &mut Archive<R>, length: usize, kept: bool) -> R
         .map_err(|source| Trouble::Failure(Failure::Read(source)))
 }
 
-fn id<T: FromId>(value: u64) -> Result<T, Trouble> {
-    match u32::try_from(value) {
-        // The last one means "leave as it is" to the kernel.
-        Ok(value) if value != u32::MAX => Ok(T::from_id(value)),
-        _ => refuse(format!("belongs to the impossible id {value}")),
-    }
-}
-
-trait FromId {
-    fn from_id(value: u32) -> Self;
-}
-
-impl FromId for Uid {
-    fn from_id(value: u32) -> Self {
-        Uid::from_raw(value)
-    }
-}
-
-impl FromId for Gid {
-    fn from_id(value: u32) -> Self {
-        Gid::from_raw(value)
-    }
-}
-
-fn kept_attribute(name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-    match name {
-        b"security.capability" => Some(capability(value)),
-        b"system.posix_acl_access" | b"system.posix_acl_default" => Some(value.to_vec()),
-        _ if name.starts_with(b"user.overlay.") => None,
-        _ if name.starts_with(b"user.") => Some(value.to_vec()),
-        _ => None,
-    }
-}
-
-/// Version 3 (24 bytes, the last four naming a root) as version 2.
-/// `include/uapi/linux/capability.h`.
-fn capability(value: &[u8]) -> Vec<u8> {
-    match value {
-        [effective, 0, 0, 3, rest @ ..] if value.len() == 24 => {
-            let mut second = vec![*effective, 0, 0, 2];
-            second.extend_from_slice(&rest[..16]);
-            second
-        }
-        _ => value.to_vec(),
-    }
-}
-
-fn opaque(directory: &OwnedFd) -> Result<(), Trouble> {
-    rustix::fs::fsetxattr(
-        directory,
-        "trusted.overlay.opaque",
-        b"y",
-        XattrFlags::empty(),
-    )?;
-    match rustix::fs::fsetxattr(directory, "user.overlay.opaque", b"y", XattrFlags::empty()) {
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        outcome => Ok(outcome?),
-    }
-}
-
 fn stat(parent: &OwnedFd, name: &[u8]) -> Result<(FileType, u64), Errno> {
     let stat = rustix::fs::statat(parent, os(name), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((
         FileType::from_raw_mode(stat.st_mode),
         u64::try_from(stat.st_size).unwrap_or(0),
     ))
-}
-
-fn timestamps((seconds, nanos): (i64, u32)) -> Timestamps {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-fn times(file: &OwnedFd, mtime: (i64, u32)) -> Result<(), Trouble> {
-    Ok(rustix::fs::futimens(file, &timestamps(mtime))?)
-}
-
-fn times_at(parent: &OwnedFd, name: &[u8], mtime: (i64, u32)) -> Result<(), Trouble> {
-    Ok(rustix::fs::utimensat(
-        parent,
-        os(name),
-        &timestamps(mtime),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
 }
 
 fn os(bytes: &[u8]) -> &Path {

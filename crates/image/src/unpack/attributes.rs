@@ -1,0 +1,119 @@
+//! Owners, modes, times and extended attributes of what is unpacked.
+//!
+//! Which attributes a layer may set is decided here; why, in `unpack`.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::{Trouble, os, refuse};
+use crate::archive::Entry;
+
+/// Owner first: changing it drops capabilities and the setuid bit.
+pub(super) fn set(file: &OwnedFd, entry: &Entry, uid: Uid, gid: Gid) -> Result<(), Trouble> {
+    rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+    for (name, value) in &entry.xattrs {
+        let Some(value) = kept_attribute(name, value) else {
+            continue;
+        };
+        match rustix::fs::fsetxattr(file, os(name), &value, XattrFlags::empty()) {
+            Ok(()) => {}
+            // The file system has none of that sort; losing capabilities
+            // would break programs silently, losing others does not.
+            Err(Errno::OPNOTSUPP) if name != b"security.capability" => {}
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(errno.into()),
+            Err(errno) => {
+                return refuse(format!(
+                    "has the attribute {}, which cannot be set ({errno})",
+                    String::from_utf8_lossy(name)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn id<T: FromId>(value: u64) -> Result<T, Trouble> {
+    match u32::try_from(value) {
+        // The last one means "leave as it is" to the kernel.
+        Ok(value) if value != u32::MAX => Ok(T::from_id(value)),
+        _ => refuse(format!("belongs to the impossible id {value}")),
+    }
+}
+
+pub(super) trait FromId {
+    fn from_id(value: u32) -> Self;
+}
+
+impl FromId for Uid {
+    fn from_id(value: u32) -> Self {
+        Uid::from_raw(value)
+    }
+}
+
+impl FromId for Gid {
+    fn from_id(value: u32) -> Self {
+        Gid::from_raw(value)
+    }
+}
+
+fn kept_attribute(name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    match name {
+        b"security.capability" => Some(capability(value)),
+        b"system.posix_acl_access" | b"system.posix_acl_default" => Some(value.to_vec()),
+        _ if name.starts_with(b"user.overlay.") => None,
+        _ if name.starts_with(b"user.") => Some(value.to_vec()),
+        _ => None,
+    }
+}
+
+/// Version 3 (24 bytes, the last four naming a root) as version 2.
+/// `include/uapi/linux/capability.h`.
+fn capability(value: &[u8]) -> Vec<u8> {
+    match value {
+        [effective, 0, 0, 3, rest @ ..] if value.len() == 24 => {
+            let mut second = vec![*effective, 0, 0, 2];
+            second.extend_from_slice(&rest[..16]);
+            second
+        }
+        _ => value.to_vec(),
+    }
+}
+
+pub(super) fn opaque(directory: &OwnedFd) -> Result<(), Trouble> {
+    rustix::fs::fsetxattr(
+        directory,
+        "trusted.overlay.opaque",
+        b"y",
+        XattrFlags::empty(),
+    )?;
+    match rustix::fs::fsetxattr(directory, "user.overlay.opaque", b"y", XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn timestamps((seconds, nanos): (i64, u32)) -> Timestamps {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+pub(super) fn times(file: &OwnedFd, mtime: (i64, u32)) -> Result<(), Trouble> {
+    Ok(rustix::fs::futimens(file, &timestamps(mtime))?)
+}
+
+pub(super) fn times_at(parent: &OwnedFd, name: &[u8], mtime: (i64, u32)) -> Result<(), Trouble> {
+    Ok(rustix::fs::utimensat(
+        parent,
+        os(name),
+        &timestamps(mtime),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
+}
