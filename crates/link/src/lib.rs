@@ -12,3 +12,4 @@ pub mod frames;
 pub mod tls;
 pub mod token;
 pub mod tunnel;
+pub mod verbs;

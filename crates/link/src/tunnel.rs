@@ -48,8 +48,10 @@ pub struct Target {
 pub enum TargetKind {
     /// The environment's agent: the stream carries `wire`.
     Agent,
-    /// The runner's own verbs (images): the stream carries JSON lines.
+    /// The runner's own verbs: the stream carries [`crate::verbs`].
     Runner,
+    /// Output of the environment's lifecycle commands, as text, whether it runs or not.
+    Logs,
 }
 
 /// The runner's answer to a [`Target`].

@@ -1,1 +1,193 @@
-//! Placeholder.
+//! The API server: Kubernetes's API machinery over the store, and the server's control loops.
+//!
+//! Owns authentication, authorization, admission, validation by schema and rules, watches, the
+//! doors to runners, and placement. It knows nothing of how environments are made: that is the
+//! runners', which are clients like any other. Stateless but for the store and the files of its
+//! identity; it can be killed at any instruction.
+//!
+//! Read next: [`kinds`], `objects`, `resources`, `http_api`.
+
+mod admission;
+mod authorize;
+mod controllers;
+mod discovery;
+mod failure;
+mod http_api;
+mod identity;
+pub mod kinds;
+mod listen;
+mod objects;
+mod resources;
+mod schema;
+mod selectors;
+mod streams;
+mod table;
+mod watching;
+
+pub use failure::Failure;
+
+use boatyard_api::words::{DEFAULT_CLASS, NAMESPACE_RUNNERS};
+use boatyard_link::tls::Authority;
+use boatyard_link::tunnel::Registry;
+use boatyard_store::Store;
+use http_api::Handler;
+use identity::{Caller, Tokens};
+use resources::{Resources, Target, WriteOptions};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What a server is started with.
+pub struct Options {
+    /// Directory of its identity: authority, hashes of tokens.
+    pub state_dir: PathBuf,
+    /// Objects.
+    pub store: Arc<dyn Store>,
+    /// Unix socket for callers on this host.
+    pub unix_socket: Option<PathBuf>,
+    /// Address for TLS.
+    pub listen: Option<SocketAddr>,
+    /// Names and addresses in the TLS certificate, besides localhost and the address itself.
+    pub names: Vec<String>,
+}
+
+impl Options {
+    /// Neither socket nor address yet.
+    #[must_use]
+    pub fn new(state_dir: PathBuf, store: Arc<dyn Store>) -> Self {
+        Self { state_dir, store, unix_socket: None, listen: None, names: Vec::new() }
+    }
+}
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or socket.
+    #[error("cannot use {path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another server answers on the socket.
+    #[error("another server answers on {0}; end it first or use another socket")]
+    Taken(PathBuf),
+    /// Certificates.
+    #[error("cannot set up TLS")]
+    Tls(#[from] boatyard_link::tls::Error),
+    /// First objects.
+    #[error("cannot write the first objects: {0}")]
+    Bootstrap(Failure),
+}
+
+/// A server whose doors are open but nobody is let in yet.
+pub struct Service {
+    handler: Handler,
+    unix: Option<listen::Unix>,
+    tls: Option<listen::Tls>,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    /// Opens sockets and writes the objects every server has.
+    ///
+    /// # Errors
+    /// When a socket, a file or the store cannot be used.
+    pub async fn new(options: Options) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: options.state_dir.clone(), source };
+        let tokens = Tokens::open(&options.state_dir.join("tokens")).map_err(io)?;
+        let resources = Resources::new(options.store.clone(), Arc::new(authorize::Rules));
+        first_objects(&resources).await.map_err(Error::Bootstrap)?;
+        let shutdown = CancellationToken::new();
+        let handler = Handler { resources, tokens, tunnels: Registry::new(), shutdown: shutdown.clone() };
+        let unix = options.unix_socket.as_deref().map(listen::Unix::bind).transpose()?;
+        let tls = match options.listen {
+            None => None,
+            Some(address) => {
+                let authority = Authority::open(&options.state_dir)?;
+                let tls = listen::Tls::bind(address, &authority, options.names.clone()).await?;
+                let token = handler.tokens.mint_admin().map_err(io)?;
+                let path = options.state_dir.join("admin.kubeconfig");
+                listen::write_kubeconfig(&path, tls.address(), &authority.pem, &token).map_err(|source| Error::Io { path, source })?;
+                Some(tls)
+            }
+        };
+        Ok(Self { handler, unix, tls, shutdown })
+    }
+
+    /// The address TLS is served on.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tls.as_ref().map(listen::Tls::address)
+    }
+
+    /// A fresh token for a runner.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn runner_token(&self, name: &str) -> std::io::Result<String> {
+        self.handler.tokens.mint_runner(name)
+    }
+
+    /// Serves until `shutdown`, then lets requests under way end.
+    ///
+    /// # Errors
+    /// None once it serves; the type leaves room.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { handler, unix, tls, shutdown: ours } = self;
+        let controllers = controllers::run(handler.resources.clone(), ours.clone());
+        let unix_serving = async {
+            if let Some(unix) = unix {
+                unix.serve(handler.clone(), ours.clone()).await;
+            }
+        };
+        let tls_serving = async {
+            if let Some(tls) = tls {
+                tls.serve(handler.clone(), ours.clone()).await;
+            }
+        };
+        let ending = async {
+            shutdown.cancelled().await;
+            ours.cancel();
+        };
+        tokio::join!(controllers, unix_serving, tls_serving, ending);
+        Ok(())
+    }
+}
+
+/// Objects every server has.
+async fn first_objects(resources: &Resources) -> Result<(), Failure> {
+    let class = json!({
+        "metadata": {"name": DEFAULT_CLASS},
+        "spec": {"description": "Everything the host has, with a bound on processes", "resources": {"pids": 16384}},
+    });
+    let objects = [
+        ("", "namespaces", json!({"metadata": {"name": boatyard_api::DEFAULT_NAMESPACE}})),
+        ("", "namespaces", json!({"metadata": {"name": NAMESPACE_RUNNERS}})),
+        ("boatyard.dev", "environmentclasses", class),
+    ];
+    for (group, plural, object) in objects {
+        let kinds = resources.kinds.clone();
+        let kind = kinds.find(group, "v1", plural).ok_or_else(|| Failure::internal("an unknown kind"))?;
+        let target = Target { kind, namespace: "", name: "", subresource: "" };
+        let created: Result<_, Failure> = resources.create(&Caller::internal("server"), &target, object, &WriteOptions::default()).await;
+        match created {
+            Err(failure) if failure.reason == "AlreadyExists" => {}
+            outcome => drop::<Value>(outcome?.object),
+        }
+    }
+    Ok(())
+}

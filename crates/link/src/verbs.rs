@@ -1,0 +1,150 @@
+//! What a runner can be asked directly: images and their transport, logs, the state of its host.
+//!
+//! Travels in `wire`'s frames through a stream to [`crate::tunnel::TargetKind::Runner`]: one
+//! [`Request`] from the caller, then any number of [`Reply`]s; archives travel as `Stdin`
+//! (towards the runner, ended by an empty frame) or `Stdout` frames. `Done` or `Error` is last.
+
+use serde::{Deserialize, Serialize};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "camelCase")]
+pub enum Request {
+    /// Images the runner has: [`Reply::Images`].
+    ImageList,
+    /// Pulls an image even when a version of it is there.
+    ImagePull {
+        /// As a person writes it.
+        reference: String,
+    },
+    /// Makes a base image from the distribution's mirror.
+    ImageBootstrap {
+        /// `debian:bookworm` and its like.
+        reference: String,
+        /// Packages beside the base.
+        packages: Vec<String>,
+    },
+    /// Imports an archive sent as `Stdin` frames.
+    ImageImport {
+        /// Name to give it; the archive's own when absent.
+        tag: Option<String>,
+    },
+    /// Exports an image as `Stdout` frames.
+    ImageExport {
+        /// Which.
+        reference: String,
+        /// In which form.
+        format: ArchiveFormat,
+    },
+    /// Gives an image a further name.
+    ImageTag {
+        /// Which.
+        reference: String,
+        /// The further name.
+        tag: String,
+    },
+    /// Removes a name of an image.
+    ImageRemove {
+        /// Which.
+        reference: String,
+    },
+    /// Removes layers that no name and no environment uses.
+    ImagePrune,
+    /// Checks of the runner's host: [`Reply::Checks`].
+    Doctor,
+}
+
+/// Form of an exported image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ArchiveFormat {
+    /// Tar of an OCI image layout.
+    Oci,
+    /// What `docker save` writes.
+    Docker,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Reply {
+    /// How a layer stands.
+    Layer {
+        /// Short name of the layer.
+        id: String,
+        /// `waiting`, `downloading`, `unpacking`, `verifying`, `done`, `cached`.
+        phase: String,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all, when known.
+        total: Option<u64>,
+    },
+    /// A line for the user.
+    Message {
+        /// One line.
+        text: String,
+    },
+    /// Answer to [`Request::ImageList`].
+    Images {
+        /// All.
+        images: Vec<ImageLine>,
+    },
+    /// An image is there now.
+    Image {
+        /// Its familiar name.
+        reference: String,
+        /// Its digest.
+        digest: String,
+    },
+    /// Answer to [`Request::ImagePrune`].
+    Pruned {
+        /// Layers removed.
+        layers: u64,
+        /// Bytes freed.
+        bytes: u64,
+    },
+    /// Answer to [`Request::Doctor`].
+    Checks {
+        /// All.
+        checks: Vec<Check>,
+    },
+    /// All went well; the last one.
+    Done,
+    /// It failed; the last one.
+    Error {
+        /// Stable code.
+        reason: String,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// An image in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageLine {
+    /// Familiar name.
+    pub reference: String,
+    /// Digest.
+    pub digest: String,
+    /// Bytes of its layers on disk.
+    pub size_bytes: u64,
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+    /// Architecture in OCI's words.
+    pub architecture: String,
+}
+
+/// One check of a host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// Whether it is as needed.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do when it is not.
+    pub remedy: Option<String>,
+}

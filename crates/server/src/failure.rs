@@ -1,0 +1,107 @@
+//! Failures as the API tells them: Status objects with Kubernetes's codes and reasons.
+
+use boatyard_api::rules::FieldError;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// A failed request.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// HTTP status.
+    pub code: StatusCode,
+    /// Reason clients switch on.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// `details` of the Status.
+    pub details: Value,
+}
+
+impl Failure {
+    fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: Value::Null }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "who are you? give a bearer token, or connect through the host's unix socket")
+    }
+
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
+    pub(crate) fn no_such_path(path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("the server has nothing at {path}"))
+    }
+
+    pub(crate) fn not_found(plural: &str, group: &str, name: &str) -> Self {
+        let kind = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let details = json!({"name": name, "group": group, "kind": plural});
+        Self { details, ..Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{kind} \"{name}\" not found")) }
+    }
+
+    pub(crate) fn exists(plural: &str, group: &str, name: &str) -> Self {
+        let kind = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let details = json!({"name": name, "group": group, "kind": plural});
+        Self { details, ..Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{kind} \"{name}\" already exists")) }
+    }
+
+    pub(crate) fn conflict(plural: &str, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {plural} \"{name}\": {why}");
+        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    }
+
+    pub(crate) fn invalid(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {
+        let causes: Vec<Value> = errors.iter().map(|error| json!({"reason": error.reason.word(), "message": error.message, "field": error.path})).collect();
+        let list: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
+        let message = format!("{kind} \"{name}\" is invalid: {}", list.join("; "));
+        let details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
+        Self { details, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+    }
+
+    pub(crate) fn expired(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", format!("the body is larger than {limit} bytes"))
+    }
+
+    pub(crate) fn media_type(found: &str, allowed: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", format!("the content type {found} is not supported here; use {allowed}"))
+    }
+
+    pub(crate) fn not_acceptable() -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", "only application/json is served")
+    }
+
+    pub(crate) fn method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    /// As a Status object.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
+        });
+        if !self.details.is_null() {
+            status["details"] = self.details.clone();
+        }
+        status
+    }
+}

@@ -1,0 +1,178 @@
+//! Sockets: this host's unix socket and TLS, and the accept loops.
+//!
+//! A stale socket file is replaced only when nobody answers on it. Connections are bounded; each
+//! is owned by its loop and ends with it.
+
+use crate::Error;
+use crate::http_api::Handler;
+use crate::identity::Caller;
+use boatyard_link::tls::Authority;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Most connections at once, per socket.
+const MOST: usize = 4096;
+/// How long headers and a TLS handshake may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long connections get to end at shutdown.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The group whose members may use the socket.
+const GROUP: &str = "boatyard";
+
+/// A bound unix socket.
+pub(crate) struct Unix(UnixListener);
+
+impl Unix {
+    /// Binds the socket: mode 0660 for the group boatyard where there is one, else 0600.
+    pub(crate) fn bind(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(Error::Taken(path.to_owned()));
+        }
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        // Bound under another name and renamed, so that the permissions are right from the start.
+        let fresh = path.with_extension(format!("{}", std::process::id()));
+        let _ = std::fs::remove_file(&fresh);
+        let listener = UnixListener::bind(&fresh).map_err(io)?;
+        let mode = match group_id(GROUP) {
+            Some(gid) => {
+                std::os::unix::fs::chown(&fresh, None, Some(gid)).map_err(io)?;
+                0o660
+            }
+            None => 0o600,
+        };
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode)).map_err(io)?;
+        std::fs::rename(&fresh, path).map_err(io)?;
+        Ok(Self(listener))
+    }
+
+    pub(crate) async fn serve(self, handler: Handler, shutdown: CancellationToken) {
+        let (room, mut connections) = (Arc::new(Semaphore::new(MOST)), JoinSet::new());
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.0.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            while connections.try_join_next().is_some() {}
+            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else { continue };
+            let peer = stream.peer_cred().ok().map(|peer| Caller::local(peer.uid(), peer.gid()));
+            let (handler, shutdown) = (handler.clone(), shutdown.clone());
+            connections.spawn(async move {
+                converse(stream, handler, peer, shutdown).await;
+                drop(place);
+            });
+        }
+        let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+    }
+}
+
+fn group_id(name: &str) -> Option<u32> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
+/// A bound TLS socket.
+pub(crate) struct Tls {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl Tls {
+    pub(crate) async fn bind(address: SocketAddr, authority: &Authority, mut names: Vec<String>) -> Result<Self, Error> {
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        names.extend(["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()]);
+        if !address.ip().is_unspecified() {
+            names.push(address.ip().to_string());
+        }
+        names.sort();
+        names.dedup();
+        let acceptor = authority.server_config(names)?.into();
+        Ok(Self { listener, address, acceptor })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) async fn serve(self, handler: Handler, shutdown: CancellationToken) {
+        let (room, mut connections) = (Arc::new(Semaphore::new(MOST)), JoinSet::new());
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            while connections.try_join_next().is_some() {}
+            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else { continue };
+            let _ = stream.set_nodelay(true);
+            let (acceptor, handler, shutdown) = (self.acceptor.clone(), handler.clone(), shutdown.clone());
+            connections.spawn(async move {
+                if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                    converse(stream, handler, None, shutdown).await;
+                }
+                drop(place);
+            });
+        }
+        let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+    }
+}
+
+async fn converse<S>(stream: S, handler: Handler, peer: Option<Caller>, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(Duration::from_secs(30));
+    let service = service_fn(move |request| {
+        let (handler, peer) = (handler.clone(), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer).await) }
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // A client that breaks off is no news.
+        _ = connection.as_mut() => {}
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+/// Writes a kubeconfig for the administrator, readable by root alone.
+pub(crate) fn write_kubeconfig(path: &Path, address: SocketAddr, authority: &str, token: &str) -> std::io::Result<()> {
+    let host = if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let authority = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, authority);
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "boatyard",
+        "clusters": [{"name": "boatyard", "cluster": {"server": format!("https://{host}"), "certificate-authority-data": authority}}],
+        "users": [{"name": "admin", "user": {"token": token}}],
+        "contexts": [{"name": "boatyard", "context": {"cluster": "boatyard", "user": "admin", "namespace": "default"}}],
+    });
+    let text = serde_norway::to_string(&config).map_err(std::io::Error::other)?;
+    let fresh = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&fresh, path)
+}

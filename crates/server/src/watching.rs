@@ -1,0 +1,178 @@
+//! Watches: a collection's changes as a stream of JSON lines.
+//!
+//! Selectors see the object before and after each change, so that one that begins to match is
+//! ADDED and one that ceases to is DELETED. A watcher that reads too slowly is cut by the store
+//! and told to list again (410), so that nothing grows.
+
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::resources::{Resources, Selection, Target, parse};
+use boatyard_store::{Change, Event, Revision};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often an idle watch is told where it is.
+const BOOKMARK: Duration = Duration::from_secs(55);
+/// Longest watch when the client names no timeout.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What the client asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchOptions {
+    pub(crate) from: Option<Revision>,
+    pub(crate) bookmarks: bool,
+    pub(crate) timeout: Option<Duration>,
+    /// Send what there is first, as ADDED events.
+    pub(crate) initial: bool,
+    /// End the initial events with a marked bookmark (streaming lists).
+    pub(crate) initial_bookmark: bool,
+    pub(crate) table: bool,
+}
+
+/// Opens a watch.
+pub(crate) async fn open(
+    resources: &Resources,
+    caller: &Caller,
+    target: &Target<'_>,
+    selection: Selection,
+    options: WatchOptions,
+    shutdown: CancellationToken,
+) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>, Failure> {
+    resources.authorize(caller, "watch", target, None, selection.fields.demands("spec.runnerName"))?;
+    let mut initial = Vec::new();
+    let mut from = options.from;
+    if options.initial {
+        let listed = resources.list(&Caller::internal("watch"), target, &Selection::default(), &crate::resources::PageRequest::default()).await?;
+        from = Some(listed.revision);
+        initial = listed.items;
+    }
+    let opened = resources.store.watch(Resources::scope(target), from).await;
+    let events = opened.map_err(|error| match error {
+        boatyard_store::Error::Compacted { .. } | boatyard_store::Error::Lagged(_) => Failure::expired(format!("too old resource version: {error}")),
+        boatyard_store::Error::Future { .. } => Failure { reason: "Timeout", code: http::StatusCode::GATEWAY_TIMEOUT, ..Failure::bad_request(format!("Too large resource version: {error}")) },
+        error => Failure::unavailable(error.to_string()),
+    })?;
+    let view = View { resources: resources.clone(), caller: caller.clone(), group: target.kind.group.clone(), version: target.kind.version.clone(), plural: target.kind.plural.clone(), selection, table: options.table, headed: true };
+    Ok(stream(view, initial, from, events, options, shutdown))
+}
+
+fn stream(
+    mut view: View,
+    initial: Vec<Value>,
+    from: Option<Revision>,
+    mut events: BoxStream<'static, Result<Event, boatyard_store::Error>>,
+    options: WatchOptions,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, Infallible>>(64);
+    let deadline = options.timeout.unwrap_or(LONGEST).min(LONGEST);
+    let work = async move {
+        let mut last = from.unwrap_or_default();
+        for object in initial {
+            if view.shows(&object) {
+                sender.send(Ok(view.line("ADDED", object))).await.ok()?;
+            }
+        }
+        if options.initial_bookmark {
+            sender.send(Ok(view.bookmark(last, true))).await.ok()?;
+        }
+        let end = tokio::time::sleep(deadline);
+        tokio::pin!(end);
+        let mut bookmarks = tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK, BOOKMARK);
+        loop {
+            tokio::select! {
+                () = &mut end => return Some(()),
+                () = shutdown.cancelled() => return Some(()),
+                () = sender.closed() => return Some(()),
+                _ = bookmarks.tick(), if options.bookmarks && last.0 > 0 => {
+                    sender.send(Ok(view.bookmark(last, false))).await.ok()?;
+                }
+                event = events.next() => match event {
+                    None => return Some(()),
+                    Some(Ok(event)) => {
+                        last = event.object.revision;
+                        if let Some(line) = view.event(&event) {
+                            sender.send(Ok(line)).await.ok()?;
+                        }
+                    }
+                    Some(Err(error)) => {
+                        let failure = Failure::expired(format!("the watch was cut off, list again: {error}"));
+                        sender.send(Ok(line(&json!({"type": "ERROR", "object": failure.status()})))).await.ok()?;
+                        return Some(());
+                    }
+                },
+            }
+        }
+    };
+    // The work lives in the response's body: dropping the connection drops it.
+    let work = futures::stream::once(work).filter_map(|_| async { None });
+    futures::stream::select(tokio_stream::wrappers::ReceiverStream::new(receiver), work)
+}
+
+fn line(value: &Value) -> Bytes {
+    let mut text = value.to_string();
+    text.push('\n');
+    text.into()
+}
+
+/// What one watcher sees of events.
+struct View {
+    resources: Resources,
+    caller: Caller,
+    group: String,
+    version: String,
+    plural: String,
+    selection: Selection,
+    table: bool,
+    headed: bool,
+}
+
+impl View {
+    fn kind(&self) -> Option<&crate::kinds::Kind> {
+        self.resources.kinds.find(&self.group, &self.version, &self.plural)
+    }
+
+    fn shows(&self, object: &Value) -> bool {
+        self.kind().is_some_and(|kind| self.selection.matches(&self.caller, kind, object))
+    }
+
+    fn event(&mut self, event: &Event) -> Option<Bytes> {
+        let now = parse(&event.object.data, event.object.revision).ok()?;
+        let before = event.previous.as_ref().and_then(|data| parse(data, event.object.revision).ok());
+        let (shown, was_shown) = (self.shows(&now), before.as_ref().is_some_and(|before| self.shows(before)));
+        let word = match (event.change, shown, was_shown) {
+            (Change::Deleted, shown, was_shown) if shown || was_shown => "DELETED",
+            (Change::Created | Change::Updated, true, false) => "ADDED",
+            (Change::Created | Change::Updated, true, true) => "MODIFIED",
+            (Change::Updated, false, true) => "DELETED",
+            _ => return None,
+        };
+        Some(self.line(word, now))
+    }
+
+    fn line(&mut self, word: &str, object: Value) -> Bytes {
+        let object = match self.kind() {
+            Some(kind) if self.table => {
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                crate::table::table(kind, &[object], &metadata, self.resources.now(), self.headed)
+            }
+            _ => object,
+        };
+        self.headed = false;
+        line(&json!({"type": word, "object": object}))
+    }
+
+    fn bookmark(&self, at: Revision, end_of_initial: bool) -> Bytes {
+        let Some(kind) = self.kind() else { return Bytes::new() };
+        let mut metadata = json!({"resourceVersion": at.0.to_string(), "creationTimestamp": null});
+        if end_of_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        line(&json!({"type": "BOOKMARK", "object": {"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}}))
+    }
+}
