@@ -1,6 +1,6 @@
 //! The benchmarks, beside their peers in one run.
 //!
-//! Owns finding them: every example of the workspace named `bench`. What is measured and how is
+//! Owns finding them: the program `bench` of the test harness. What is measured and how is
 //! written there; results are kept in docs/benchmarks.md by hand, losses included.
 //!
 //! Read next: docs/benchmarks.md.
@@ -12,8 +12,12 @@ use std::path::Path;
 /// Sets up and runs the benchmark of the test harness with `rest` as its arguments.
 pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     setup::prepare(setup::Purpose::Bench)?;
-    if !root.join("crates/testkit/examples/bench.rs").is_file() {
-        bail!("there is no benchmark yet: crates/testkit/examples/bench.rs is missing");
+    let places = [
+        "crates/testkit/src/bin/bench.rs",
+        "crates/testkit/src/bin/bench/main.rs",
+    ];
+    if !places.iter().any(|place| root.join(place).is_file()) {
+        bail!("there is no benchmark yet: {} is missing", places[0]);
     }
     process::run(process::cargo(root).args(["build", "--release", "--package", "boatyard-cli"]))?;
     process::run(
@@ -23,7 +27,7 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
                 "--release",
                 "--package",
                 "boatyard-testkit",
-                "--example",
+                "--bin",
                 "bench",
                 "--",
             ])

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-const NAME: &str = "demo";
+const NAME: &str = "hello";
 const IMAGE: &str = "debian:bookworm";
 
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -21,16 +21,17 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     say("building the binary `boatyard`");
     process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
     let binary = binary(root)?;
-    let boatyard = || process::as_root(&binary.to_string_lossy());
+    let as_root = || process::as_root(&binary.to_string_lossy());
 
-    // The first listing also starts the local daemon where none runs.
-    let images = process::output(boatyard()?.args(["image", "ls"])).unwrap_or_default();
-    if !images.contains("bookworm") {
-        say(
-            "making the base image debian:bookworm from the distribution's mirror (about a minute, once)",
-        );
-        process::run(boatyard()?.args(["image", "bootstrap", IMAGE]))?;
-    }
+    // The first word to the daemon also starts it where none runs.
+    say("a base image debian:bookworm from the distribution's mirror (about a minute, once)");
+    process::run(as_root()?.args(["image", "bootstrap", IMAGE, "--if-missing"]))?;
+    // Who may speak to the daemon as oneself does, so that files made inside are one's own.
+    let alone = process::succeeds(Command::new(&binary).arg("ls"));
+    let boatyard = || match alone {
+        true => Ok(Command::new(&binary)),
+        false => as_root(),
+    };
     say("opening an environment for examples/hello");
     process::run(
         boatyard()?
@@ -53,7 +54,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         "
 The environment `{NAME}` is running ({} s). Go on with:
   {shown} sh {NAME}        a shell in it
-  {shown} exec {NAME} -- sudo apt-get install -y cowsay
+  {shown} exec {NAME} -- apt-get install -y cowsay
   {shown} stop {NAME}      ends its processes, keeps everything written
   {shown} start {NAME}
   {shown} rm {NAME}        deletes it; examples/hello stays

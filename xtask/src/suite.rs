@@ -54,8 +54,14 @@ fn licences(root: &Path) -> Result<()> {
 pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
     setup::prepare(setup::Purpose::Test)?;
     check(root)?;
-    // Tests of several processes start the real binary.
-    process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
+    // Tests of several processes start the real binaries.
+    process::run(process::cargo(root).args([
+        "build",
+        "--package",
+        "boatyard-cli",
+        "--package",
+        "boatyard-agent",
+    ]))?;
     let nextest = process::succeeds(process::cargo(root).args(["nextest", "--version"]));
     let mut command = process::cargo(root);
     if nextest {
