@@ -14,44 +14,55 @@ use std::path::Path;
 struct Floor {
     name: &'static str,
     imports: &'static [&'static str],
+    /// Why nothing else.
+    reason: &'static str,
 }
 
 const FLOORS: &[Floor] = &[
     Floor {
         name: "api",
         imports: &[],
+        reason: "words stand below everything: clients compile them without the platform",
     },
     Floor {
         name: "wire",
         imports: &[],
+        reason: "the agent links it, so it links nothing",
     },
     Floor {
         name: "plan",
         imports: &["api"],
+        reason: "a decision is data out of words: what it imported it could also do",
     },
     Floor {
         name: "devcontainer",
         imports: &[],
+        reason: "the specification as a pure function, which others may use alone",
     },
     Floor {
         name: "store",
         imports: &["api"],
+        reason: "objects are opaque to it: what is in them is the server's",
     },
     Floor {
         name: "link",
         imports: &["api", "wire"],
+        reason: "both ends of a connection use it, so it knows neither end",
     },
     Floor {
         name: "sandbox",
         imports: &[],
+        reason: "it knows directories, numbers and limits; what an environment is stays above",
     },
     Floor {
         name: "image",
         imports: &["sandbox"],
+        reason: "it feeds the sandbox and must work with no server near",
     },
     Floor {
         name: "server",
         imports: &["api", "wire", "plan", "store", "link"],
+        reason: "all it knows of hosts and environments is API objects: it runs where no sandbox can",
     },
     Floor {
         name: "runner",
@@ -64,10 +75,12 @@ const FLOORS: &[Floor] = &[
             "sandbox",
             "image",
         ],
+        reason: "it is an API client: the server and its store are reached by the connection only",
     },
     Floor {
         name: "agent",
         imports: &["wire"],
+        reason: "PID 1 of every environment: each dependency is paid for in every environment's memory",
     },
     Floor {
         name: "cli",
@@ -83,6 +96,7 @@ const FLOORS: &[Floor] = &[
             "server",
             "runner",
         ],
+        reason: "the agent is embedded as a file, and the harness is above",
     },
     Floor {
         name: "testkit",
@@ -98,6 +112,7 @@ const FLOORS: &[Floor] = &[
             "server",
             "runner",
         ],
+        reason: "the agent is tested as the file that is embedded",
     },
 ];
 
@@ -230,9 +245,10 @@ fn judge<'a>(floor: &Floor, names: impl Iterator<Item = &'a str>) -> Vec<String>
                 ));
             } else if ours != floor.name && !floor.imports.contains(&ours) {
                 faults.push(format!(
-                    "{} imports {ours}: it may import only [{}] (floors, ARCHITECTURE.md)",
+                    "{} imports {ours}: it may import only [{}]: {} (floors, ARCHITECTURE.md)",
                     floor.name,
-                    floor.imports.join(", ")
+                    floor.imports.join(", "),
+                    floor.reason
                 ));
             }
         }
