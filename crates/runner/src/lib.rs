@@ -1,1 +1,288 @@
-//! Placeholder.
+//! Realises the environments bound to this host.
+//!
+//! Owns the runner process: it watches the Environments whose `spec.runnerName` is its own, runs
+//! one control loop per environment ([`worker`]), keeps what it decided in [`record`]s, proves it
+//! is alive by a Lease, and carries streams from the server to agents ([`doors`]). What to do is
+//! decided by `plan`; how a process tree is isolated by `sandbox`. It listens on nothing.
+//!
+//! Crash behaviour: environments outlive it. At start it adopts what runs, finishes or removes
+//! what was half made, and empties the trash.
+//!
+//! Read next: [`layout`], `record`, `worker`, `steps`.
+
+pub mod agent;
+mod beneath;
+mod context;
+mod doors;
+mod failure;
+mod hooks;
+pub mod layout;
+mod mounts;
+mod objects;
+mod passwd;
+mod progress;
+pub mod record;
+mod session;
+mod source;
+mod status;
+mod steps;
+mod verbs;
+mod worker;
+
+pub use failure::Failed;
+pub use steps::DEFAULT_IMAGE;
+
+use boatyard_api::{Environment, RunnerStatus};
+use boatyard_image::Images;
+use boatyard_link::client::Endpoint;
+use boatyard_sandbox::Sandboxes;
+use context::Context;
+use futures::TryStreamExt;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::Api;
+use kube::runtime::watcher;
+use layout::Layout;
+use record::{Slots, Uid};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use worker::Worker;
+
+/// What a runner is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of its Runner object.
+    pub name: String,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// The server, with this runner's token.
+    pub endpoint: Endpoint,
+    /// The `boatyard` executable, re-executed as the sandboxes' spawner.
+    pub executable: PathBuf,
+    /// How images are fetched.
+    pub images: boatyard_image::Options,
+    /// Name of the cgroups, links and tables on this host.
+    pub host_name_prefix: String,
+    /// First slot (address and id range) this runner may use; differs only where two share a host.
+    pub first_slot: u32,
+}
+
+/// Why a runner cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state directory.
+    #[error(transparent)]
+    Layout(#[from] layout::Error),
+    /// Its contents.
+    #[error("cannot read the state directory {path}")]
+    State {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Images.
+    #[error("cannot open the image store")]
+    Images(#[from] boatyard_image::Error),
+    /// Sandboxes.
+    #[error("cannot prepare this host for sandboxes")]
+    Sandbox(#[from] boatyard_sandbox::Error),
+}
+
+/// A runner, ready to run.
+pub struct Service {
+    context: Context,
+    endpoint: Endpoint,
+}
+
+/// A worker's end as the dispatcher holds it.
+struct Held {
+    latest: watch::Sender<Option<Arc<Environment>>>,
+}
+
+impl Service {
+    /// Opens the state directory, the image store and the host's sandboxes.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let layout = Layout::open(&options.state_dir)?;
+        let state = |source| Error::State { path: options.state_dir.clone(), source };
+        empty_trash(&layout).map_err(state)?;
+        let slots = Slots::read(&layout, options.first_slot).map_err(state)?;
+        let agent = agent::install(&layout.agent()).map_err(state)?;
+        let images = Images::open(&layout.images(), options.images)?;
+        let sandboxes = Sandboxes::open(boatyard_sandbox::Options {
+            executable: options.executable,
+            state_dir: options.state_dir.join("host"),
+            cgroup_root: options.host_name_prefix.clone(),
+            table: options.host_name_prefix,
+            ..boatyard_sandbox::Options::default()
+        })?;
+        let client = options.endpoint.kube();
+        let context = Context { runner: options.name, layout, slots, sandboxes, images, agent, client };
+        Ok(Self { context, endpoint: options.endpoint })
+    }
+
+    /// Runs until shutdown; environments go on.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { context, endpoint } = self;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(doors::run(context.clone(), endpoint, shutdown.clone()));
+        tasks.spawn(heartbeats(context.clone(), shutdown.clone()));
+        dispatch(context, shutdown).await;
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// What a kill left in the trash goes first: its slots are free only then.
+fn empty_trash(layout: &Layout) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(layout.trash())? {
+        std::fs::remove_dir_all(entry?.path())?;
+    }
+    for entry in std::fs::read_dir(layout.cache())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "tar") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives each bound environment a worker and each worker the newest version of its object.
+async fn dispatch(context: Context, shutdown: CancellationToken) {
+    let environments: Api<Environment> = Api::all(context.client.clone());
+    let config = watcher::Config::default().fields(&format!("spec.runnerName={}", context.runner));
+    let mut held: HashMap<Uid, Held> = HashMap::new();
+    let mut workers: JoinSet<Uid> = JoinSet::new();
+    let mut listed: Vec<Uid> = Vec::new();
+    let stream = watcher::watcher(environments, config);
+    tokio::pin!(stream);
+    loop {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(ended) = workers.join_next(), if !workers.is_empty() => {
+                if let Ok(uid) = ended {
+                    held.remove(&uid);
+                }
+                continue;
+            }
+            event = stream.try_next() => event,
+        };
+        match event {
+            Ok(Some(watcher::Event::Init)) => listed.clear(),
+            Ok(Some(watcher::Event::InitApply(object))) => {
+                listed.extend(assign(&context, &mut held, &mut workers, object));
+            }
+            Ok(Some(watcher::Event::Apply(object))) => drop(assign(&context, &mut held, &mut workers, object)),
+            Ok(Some(watcher::Event::InitDone)) => {
+                for (uid, worker) in &held {
+                    if !listed.contains(uid) {
+                        worker.latest.send_replace(None);
+                    }
+                }
+                report_orphans(&context, &listed);
+            }
+            Ok(Some(watcher::Event::Delete(object))) => {
+                let uid = object.metadata.uid.clone().and_then(|uid| Uid::try_from(uid).ok());
+                if let Some(worker) = uid.and_then(|uid| held.get(&uid)) {
+                    worker.latest.send_replace(None);
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::info!(error = failure::chain(&error), "the watch ended; watching again");
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+        }
+    }
+    // Dropping a worker at any point is like killing it: the next start adopts.
+    workers.shutdown().await;
+}
+
+fn assign(context: &Context, held: &mut HashMap<Uid, Held>, workers: &mut JoinSet<Uid>, object: Environment) -> Option<Uid> {
+    let uid = Uid::try_from(object.metadata.uid.clone()?).ok()?;
+    let object = Arc::new(object);
+    if let Some(worker) = held.get(&uid)
+        && worker.latest.receiver_count() > 0
+    {
+        worker.latest.send_replace(Some(object));
+        return Some(uid);
+    }
+    let (latest, receiver) = watch::channel(Some(object.clone()));
+    let (status, newest) = watch::channel(object.status.clone().unwrap_or_default());
+    let worker = match Worker::new(context.clone(), uid.clone(), receiver, status) {
+        Ok(worker) => worker,
+        Err(error) => {
+            tracing::error!(environment = %uid, %error, "the environment cannot be taken up");
+            return Some(uid);
+        }
+    };
+    held.insert(uid.clone(), Held { latest });
+    let client = context.client.clone();
+    let ended = uid.clone();
+    workers.spawn(async move {
+        if let Err(error) = objects::hold(&client, &object).await {
+            tracing::info!(%error, "the finalizer was not set; the next start will");
+        }
+        let writing = objects::write_status(client, object.as_ref().clone(), newest);
+        tokio::join!(worker.run(), writing);
+        ended
+    });
+    Some(uid)
+}
+
+/// State on disk that the API does not know is never deleted: it may be all that is left.
+fn report_orphans(context: &Context, listed: &[Uid]) {
+    let Ok(entries) = std::fs::read_dir(context.layout.environments()) else { return };
+    for entry in entries.flatten() {
+        let known = entry.file_name().to_str().is_some_and(|name| listed.iter().any(|uid| uid.as_str() == name));
+        if !known {
+            tracing::info!(path = %entry.path().display(), "state of an environment that the server does not know; it is kept");
+        }
+    }
+}
+
+async fn heartbeats(context: Context, shutdown: CancellationToken) {
+    let mut registered = false;
+    loop {
+        if !registered {
+            match objects::register(&context.client, &context.runner, &about()).await {
+                Ok(()) => registered = true,
+                Err(error) => tracing::info!(%error, "not registered yet"),
+            }
+        }
+        let beat = objects::heartbeat(&context.client, &context.runner, context.now()).await;
+        if let Err(error) = &beat {
+            tracing::info!(%error, "the heartbeat was not written");
+        }
+        let pause = if registered && beat.is_ok() { objects::HEARTBEAT } else { std::time::Duration::from_millis(300) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// What this host is.
+fn about() -> RunnerStatus {
+    let system = rustix::system::uname();
+    let memory = rustix::system::sysinfo().totalram;
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    RunnerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        architecture: architecture.to_owned(),
+        capacity: BTreeMap::from([("cpu".to_owned(), Quantity(cpus.to_string())), ("memory".to_owned(), Quantity(memory.to_string()))]),
+        ..RunnerStatus::default()
+    }
+}

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Harness for tests that need more than one process.
+//!
+//! Owns starting a real daemon in its own state directory, socket, cgroups and address range, so
+//! that tests run side by side; making small images; and photographing the host to see what was
+//! left behind. It asserts nothing about Boatyard: the tests do. Nobody imports it.
+//!
+//! A [`Daemon`] that is dropped removes its environments and ends its processes, by id.
+//!
+//! Read next: [`daemon`], [`photo`].
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a harness fails loudly")]
+
+pub mod archive;
+pub mod daemon;
+pub mod photo;
+pub mod wait;
+
+pub use daemon::{Daemon, Ran};

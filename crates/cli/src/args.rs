@@ -1,0 +1,325 @@
+//! The command line, as data. Man pages and completions are generated from these types.
+//!
+//! What a verb does is in the module of its noun; nothing here acts.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Development environments on your own machines.
+#[derive(Debug, Parser)]
+#[command(name = "boatyard", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Where the API is and which namespace is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Namespace of the environments.
+    #[arg(long, short = 'n', global = true, env = "BOATYARD_NAMESPACE", default_value = boatyard_api::DEFAULT_NAMESPACE)]
+    pub(crate) namespace: String,
+    /// A server elsewhere, as `host:port`; without it, this machine's own.
+    #[arg(long, global = true, env = "BOATYARD_SERVER")]
+    pub(crate) server: Option<String>,
+    /// File with the token for `--server`.
+    #[arg(long, global = true, env = "BOATYARD_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// File with the certificate authority of `--server`.
+    #[arg(long, global = true, env = "BOATYARD_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) local: Local,
+}
+
+/// Where this machine's own server keeps things.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Local {
+    /// Unix socket of this machine's server.
+    #[arg(long, global = true, env = "BOATYARD_SOCKET", default_value = "/run/boatyard/boatyard.sock")]
+    pub(crate) socket: PathBuf,
+    /// State of this machine's server and runner.
+    #[arg(long, global = true, env = "BOATYARD_STATE_DIR", default_value = "/var/lib/boatyard")]
+    pub(crate) state_dir: PathBuf,
+    /// Name of this host's cgroups and firewall table; differs only where two runners share a host.
+    #[arg(long, global = true, env = "BOATYARD_HOST_PREFIX", default_value = "boatyard", hide = true)]
+    pub(crate) host_prefix: String,
+    /// First address and id range this host's runner uses; differs only where two share a host.
+    #[arg(long, global = true, env = "BOATYARD_FIRST_SLOT", default_value_t = 0, hide = true)]
+    pub(crate) first_slot: u32,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Open an environment for a folder or a repository, and a shell in it.
+    Up(Up),
+    /// List environments.
+    Ls(Ls),
+    /// Run a command in an environment.
+    Exec(Exec),
+    /// Open a shell in an environment.
+    Sh(Sh),
+    /// Show the output of an environment's lifecycle commands.
+    Logs {
+        /// Environment.
+        name: String,
+    },
+    /// Stop environments; everything written is kept.
+    Stop(Names),
+    /// Start stopped environments.
+    Start(Names),
+    /// Stop and start environments, reading their configuration anew.
+    Restart(Names),
+    /// Delete environments and everything written in them.
+    Rm(Rm),
+    /// Show everything about an object.
+    Describe {
+        /// Kind, as `environment`, or the name of an environment.
+        kind: String,
+        /// Name; absent when the first argument is an environment's name.
+        name: Option<String>,
+    },
+    /// Show objects of any kind.
+    Get(Get),
+    /// Create or change objects from files.
+    Apply {
+        /// YAML or JSON file; `-` is standard input.
+        #[arg(short, long = "filename", required = true)]
+        filename: Vec<PathBuf>,
+    },
+    /// Images of this machine's runner.
+    #[command(subcommand)]
+    Image(Image),
+    /// Check whether this host has what environments need.
+    Doctor {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Run server and runner of this machine in one process.
+    Daemon(Daemon),
+    /// Print a kubeconfig for this machine's server.
+    Kubeconfig,
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder.
+    Man {
+        /// Folder.
+        directory: PathBuf,
+    },
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Folder, or URL of a git repository with an optional `#branch`.
+    #[arg(default_value = ".")]
+    pub(crate) source: String,
+    /// Name of the environment; by default the folder's or repository's.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Image to use instead of the configured or default one.
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// devcontainer.json, relative to the source.
+    #[arg(long)]
+    pub(crate) config: Option<String>,
+    /// EnvironmentClass.
+    #[arg(long)]
+    pub(crate) class: Option<String>,
+    /// Do not open a shell.
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Of every namespace.
+    #[arg(long, short = 'A')]
+    pub(crate) all_namespaces: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// Kind: `environments`, `environmentclasses`, `runners`, `events`, `namespaces`, `leases`.
+    pub(crate) kind: String,
+    /// Name; all when absent.
+    pub(crate) name: Option<String>,
+    /// Of every namespace.
+    #[arg(long, short = 'A')]
+    pub(crate) all_namespaces: bool,
+    /// Label selector.
+    #[arg(long, short = 'l')]
+    pub(crate) selector: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How listings are printed.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Output {
+    /// Format.
+    #[arg(long = "output", short = 'o', value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+/// Formats of listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// A table with every column.
+    Wide,
+    /// `kind/name` lines.
+    Name,
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Environment.
+    pub(crate) name: String,
+    /// User inside; the configured one by default.
+    #[arg(long, short)]
+    pub(crate) user: Option<String>,
+    /// Working directory inside; the workspace by default.
+    #[arg(long, short)]
+    pub(crate) workdir: Option<String>,
+    /// Variable `NAME=value`; may be repeated.
+    #[arg(long, short)]
+    pub(crate) env: Vec<String>,
+    /// Use a terminal inside even when standard input is none here.
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Use no terminal inside.
+    #[arg(long, short = 'T', conflicts_with = "tty")]
+    pub(crate) no_tty: bool,
+    /// Program and arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `sh`.
+#[derive(Debug, Args)]
+pub(crate) struct Sh {
+    /// Environment.
+    pub(crate) name: String,
+    /// User inside; the configured one by default.
+    #[arg(long, short)]
+    pub(crate) user: Option<String>,
+}
+
+/// Names of environments.
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Environments.
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+    /// Do not wait until it is done.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    #[command(flatten)]
+    pub(crate) names: Names,
+    /// Do not ask, and do not fail when there is none.
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+/// `image`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// List images.
+    Ls {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Pull an image from its registry.
+    Pull {
+        /// Image.
+        reference: String,
+    },
+    /// Make a base image from the distribution's mirror, without a registry.
+    Bootstrap {
+        /// `debian:bookworm` and its like.
+        reference: String,
+        /// Package to add; may be repeated.
+        #[arg(long = "include")]
+        packages: Vec<String>,
+        /// Do nothing when the image is there.
+        #[arg(long)]
+        if_missing: bool,
+    },
+    /// Import an OCI layout or a docker archive.
+    Import {
+        /// File or folder; `-` is standard input.
+        path: PathBuf,
+        /// Name to give it.
+        #[arg(long)]
+        tag: Option<String>,
+    },
+    /// Export an image.
+    Export {
+        /// Image.
+        reference: String,
+        /// File to write; `-` is standard output.
+        path: PathBuf,
+        /// Form.
+        #[arg(long, value_enum, default_value = "oci")]
+        format: Archive,
+    },
+    /// Give an image a further name.
+    Tag {
+        /// Image.
+        reference: String,
+        /// Further name.
+        tag: String,
+    },
+    /// Remove a name of an image.
+    Rm {
+        /// Images.
+        #[arg(required = true)]
+        references: Vec<String>,
+    },
+    /// Remove layers that nothing uses.
+    Prune,
+}
+
+/// Form of an exported image.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Archive {
+    /// Tar of an OCI image layout.
+    Oci,
+    /// What `docker save` writes.
+    Docker,
+}
+
+/// `daemon`.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// Also listen for TLS connections here.
+    #[arg(long)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Leave the terminal's session; used when `up` starts the daemon.
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
+    /// Endpoint to use for a registry, as `docker.io=http://127.0.0.1:5000`; may be repeated.
+    #[arg(long = "mirror", env = "BOATYARD_MIRRORS", value_delimiter = ',')]
+    pub(crate) mirrors: Vec<String>,
+}

@@ -1,0 +1,290 @@
+//! `boatyard up`: from a folder or a URL to a shell.
+//!
+//! Finds or makes the Environment object, follows its status and shows each step with its time,
+//! then opens a shell. Interrupted before a new environment is ready, it deletes what it made.
+
+use crate::api;
+use crate::args::{Global, Up};
+use crate::connect;
+use crate::failure::Failure;
+use crate::lifecycle::asked_now;
+use boatyard_api::Environment;
+use boatyard_api::environment::{Devcontainer, EnvironmentSpec, FolderSource, GitSource, Phase, Source, Step, StepState, WantedState};
+use boatyard_devcontainer::{Document, LocalContext};
+use boatyard_wire::Process;
+use indicatif::{ProgressBar, ProgressStyle};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// `boatyard up`.
+pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
+    let source = source(&up.source)?;
+    let mut devcontainer = Devcontainer { path: up.config.clone(), image: up.image.clone(), ..Devcontainer::default() };
+    if let Some(folder) = &source.folder {
+        let folder = PathBuf::from(&folder.path);
+        if let Some((path, text)) = local_configuration(&folder, up.config.as_deref())? {
+            devcontainer.local_env = local_variables(&text);
+            initialize(&folder, &path, &text, &devcontainer.local_env)?;
+        }
+    }
+    let endpoint = connect::endpoint(global).await?;
+    let client = endpoint.kube();
+    let environments = api::environments(&client, &global.namespace);
+    let spec = EnvironmentSpec {
+        source,
+        devcontainer: (devcontainer != Devcontainer::default()).then_some(devcontainer),
+        class_name: up.class.clone(),
+        state: WantedState::Running,
+        ..EnvironmentSpec::default()
+    };
+    let (name, made) = find_or_make(&environments, &up, spec).await?;
+    let shown = follow(&environments, &name);
+    let outcome = tokio::select! {
+        outcome = shown => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            if made {
+                eprintln!("interrupted; deleting {name}");
+                environments.delete(&name, &DeleteParams::default()).await?;
+                api::follow(&environments, &name, |_| None::<()>).await?;
+                return Err(Failure::new("interrupted; nothing was left behind").code(130));
+            }
+            return Err(Failure::new(format!("interrupted; environment {name} goes on starting")).code(130));
+        }
+    };
+    let object = outcome?;
+    let status = object.status.unwrap_or_default();
+    let folder = status.workspace_folder.unwrap_or_default();
+    eprintln!("environment {name} is running: {folder} as {}", status.remote_user.unwrap_or_default());
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if up.detach || !interactive {
+        eprintln!("open a shell with: boatyard sh {name}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    crate::exec::attach(&endpoint, &global.namespace, &name, Process { stdin: true, ..Process::default() }, true).await
+}
+
+/// What the argument means: a URL with an optional `#branch`, or a folder.
+fn source(text: &str) -> Result<Source, Failure> {
+    let (location, reference) = text.split_once('#').map_or((text, None), |(location, reference)| (location, Some(reference.to_owned())));
+    let scp_like = location.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    if location.contains("://") || scp_like {
+        return Ok(Source { git: Some(GitSource { url: location.to_owned(), reference }), folder: None });
+    }
+    let path = std::fs::canonicalize(text).map_err(|error| Failure::new(format!("cannot open the folder {text}: {error}")))?;
+    if !path.is_dir() {
+        return Err(Failure::new(format!("{} is not a folder", path.display())).hint("name the folder that holds the code"));
+    }
+    let path = path.to_str().ok_or_else(|| Failure::new("the folder's path is not UTF-8"))?.to_owned();
+    Ok(Source { folder: Some(FolderSource { path }), git: None })
+}
+
+/// The devcontainer.json the runner will find too, as the caller sees it.
+fn local_configuration(folder: &Path, wanted: Option<&str>) -> Result<Option<(String, String)>, Failure> {
+    let mut candidates: Vec<String> = boatyard_devcontainer::FIXED_CANDIDATES.iter().map(|path| (*path).to_owned()).collect();
+    if let Ok(entries) = std::fs::read_dir(folder.join(".devcontainer")) {
+        let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        candidates.extend(names.iter().map(|name| format!(".devcontainer/{name}/devcontainer.json")));
+    }
+    candidates.extend(wanted.map(str::to_owned));
+    candidates.retain(|candidate| folder.join(candidate).is_file());
+    let found = boatyard_devcontainer::discover(&candidates, wanted).map_err(|error| Failure::from_error(&error))?;
+    let Some(path) = found else { return Ok(None) };
+    let text = std::fs::read_to_string(folder.join(&path)).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?;
+    Ok(Some((path, text)))
+}
+
+/// Values of the variables the text asks for with `${localEnv:NAME}`, and of no others.
+fn local_variables(text: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for marker in ["${localEnv:", "${env:"] {
+        for rest in text.split(marker).skip(1) {
+            let name: String = rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
+            if let Ok(value) = std::env::var(&name) {
+                found.insert(name, value);
+            }
+        }
+    }
+    found
+}
+
+/// Runs `initializeCommand` here, as the caller, as the specification asks.
+#[allow(clippy::disallowed_methods, reason = "initializeCommand is a command of the caller's own repository, run as the caller")]
+fn initialize(folder: &Path, path: &str, text: &str, local_env: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let document = Document::parse(path, text).map_err(|error| Failure::new(error.to_string()))?;
+    let mut context = LocalContext::new(&folder.to_string_lossy());
+    context.local_env.clone_from(local_env);
+    let commands = document.initialize(&context).map_err(|error| Failure::new(error.to_string()))?;
+    for command in commands {
+        eprintln!("initializeCommand: {}", command.argv.join(" "));
+        let Some((program, arguments)) = command.argv.split_first() else { continue };
+        let status = Command::new(program).args(arguments).current_dir(folder).status();
+        let status = status.map_err(|error| Failure::new(format!("initializeCommand cannot run {program}: {error}")))?;
+        if !status.success() {
+            return Err(Failure::new(format!("initializeCommand failed: {status}")).hint("it runs on this machine, before the environment is made"));
+        }
+    }
+    Ok(())
+}
+
+/// The environment of this source, made when there is none; whether it was made now.
+async fn find_or_make(environments: &Api<Environment>, up: &Up, spec: EnvironmentSpec) -> Result<(String, bool), Failure> {
+    let all = environments.list(&ListParams::default()).await?;
+    let same = |object: &&Environment| {
+        object.spec.source == spec.source && object.metadata.deletion_timestamp.is_none() && up.name.as_ref().is_none_or(|name| *name == object.name_any())
+    };
+    if let Some(found) = all.iter().find(same) {
+        let name = found.name_any();
+        let failed = found.status.as_ref().is_some_and(|status| status.phase == Phase::Failed);
+        let changed = spec.devcontainer.is_some() && spec.devcontainer != found.spec.devcontainer;
+        let mut change = json!({"state": "Running"});
+        if changed {
+            change["devcontainer"] = serde_json::to_value(&spec.devcontainer).unwrap_or_default();
+        }
+        if failed || changed {
+            change["restartedAt"] = asked_now().into();
+        }
+        if found.spec.state != WantedState::Running || failed || changed {
+            api::patch_spec(environments, &name, &change).await?;
+        }
+        return Ok((name, false));
+    }
+    let wanted = up.name.clone().unwrap_or_else(|| default_name(&spec.source));
+    for number in 1..100 {
+        let name = if number == 1 { wanted.clone() } else { format!("{wanted}-{number}") };
+        match environments.create(&PostParams::default(), &Environment::new(&name, spec.clone())).await {
+            Ok(_) => return Ok((name, true)),
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" && up.name.is_none() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::new(format!("the name {wanted} and ninety-nine more are taken")).hint("give --name"))
+}
+
+/// A name in the API's grammar from the folder's or repository's.
+fn default_name(source: &Source) -> String {
+    let base = match (&source.folder, &source.git) {
+        (Some(folder), _) => folder.path.as_str(),
+        (None, Some(git)) => git.url.trim_end_matches('/').trim_end_matches(".git"),
+        (None, None) => "environment",
+    };
+    let last = base.rsplit(['/', ':']).next().unwrap_or(base);
+    let clean: String = last.to_ascii_lowercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).take(50).collect();
+    let clean = clean.trim_matches('-');
+    if clean.is_empty() { "environment".to_owned() } else { clean.to_owned() }
+}
+
+/// Shows the steps as they are reported until the environment runs or fails.
+async fn follow(environments: &Api<Environment>, name: &str) -> Result<Environment, Failure> {
+    let mut shown = Shown::new();
+    let outcome = api::follow(environments, name, |object| {
+        let steps = object.status.as_ref().map(|status| status.steps.as_slice()).unwrap_or_default();
+        shown.steps(steps);
+        match api::phase(object) {
+            Some(Phase::Running) => Some(Ok(object.clone())),
+            Some(Phase::Failed) => Some(Err(Failure::new(api::message(object)))),
+            Some(Phase::Pending) | None => {
+                shown.note(&object.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_else(|| "waiting for a runner".into()));
+                None
+            }
+            Some(_) => None,
+        }
+    })
+    .await;
+    shown.end();
+    match outcome? {
+        Some(outcome) => outcome.map_err(|failure: Failure| failure.hint(format!("more: boatyard describe {name}; boatyard logs {name}"))),
+        None => Err(Failure::new(format!("environment {name} was deleted meanwhile"))),
+    }
+}
+
+/// Steps on the terminal: a moving line for the one under way, a lasting line for each done.
+struct Shown {
+    bar: Option<ProgressBar>,
+    done: Vec<(String, Option<u64>)>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, done: Vec::new() }
+    }
+
+    fn note(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            let key = (step.name.clone(), step.duration_millis);
+            if step.state == StepState::Running {
+                self.note(&step.name);
+                continue;
+            }
+            if self.done.contains(&key) {
+                continue;
+            }
+            self.done.push(key);
+            let mark = if step.state == StepState::Failed { "failed" } else { "ok" };
+            let time = step.duration_millis.map(crate::output::millis).unwrap_or_default();
+            let message = step.message.as_deref().unwrap_or_default();
+            let line = format!("{mark:<6} {:<22} {time:>8}  {message}", step.name);
+            match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("{}", line.trim_end())),
+                None => eprintln!("{}", line.trim_end()),
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What arguments mean.
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn urls_and_branches_are_told_from_folders() {
+        let git = source("https://example.org/a/tool.git#next").unwrap().git.unwrap();
+        assert_eq!((git.url.as_str(), git.reference.as_deref()), ("https://example.org/a/tool.git", Some("next")));
+        assert_eq!(source("git@example.org:a/tool").unwrap().git.unwrap().url, "git@example.org:a/tool");
+        assert!(source("/").unwrap().folder.is_some());
+        assert!(source("/no/such/folder").is_err());
+    }
+
+    #[test]
+    fn names_are_derived_in_the_grammar() {
+        let folder = |path: &str| Source { folder: Some(FolderSource { path: path.into() }), git: None };
+        assert_eq!(default_name(&folder("/home/x/My Project_2")), "my-project-2");
+        assert_eq!(default_name(&folder("/")), "environment");
+        let git = Source { git: Some(GitSource { url: "git@example.org:a/Tool.git".into(), reference: None }), folder: None };
+        assert_eq!(default_name(&git), "tool");
+    }
+
+    #[test]
+    fn only_variables_asked_for_are_sent() {
+        let found = local_variables(r#"{"a": "${localEnv:PATH}", "b": "${localEnv:NO_SUCH_VARIABLE:x}"}"#);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["PATH"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! What every part of the runner shares: its disk, its sandboxes, its images, its API client.
+
+use crate::failure::Failed;
+use crate::layout::Layout;
+use crate::record::Slots;
+use boatyard_image::Images;
+use boatyard_sandbox::spec::{Id, Spec};
+use boatyard_sandbox::{Observed, Sandboxes};
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Shared by all workers.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// Name of the Runner object.
+    pub(crate) runner: String,
+    /// State directory.
+    pub(crate) layout: Layout,
+    /// Who has which slot.
+    pub(crate) slots: Slots,
+    /// Isolated process trees.
+    pub(crate) sandboxes: Sandboxes,
+    /// Images.
+    pub(crate) images: Images,
+    /// The agent's executable.
+    pub(crate) agent: PathBuf,
+    /// The API, as this runner.
+    pub(crate) client: kube::Client,
+}
+
+impl Context {
+    /// The one place where the runner reads the wall clock.
+    #[allow(clippy::disallowed_methods, reason = "the runner's clock")]
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// Runs blocking work on a thread for that.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// What there is of a sandbox.
+    pub(crate) async fn observe(&self, id: &Id, state: &Path) -> Result<Observed, Failed> {
+        let (sandboxes, id, state) = (self.sandboxes.clone(), id.clone(), state.to_owned());
+        self.blocking(move || sandboxes.observe(&id, &state)).await.map_err(|error| Failed::internal(&error))
+    }
+
+    /// Starts a sandbox.
+    pub(crate) async fn start(&self, spec: Spec) -> Result<boatyard_sandbox::Running, Failed> {
+        let sandboxes = self.sandboxes.clone();
+        let started = self.blocking(move || sandboxes.start(&spec)).await;
+        started.map_err(|error| Failed { transient: true, ..Failed::lasting("SandboxFailed", crate::failure::chain(&error)) })
+    }
+
+    /// Removes every trace of a sandbox.
+    pub(crate) async fn remove(&self, id: &Id, state: &Path) -> Result<(), Failed> {
+        let (sandboxes, id, state) = (self.sandboxes.clone(), id.clone(), state.to_owned());
+        self.blocking(move || sandboxes.remove(&id, &state)).await.map_err(|error| Failed::internal(&error))
+    }
+
+    /// Runs a sandbox to its end and removes its traces; says how it ended.
+    pub(crate) async fn run_to_end(&self, spec: Spec) -> Result<Observed, Failed> {
+        let (id, state) = (spec.id.clone(), spec.state.clone());
+        self.remove(&id, &state).await?;
+        let running = self.start(spec).await?;
+        ended(pid(running.init_pid)).await;
+        let mut observed = self.observe(&id, &state).await?;
+        // The monitor writes how it ended just after it ended.
+        for _ in 0..200 {
+            if matches!(observed, Observed::Exited { .. }) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            observed = self.observe(&id, &state).await?;
+        }
+        self.remove(&id, &state).await?;
+        Ok(observed)
+    }
+}
+
+/// A process id as system calls take it.
+pub(crate) fn pid(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or_default()
+}
+
+/// Waits until the process is gone; at once when it is already.
+#[allow(deprecated, reason = "an owned descriptor cannot change under the reactor, and the replacement is unsafe")]
+pub(crate) async fn ended(pid: i32) {
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+    let Ok(process) = AsyncFd::with_interest(process, Interest::READABLE) else { return };
+    // An error means the reactor is shutting down; then nobody waits any more.
+    let _ = process.readable().await;
+}

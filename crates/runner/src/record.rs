@@ -1,0 +1,316 @@
+//! What the runner decided and did for an environment: `record.json`, and who has which slot.
+//!
+//! The record is the runner's memory across kills: it is replaced atomically, and made durable
+//! before anything that must not be forgotten (the slot, which fixes the id range and address)
+//! is used. What runs is not recorded but observed. A slot is free only when nothing of its
+//! environment is left on disk, so that an id range is never reused while files with its ids
+//! remain.
+
+use crate::layout::{Layout, private_directory};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Uid of an Environment object: the name of its directory here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Uid(String);
+
+/// Text that is no uid.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an environment's uid")]
+pub struct BadUid(String);
+
+impl TryFrom<String> for Uid {
+    type Error = BadUid;
+    fn try_from(text: String) -> Result<Self, BadUid> {
+        let good = (8..=40).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase() || b == b'-')
+            && !text.starts_with('-');
+        if good { Ok(Self(text)) } else { Err(BadUid(text)) }
+    }
+}
+
+impl From<Uid> for String {
+    fn from(uid: Uid) -> Self {
+        uid.0
+    }
+}
+
+impl Uid {
+    /// The uid as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Uid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The runner's memory of one environment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Namespace and name of the object, for messages.
+    pub namespace: String,
+    /// See `namespace`.
+    pub name: String,
+    /// Fixes the id range and the address.
+    pub slot: u32,
+    /// The source is in place.
+    #[serde(default)]
+    pub source: bool,
+    /// The configuration, once read.
+    #[serde(default)]
+    pub configured: Option<Configured>,
+    /// The image, once present.
+    #[serde(default)]
+    pub image: Option<ImageRecord>,
+    /// The run plan, once made.
+    #[serde(default)]
+    pub resolved: Option<Resolved>,
+    /// How many times it was started.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// Incarnation whose agent has the session's defaults.
+    #[serde(default)]
+    pub session_of: Option<u64>,
+    /// Variables of sessions and lifecycle commands in that incarnation; None removes one.
+    #[serde(default)]
+    pub session_env: BTreeMap<String, Option<String>>,
+    /// When the agent of the current incarnation first answered.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// `restartedAt` honoured last.
+    #[serde(default)]
+    pub restarted_at: Option<String>,
+    /// Lifecycle commands that succeeded: name → incarnation.
+    #[serde(default)]
+    pub hooks: BTreeMap<String, u64>,
+    /// Steps of this start.
+    #[serde(default)]
+    pub steps: Vec<StepRecord>,
+    /// The last failure.
+    #[serde(default)]
+    pub failure: Option<FailureRecord>,
+}
+
+/// The devcontainer.json as read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Configured {
+    /// Path relative to the source, or None for the default configuration.
+    pub path: Option<String>,
+    /// Its text.
+    pub text: Option<String>,
+    /// Image it names.
+    pub image: String,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+}
+
+/// The image as found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRecord {
+    /// As the configuration names it.
+    pub reference: String,
+    /// Digest.
+    pub digest: String,
+    /// Layer directories, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// Ids of the layers, for the collector.
+    pub layer_ids: Vec<String>,
+    /// Variables of the image.
+    pub env: Vec<String>,
+    /// User of the image.
+    pub user: Option<String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How to run it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The specification's run plan.
+    pub plan: boatyard_devcontainer::RunPlan,
+    /// User sessions run as.
+    pub remote_user: String,
+    /// Its user id inside.
+    pub remote_uid: u32,
+    /// Its primary group id inside.
+    pub remote_gid: u32,
+}
+
+/// A step of bringing an environment up, as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepRecord {
+    /// Stable name.
+    pub name: String,
+    /// Begun.
+    pub started_at: Timestamp,
+    /// Milliseconds, once over.
+    pub duration_millis: Option<u64>,
+    /// Whether it failed.
+    pub failed: bool,
+    /// One sentence.
+    pub message: Option<String>,
+}
+
+/// A failure, as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRecord {
+    /// Step that failed.
+    pub step: String,
+    /// Stable reason code.
+    pub reason: String,
+    /// One sentence naming the thing and the remedy.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+    /// Times in a row.
+    pub count: u32,
+    /// Whether trying again can help by itself.
+    pub transient: bool,
+}
+
+/// First host id of all environments' ranges; far above ordinary users and /etc/subuid's defaults.
+const ID_POOL_BASE: u32 = 0x1000_0000;
+/// Most environments on one runner: what the address pool 10.213.0.0/16 holds.
+const SLOTS: u32 = 15_000;
+
+/// First host id of a slot's range.
+#[must_use]
+pub fn id_base(slot: u32) -> u32 {
+    ID_POOL_BASE + slot * boatyard_sandbox::spec::ID_RANGE
+}
+
+/// Address of a slot, in 10.213.0.0/16.
+#[must_use]
+pub fn address(slot: u32) -> Ipv4Addr {
+    let number = slot + 16;
+    let [_, _, high, low] = number.to_be_bytes();
+    Ipv4Addr::new(10, 213, high, low)
+}
+
+impl Record {
+    /// Reads a record; None when there is none. A damaged record is an error that names the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no record.
+    pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
+        match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::other),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the record atomically; `durable` waits until it is on disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path, durable: bool) -> std::io::Result<()> {
+        let fresh = path.with_extension("json.new");
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        if durable {
+            file.sync_all()?;
+        }
+        std::fs::rename(&fresh, path)?;
+        if durable && let Some(parent) = path.parent() {
+            std::fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// Who has which slot. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    first: u32,
+    taken: Arc<Mutex<BTreeSet<u32>>>,
+}
+
+impl Slots {
+    /// Reads which slots are taken, by environments and by trash not yet emptied. Slots below
+    /// `first` belong to another runner on this host.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn read(layout: &Layout, first: u32) -> std::io::Result<Self> {
+        let mut taken = BTreeSet::new();
+        for directory in [layout.environments(), layout.trash()] {
+            for entry in std::fs::read_dir(directory)? {
+                let path = entry?.path().join("record.json");
+                match Record::read(&path) {
+                    Ok(Some(record)) => drop(taken.insert(record.slot)),
+                    Ok(None) => {}
+                    Err(error) => tracing::error!(path = %path.display(), %error, "a damaged record: its environment stays untouched; restore the file or remove its directory"),
+                }
+            }
+        }
+        Ok(Self { first, taken: Arc::new(Mutex::new(taken)) })
+    }
+
+    fn taken(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lowest free slot and makes the record that holds it durable.
+    ///
+    /// # Errors
+    /// When all slots are taken or the record cannot be written.
+    pub fn allocate(&self, layout: &Layout, uid: &Uid, namespace: &str, name: &str) -> std::io::Result<Record> {
+        let slot = {
+            let mut taken = self.taken();
+            let free = (self.first..SLOTS).find(|slot| !taken.contains(slot));
+            let slot = free.ok_or_else(|| std::io::Error::other("every slot of this runner is taken: remove environments"))?;
+            taken.insert(slot);
+            slot
+        };
+        let record = Record {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            slot,
+            source: false,
+            configured: None,
+            image: None,
+            resolved: None,
+            incarnation: 0,
+            session_of: None,
+            session_env: BTreeMap::new(),
+            started_at: None,
+            restarted_at: None,
+            hooks: BTreeMap::new(),
+            steps: Vec::new(),
+            failure: None,
+        };
+        let paths = layout.environment(uid);
+        let written = private_directory(paths.root()).and_then(|()| record.write(&paths.record(), true));
+        if let Err(error) = written {
+            self.free(slot);
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    /// Frees a slot whose environment has nothing left on disk.
+    pub fn free(&self, slot: u32) {
+        self.taken().remove(&slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The one function that computes an environment's status.
+//!
+//! A pure function of the record and of what was observed; nobody else writes a phase or a
+//! condition. Times come from the record, so that computing twice gives the same.
+
+use crate::record::{Record, address};
+use boatyard_api::class::Resources;
+use boatyard_api::environment::{EnvironmentStatus, ImageStatus, Phase, Step, StepState};
+use boatyard_api::words::condition;
+use boatyard_plan::environment::{Hook, SandboxSeen, Seen, Want};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use jiff::Timestamp;
+
+/// What the status is computed from, besides the record.
+pub(crate) struct Inputs<'a> {
+    pub(crate) want: &'a Want,
+    pub(crate) seen: &'a Seen,
+    pub(crate) generation: Option<i64>,
+    pub(crate) resources: Option<&'a Resources>,
+    /// Status as last written: conditions keep their transition times.
+    pub(crate) previous: &'a EnvironmentStatus,
+    pub(crate) now: Timestamp,
+}
+
+/// Computes the status.
+pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> EnvironmentStatus {
+    let seen = inputs.seen;
+    let failure = record.and_then(|record| record.failure.as_ref());
+    let wait_for_done = record.is_some_and(|record| waited(record, seen));
+    let phase = phase(inputs, wait_for_done, failure.is_some());
+    let message = match (phase, failure) {
+        (_, Some(failure)) => Some(failure.message.clone()),
+        (Phase::Running, None) => seen.hooks_left.first().map(|hook| format!("{} is running", hook.name())),
+        _ => record.and_then(|record| record.steps.last()).and_then(|step| step.message.clone()),
+    };
+    let mut status = EnvironmentStatus {
+        observed_generation: inputs.generation,
+        phase,
+        message,
+        // The scheduler's condition is not ours: it is kept as it is.
+        conditions: inputs.previous.conditions.iter().filter(|kept| kept.type_ == condition::SCHEDULED).cloned().collect(),
+        ..EnvironmentStatus::default()
+    };
+    let Some(record) = record else { return status };
+    status.steps = record.steps.iter().map(step).collect();
+    status.incarnation = record.incarnation;
+    status.started_at = record.started_at.map(Time);
+    status.restarted_at.clone_from(&record.restarted_at);
+    status.image = record.image.as_ref().map(|image| ImageStatus { reference: image.reference.clone(), digest: image.digest.clone() });
+    if let Some(resolved) = &record.resolved {
+        status.workspace_folder = Some(resolved.plan.workspace_folder.clone());
+        status.remote_user = Some(resolved.remote_user.clone());
+    }
+    let running = matches!(seen.sandbox, SandboxSeen::Running { .. });
+    if running {
+        status.address = Some(address(record.slot).to_string());
+        status.resources = inputs.resources.cloned();
+    }
+    let reason_of = |steps: &[&str]| {
+        failure.filter(|failure| steps.contains(&failure.step.as_str())).map(|failure| (failure.reason.as_str(), failure.message.as_str()))
+    };
+    let hook_names = Hook::ALL.map(Hook::name);
+    let states = [
+        (condition::CONFIGURED, seen.configured, ("ConfigurationRead", "the configuration is read"), reason_of(&["source", "configure"])),
+        (condition::IMAGE_PRESENT, seen.image, ("LayersPresent", "every layer of the image is present"), reason_of(&["image", "resolve"])),
+        (condition::SANDBOX_RUNNING, running, ("ProcessesRun", "the environment's processes run"), reason_of(&["sandbox", "agent"])),
+        (condition::LIFECYCLE_COMPLETE, running && seen.session && seen.hooks_left.is_empty() && failure.is_none(), ("CommandsSucceeded", "every lifecycle command succeeded"), reason_of(&hook_names)),
+        (condition::READY, phase == Phase::Running, ("Ready", "the environment can be used"), failure.map(|failure| (failure.reason.as_str(), failure.message.as_str()))),
+    ];
+    for (kind, holds, good, bad) in states {
+        let (truth, (reason, message)) = match (holds, bad) {
+            (true, _) => ("True", good),
+            (false, Some(bad)) => ("False", bad),
+            (false, None) => ("False", ("NotYet", "not yet, or not any more")),
+        };
+        let previous = inputs.previous.conditions.iter().find(|condition| condition.type_ == kind);
+        let unchanged = previous.filter(|previous| previous.status == truth);
+        status.conditions.push(Condition {
+            type_: kind.to_owned(),
+            status: truth.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: inputs.generation,
+            last_transition_time: unchanged.map_or(Time(inputs.now), |previous| previous.last_transition_time.clone()),
+        });
+    }
+    status
+}
+
+/// Whether every lifecycle command up to and including `waitFor` is done.
+fn waited(record: &Record, seen: &Seen) -> bool {
+    let Some(resolved) = &record.resolved else { return false };
+    let wait_for = crate::hooks::hook(resolved.plan.wait_for);
+    seen.session && seen.hooks_left.iter().all(|left| wait_for.is_none_or(|wait_for| *left > wait_for))
+}
+
+fn phase(inputs: &Inputs<'_>, waited: bool, failed: bool) -> Phase {
+    match (inputs.want, inputs.seen.sandbox) {
+        (Want::Gone, _) => Phase::Deleting,
+        (Want::Stopped, SandboxSeen::Absent) => Phase::Stopped,
+        (Want::Stopped, _) => Phase::Stopping,
+        (Want::Running { .. }, _) if failed => Phase::Failed,
+        (Want::Running { .. }, SandboxSeen::Running { agent: true }) if waited => Phase::Running,
+        (Want::Running { .. }, SandboxSeen::Running { .. }) => Phase::Starting,
+        (Want::Running { .. }, _) if inputs.seen.resolved => Phase::Starting,
+        (Want::Running { .. }, _) => Phase::Preparing,
+    }
+}
+
+fn step(step: &crate::record::StepRecord) -> Step {
+    let state = match (step.failed, step.duration_millis) {
+        (true, _) => StepState::Failed,
+        (false, Some(_)) => StepState::Succeeded,
+        (false, None) => StepState::Running,
+    };
+    Step {
+        name: step.name.clone(),
+        state,
+        started_at: Some(Time(step.started_at)),
+        duration_millis: step.duration_millis,
+        message: step.message.clone(),
+    }
+}

@@ -1,0 +1,307 @@
+//! How each action is done. Makes no choice: what to do was decided by `plan`.
+//!
+//! Every function here may be killed or dropped at any point and done again: what it makes is
+//! either complete under its final name or removed at the next attempt.
+
+use crate::failure::Failed;
+use crate::layout::private_directory;
+use crate::passwd;
+use crate::progress::Reporter;
+use crate::record::{Configured, ImageRecord, Record, Resolved, address, id_base};
+use crate::source::{self, Files};
+use crate::worker::{Worker, want};
+use crate::{agent, hooks, session};
+use boatyard_api::Environment;
+use boatyard_devcontainer::{Document, ImageMetadata, LocalContext};
+use boatyard_image::Reference;
+use boatyard_plan::environment::{Action, Hook, Want};
+use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Image used when there is no devcontainer.json and none is asked for.
+pub const DEFAULT_IMAGE: &str = "debian:bookworm";
+
+/// How long processes have between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Performs one action; on success, one sentence about it.
+pub(crate) async fn apply(worker: &mut Worker, object: &Environment, action: &Action) -> Result<Option<String>, Failed> {
+    match action {
+        Action::Allocate => allocate(worker, object).map(|()| None),
+        Action::FetchSource => {
+            let slot = record(worker)?.slot;
+            let message = source::fetch(&worker.context, &worker.uid, &object.spec, slot).await?;
+            record(worker)?.source = true;
+            Ok(Some(message))
+        }
+        Action::Configure => configure(worker, object).await.map(Some),
+        Action::FetchImage => fetch_image(worker).await.map(Some),
+        Action::Resolve => resolve(worker, object).map(Some),
+        Action::StartSandbox => start(worker, object).await.map(|()| None),
+        Action::AwaitAgent => await_agent(worker).await.map(|()| None),
+        Action::PrepareSession => session::prepare(worker, object).await.map(|()| None),
+        Action::RunHook(hook) => run_hook(worker, *hook).await.map(Some),
+        Action::StopSandbox => stop(worker).await.map(|()| None),
+        Action::CleanSandbox => {
+            let state = worker.context.layout.environment(&worker.uid).run();
+            worker.context.remove(&worker.id, &state).await?;
+            let _ = std::fs::remove_dir_all(&state);
+            Ok(None)
+        }
+        Action::Forget => {
+            if let (Want::Running { restart }, Some(record)) = (want(object), &mut worker.record) {
+                record.restarted_at = restart;
+                record.failure = None;
+                // What was read of the folder may be what has to change.
+                (record.configured, record.image, record.resolved) = (None, None, None);
+                record.steps.clear();
+            }
+            Ok(None)
+        }
+        Action::Remove => remove(worker).await.map(|()| None),
+        Action::Release | Action::WaitUntil(_) | Action::Idle => Ok(None),
+    }
+}
+
+/// The record, which every action after Allocate has.
+pub(crate) fn record(worker: &mut Worker) -> Result<&mut Record, Failed> {
+    worker.record.as_mut().ok_or_else(|| Failed::transient("Internal", "the environment has no record yet"))
+}
+
+fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
+    let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), object.metadata.name.as_deref().unwrap_or_default());
+    let allocated = worker.context.slots.allocate(&worker.context.layout, &worker.uid, namespace, name);
+    let mut record = allocated.map_err(|error| Failed::disk(worker.context.layout.environment(&worker.uid).root(), &error))?;
+    record.restarted_at.clone_from(&object.spec.restarted_at);
+    worker.record = Some(record);
+    Ok(())
+}
+
+/// What substitution may know of the caller's side.
+fn local_context(object: &Environment) -> LocalContext {
+    let devcontainer = object.spec.devcontainer.clone().unwrap_or_default();
+    let folder = match (&object.spec.source.folder, &object.spec.source.git) {
+        (Some(folder), _) => folder.path.clone(),
+        (None, Some(git)) => format!("/{}", repository_name(&git.url)),
+        (None, None) => format!("/{}", object.metadata.name.as_deref().unwrap_or("workspace")),
+    };
+    let mut context = LocalContext::new(&folder);
+    context.local_env = devcontainer.local_env;
+    context.image_override = devcontainer.image;
+    context
+}
+
+/// `https://host/owner/name.git` → `name`.
+fn repository_name(url: &str) -> &str {
+    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or("repository");
+    let name = last.strip_suffix(".git").unwrap_or(last);
+    if name.is_empty() { "repository" } else { name }
+}
+
+fn document(configured: &Configured) -> Result<Document, Failed> {
+    match (&configured.path, &configured.text) {
+        (Some(path), Some(text)) => Document::parse(path, text).map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string())),
+        _ => Ok(Document::default_configuration(DEFAULT_IMAGE)),
+    }
+}
+
+async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
+    let files = Files::of(&worker.context, &worker.uid, &object.spec)?;
+    let wanted = object.spec.devcontainer.as_ref().and_then(|devcontainer| devcontainer.path.as_deref());
+    let mut candidates = files.candidates().await?;
+    if let Some(wanted) = wanted
+        && !candidates.iter().any(|candidate| candidate == wanted)
+        && files.read(wanted).await?.is_some()
+    {
+        candidates.push(wanted.to_owned());
+    }
+    let path = boatyard_devcontainer::discover(&candidates, wanted).map_err(|error| Failed::lasting("ConfigurationNotFound", error.to_string()))?;
+    let text = match &path {
+        Some(path) => files.read(path).await?,
+        None => None,
+    };
+    let mut configured = Configured { path, text, image: String::new(), warnings: Vec::new() };
+    let document = document(&configured)?;
+    let image = document.image(&local_context(object)).map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
+    configured.image = image;
+    configured.warnings = document.warnings().iter().map(ToString::to_string).collect();
+    let message = match &configured.path {
+        Some(path) => format!("{path}: image {}", configured.image),
+        None => format!("no devcontainer.json; default image {}", configured.image),
+    };
+    record(worker)?.configured = Some(configured);
+    Ok(message)
+}
+
+async fn fetch_image(worker: &mut Worker) -> Result<String, Failed> {
+    let configured = record(worker)?.configured.clone().ok_or_else(|| Failed::transient("Internal", "no configuration"))?;
+    let reference = Reference::parse(&configured.image).map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
+    let progress = Arc::new(Reporter::default());
+    let ensured = worker.context.images.ensure(&reference, progress).await;
+    let image = ensured.map_err(|error| Failed::image(&error))?;
+    let message = format!("{} ({} layers)", image.reference, image.layers.len());
+    record(worker)?.image = Some(ImageRecord {
+        reference: configured.image,
+        digest: image.digest.clone(),
+        layers: image.layers.iter().map(|layer| layer.directory.clone()).collect(),
+        layer_ids: image.layers.iter().map(|layer| layer.id.to_string()).collect(),
+        env: image.config.env.clone(),
+        user: image.config.user.clone(),
+        labels: image.config.labels.clone(),
+    });
+    Ok(message)
+}
+
+fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
+    let context = local_context(object);
+    let upper = worker.context.layout.environment(&worker.uid).upper();
+    let record = record(worker)?;
+    let (Some(configured), Some(image)) = (&record.configured, &record.image) else {
+        return Err(Failed::transient("Internal", "configuration or image are not there yet"));
+    };
+    let document = document(configured)?;
+    let metadata = ImageMetadata { env: image.env.clone(), user: image.user.clone(), labels: image.labels.clone() };
+    let mut plan = document.run_plan(&context, &metadata).map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
+    let mut container_env = parse_env(&image.env);
+    container_env.extend(plan.container_env.clone());
+    plan.bind_container_env(&container_env);
+    let named = |user: &Option<String>| user.clone().filter(|user| !user.is_empty());
+    let remote = named(&plan.remote_user).or_else(|| named(&plan.container_user)).or_else(|| named(&image.user)).unwrap_or_else(|| "root".into());
+    let mut roots: Vec<&Path> = vec![&upper];
+    roots.extend(image.layers.iter().map(std::path::PathBuf::as_path));
+    let user = passwd::find(&roots, &remote).ok_or_else(|| {
+        Failed::lasting("UnknownUser", format!("the image {} has no user {remote}; name one of its users as remoteUser", image.reference))
+    })?;
+    let message = format!("user {}, folder {}", user.name, plan.workspace_folder);
+    record.resolved = Some(Resolved { plan, remote_user: user.name, remote_uid: user.uid, remote_gid: user.gid });
+    Ok(message)
+}
+
+fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, String> {
+    env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
+    let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    let limits = limits(&class)?;
+    worker.resources = Some(class);
+    let paths = worker.context.layout.environment(&worker.uid);
+    for directory in [paths.disk(), paths.upper(), paths.work(), paths.logs(), paths.run(), paths.nested("docker"), paths.nested("containers")] {
+        private_directory(&directory).map_err(|error| Failed::disk(&directory, &error))?;
+    }
+    // The root of the root filesystem is what everybody inside sees as `/`.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(paths.upper(), open).map_err(|error| Failed::disk(&paths.upper(), &error))?;
+    let current = record(worker)?;
+    current.incarnation += 1;
+    (current.session_of, current.started_at) = (None, None);
+    let record = current.clone();
+    let (Some(image), Some(resolved)) = (&record.image, &record.resolved) else {
+        return Err(Failed::transient("Internal", "there is no run plan yet"));
+    };
+    let mut env = parse_env(&image.env);
+    env.extend(resolved.plan.container_env.clone());
+    env.entry("PATH".into()).or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let spec = Spec {
+        id: worker.id.clone(),
+        id_base: id_base(record.slot),
+        state: paths.run(),
+        hostname: resolved.plan.hostname.clone().unwrap_or_else(|| record.name.clone()),
+        root: Root::Overlay { layers: image.layers.clone(), upper: paths.upper(), work: paths.work() },
+        mounts: crate::mounts::plan(&worker.context.layout, &paths, &record.namespace, &object.spec, resolved)?,
+        network: Network::Routed { address: address(record.slot) },
+        limits,
+        init: Init {
+            executable: worker.context.agent.clone(),
+            argv: vec!["boatyard-agent".into()],
+            env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            listener: true,
+        },
+        nofile: None,
+        devices: Vec::new(),
+    };
+    worker.save(false);
+    worker.context.remove(&worker.id, &spec.state).await?;
+    let running = worker.context.start(spec).await?;
+    worker.init_pid = Some(crate::context::pid(running.init_pid));
+    Ok(())
+}
+
+fn limits(resources: &boatyard_api::class::Resources) -> Result<Limits, Failed> {
+    let bad = |error: &dyn std::fmt::Display| Failed::lasting("ClassInvalid", format!("the environment's class has an unreadable quantity: {error}"));
+    let cpu = resources.cpu.as_ref().map(boatyard_api::quantity::cpu_millis).transpose().map_err(|error| bad(&error))?;
+    let memory = resources.memory.as_ref().map(boatyard_api::quantity::bytes).transpose().map_err(|error| bad(&error))?;
+    Ok(Limits { cpu_millis: cpu, memory_bytes: memory, pids: resources.pids.map(u64::from) })
+}
+
+async fn await_agent(worker: &mut Worker) -> Result<(), Failed> {
+    let socket = worker.context.layout.environment(&worker.uid).agent_socket();
+    agent::ping(&socket).await.map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
+    worker.agent_answered();
+    let now = worker.context.now();
+    record(worker)?.started_at.get_or_insert(now);
+    Ok(())
+}
+
+async fn run_hook(worker: &mut Worker, hook: Hook) -> Result<String, Failed> {
+    let socket = worker.context.layout.environment(&worker.uid).agent_socket();
+    let env = session::variables(worker);
+    let Some(resolved) = record(worker)?.resolved.clone() else {
+        return Err(Failed::transient("Internal", "there is no run plan yet"));
+    };
+    let message = hooks::run(&socket, &resolved.plan, hook, &resolved.remote_user, &env).await?;
+    let record = record(worker)?;
+    let incarnation = record.incarnation;
+    record.hooks.insert(hook.name().to_owned(), incarnation);
+    Ok(message)
+}
+
+async fn stop(worker: &mut Worker) -> Result<(), Failed> {
+    let paths = worker.context.layout.environment(&worker.uid);
+    if let Err(error) = agent::shutdown(&paths.agent_socket(), GRACE).await {
+        tracing::info!(environment = %worker.uid, %error, "the agent did not end its processes; killing them");
+    }
+    let (sandboxes, id, state) = (worker.context.sandboxes.clone(), worker.id.clone(), paths.run());
+    worker.context.blocking(move || sandboxes.kill(&id, &state)).await.map_err(|error| Failed::internal(&error))?;
+    if let Some(record) = &mut worker.record {
+        record.failure = None;
+        record.steps.clear();
+        (record.session_of, record.started_at) = (None, None);
+    }
+    Ok(())
+}
+
+/// Moves the environment to the trash in one step, then empties it; the slot is freed last.
+async fn remove(worker: &mut Worker) -> Result<(), Failed> {
+    let paths = worker.context.layout.environment(&worker.uid);
+    worker.context.remove(&worker.id, &paths.run()).await?;
+    let trash = worker.context.layout.trash().join(worker.uid.as_str());
+    std::fs::rename(paths.root(), &trash).map_err(|error| Failed::disk(&trash, &error))?;
+    let slot = worker.record.take().map(|record| record.slot);
+    let emptied = trash.clone();
+    worker.context.blocking(move || std::fs::remove_dir_all(&emptied)).await.map_err(|error| Failed::disk(&trash, &error))?;
+    if let Some(slot) = slot {
+        worker.context.slots.free(slot);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Names derived from URLs.
+    use super::*;
+
+    #[test]
+    fn repositories_are_named_by_their_last_component() {
+        for (url, name) in [
+            ("https://example.org/a/tool.git", "tool"),
+            ("git@example.org:a/tool", "tool"),
+            ("file:///srv/git/tool.git/", "tool"),
+            ("https://example.org/", "example.org"),
+        ] {
+            assert_eq!(repository_name(url), name, "{url}");
+        }
+    }
+}

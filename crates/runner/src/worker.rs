@@ -1,0 +1,308 @@
+//! The control loop of one environment: observe, plan, apply, again.
+//!
+//! One task per environment bound to this runner. A change of the object, the end of the
+//! sandbox or a due time only wakes it; what to do is decided anew from what is seen
+//! (`plan::environment::next`). It may be killed at any instruction: the next one adopts what it
+//! finds. A newer want cancels a long step by dropping it; every step can be dropped.
+
+use crate::context::{Context, ended};
+use crate::failure::Failed;
+use crate::record::{FailureRecord, Record, StepRecord, Uid};
+use crate::status::{Inputs, compute};
+use boatyard_api::Environment;
+use boatyard_api::class::Resources;
+use boatyard_api::environment::{EnvironmentStatus, WantedState};
+use boatyard_plan::environment::{Action, Failure, Hook, SandboxSeen, Seen, Want, next};
+use boatyard_sandbox::Observed;
+use boatyard_sandbox::spec::Id;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The newest version of the object, or None when it is gone from the API.
+pub(crate) type Latest = watch::Receiver<Option<Arc<Environment>>>;
+
+/// One environment's worker.
+pub(crate) struct Worker {
+    pub(crate) context: Context,
+    pub(crate) uid: Uid,
+    pub(crate) id: Id,
+    pub(crate) record: Option<Record>,
+    pub(crate) resources: Option<Resources>,
+    pub(crate) init_pid: Option<i32>,
+    agent_answers: bool,
+    latest: Latest,
+    status: watch::Sender<EnvironmentStatus>,
+}
+
+/// What the object asks for.
+pub(crate) fn want(object: &Environment) -> Want {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Want::Gone;
+    }
+    match object.spec.state {
+        WantedState::Running => Want::Running { restart: object.spec.restarted_at.clone() },
+        WantedState::Stopped => Want::Stopped,
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(context: Context, uid: Uid, latest: Latest, status: watch::Sender<EnvironmentStatus>) -> Result<Self, Failed> {
+        let id = Id::try_from(uid.as_str().to_owned()).map_err(|error| Failed::internal(&error))?;
+        let path = context.layout.environment(&uid).record();
+        let record = Record::read(&path).map_err(|error| {
+            Failed::lasting("RecordDamaged", format!("{} is damaged ({error}); restore it or delete the environment's directory", path.display()))
+        })?;
+        Ok(Self { context, uid, id, record, resources: None, init_pid: None, agent_answers: false, latest, status })
+    }
+
+    /// Runs until the environment is let go of, or the object vanished.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let Some(object) = self.latest.borrow_and_update().clone() else { return };
+            let want = want(&object);
+            let seen = match self.observe().await {
+                Ok(seen) => seen,
+                Err(error) => {
+                    tracing::warn!(environment = %self.uid, %error, "observing failed");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            self.publish(&object, &want, &seen);
+            let action = next(&want, &seen, self.context.now());
+            tracing::debug!(environment = %self.uid, ?action, "next");
+            match action {
+                Action::Idle => self.wait(&seen, None).await,
+                Action::WaitUntil(due) => self.wait(&seen, Some(due)).await,
+                Action::Release => {
+                    match crate::objects::release(&self.context.client, &object).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            tracing::warn!(environment = %self.uid, %error, "letting go of the object failed; trying again");
+                            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        }
+                    }
+                }
+                action => self.perform(&object, &want, &seen, action).await,
+            }
+        }
+    }
+
+    /// Applies one action, unless the want changes meanwhile.
+    async fn perform(&mut self, object: &Environment, want_then: &Want, seen: &Seen, action: Action) {
+        let step = step_name(&action);
+        if let Some(step) = step {
+            self.begin(step);
+            self.publish(object, want_then, seen);
+        }
+        let mut latest = self.latest.clone();
+        let changed = async {
+            loop {
+                if latest.changed().await.is_err() {
+                    return;
+                }
+                let differs = latest.borrow().as_ref().is_none_or(|object| want(object) != *want_then);
+                if differs {
+                    return;
+                }
+            }
+        };
+        let ended_pid = match (&action, self.init_pid) {
+            (Action::AwaitAgent | Action::PrepareSession | Action::RunHook(_), Some(pid)) => Some(pid),
+            _ => None,
+        };
+        let died = async {
+            match ended_pid {
+                Some(pid) => ended(pid).await,
+                None => std::future::pending().await,
+            }
+        };
+        let outcome = if matches!(action, Action::StopSandbox | Action::CleanSandbox | Action::Remove | Action::Allocate | Action::StartSandbox) {
+            Some(crate::steps::apply(self, object, &action).await)
+        } else {
+            tokio::select! {
+                outcome = crate::steps::apply(self, object, &action) => Some(outcome),
+                () = changed => None,
+                () = died => None,
+            }
+        };
+        match outcome {
+            Some(Ok(message)) => self.succeeded(step, message),
+            Some(Err(failed)) => self.failed(step.unwrap_or("stop"), failed),
+            None => self.abandoned(),
+        }
+    }
+
+    /// Looks at disk and kernel.
+    async fn observe(&mut self) -> Result<Seen, Failed> {
+        let paths = self.context.layout.environment(&self.uid);
+        let on_disk = paths.root().exists();
+        let observed = self.context.observe(&self.id, &paths.run()).await?;
+        self.init_pid = None;
+        let sandbox = match observed {
+            Observed::Absent if paths.run().join("monitor.json").exists() => SandboxSeen::Ended,
+            Observed::Absent => SandboxSeen::Absent,
+            Observed::Exited { .. } => SandboxSeen::Ended,
+            Observed::Running { init_pid, .. } => {
+                self.init_pid = Some(crate::context::pid(init_pid));
+                if !self.agent_answers {
+                    // A restarted runner finds the agent already there.
+                    let adopted = self.record.as_ref().is_some_and(|record| record.session_of == Some(record.incarnation));
+                    self.agent_answers = adopted && crate::agent::ping(&paths.agent_socket()).await.is_ok();
+                }
+                SandboxSeen::Running { agent: self.agent_answers }
+            }
+        };
+        if self.init_pid.is_none() {
+            self.agent_answers = false;
+        }
+        let Some(record) = &self.record else {
+            return Ok(Seen { sandbox, on_disk, ..Seen::default() });
+        };
+        Ok(Seen {
+            allocated: true,
+            source: record.source,
+            configured: record.configured.is_some(),
+            image: record.image.as_ref().is_some_and(|image| image.layers.iter().all(|layer| layer.exists())),
+            resolved: record.resolved.is_some(),
+            sandbox,
+            session: record.session_of == Some(record.incarnation),
+            hooks_left: hooks_left(record),
+            failure: record.failure.as_ref().map(|failure| Failure { at: failure.at, count: failure.count, transient: failure.transient }),
+            restarted_at: record.restarted_at.clone(),
+            on_disk,
+        })
+    }
+
+    /// Notes that the agent answered.
+    pub(crate) fn agent_answered(&mut self) {
+        self.agent_answers = true;
+    }
+
+    async fn wait(&mut self, seen: &Seen, due: Option<jiff::Timestamp>) {
+        let sandbox_ended = async {
+            match (self.init_pid, seen.sandbox) {
+                (Some(pid), SandboxSeen::Running { .. }) => ended(pid).await,
+                _ => std::future::pending().await,
+            }
+        };
+        let time = async {
+            match due {
+                Some(due) => {
+                    let pause = due.duration_since(self.context.now());
+                    tokio::time::sleep(pause.try_into().unwrap_or_default()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.latest.changed() => {}
+            () = sandbox_ended => {}
+            () = time => {}
+        }
+    }
+
+    fn publish(&self, object: &Environment, want: &Want, seen: &Seen) {
+        let previous = object.status.clone().unwrap_or_default();
+        let inputs = Inputs {
+            want,
+            seen,
+            generation: object.metadata.generation,
+            resources: self.resources.as_ref(),
+            previous: &previous,
+            now: self.context.now(),
+        };
+        let status = compute(self.record.as_ref(), &inputs);
+        self.status.send_if_modified(|current| {
+            let differs = *current != status;
+            *current = status;
+            differs
+        });
+    }
+
+    /// Saves the record; failing to is logged, and the step will be done again after a kill.
+    pub(crate) fn save(&self, durable: bool) {
+        if let Some(record) = &self.record {
+            let path = self.context.layout.environment(&self.uid).record();
+            if let Err(error) = record.write(&path, durable) {
+                tracing::error!(path = %path.display(), %error, "the record cannot be written: free space or mend the disk");
+            }
+        }
+    }
+
+    fn begin(&mut self, name: &str) {
+        let now = self.context.now();
+        if let Some(record) = &mut self.record {
+            record.steps.retain(|step| step.name != name);
+            record.steps.push(StepRecord { name: name.to_owned(), started_at: now, duration_millis: None, failed: false, message: None });
+        }
+    }
+
+    fn finish(&mut self, name: Option<&str>, failed: bool, message: Option<String>) {
+        let now = self.context.now();
+        let step = self.record.as_mut().and_then(|record| record.steps.iter_mut().find(|step| Some(step.name.as_str()) == name));
+        if let Some(step) = step {
+            let millis = now.duration_since(step.started_at).as_millis();
+            step.duration_millis = Some(u64::try_from(millis).unwrap_or_default());
+            step.failed = failed;
+            step.message = message;
+        }
+    }
+
+    fn succeeded(&mut self, step: Option<&str>, message: Option<String>) {
+        self.finish(step, false, message);
+        if let Some(record) = &mut self.record
+            && record.failure.as_ref().is_some_and(|failure| Some(failure.step.as_str()) == step)
+        {
+            record.failure = None;
+        }
+        self.save(false);
+    }
+
+    fn failed(&mut self, step: &str, failed: Failed) {
+        tracing::info!(environment = %self.uid, step, reason = failed.reason, message = failed.message, "a step failed");
+        self.finish(Some(step), true, Some(failed.message.clone()));
+        let now = self.context.now();
+        if let Some(record) = &mut self.record {
+            let before = record.failure.as_ref().filter(|before| before.step == step).map_or(0, |before| before.count);
+            record.failure = Some(FailureRecord {
+                step: step.to_owned(),
+                reason: failed.reason,
+                message: failed.message,
+                at: now,
+                count: before + 1,
+                transient: failed.transient,
+            });
+        }
+        self.save(false);
+    }
+
+    fn abandoned(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.steps.retain(|step| step.duration_millis.is_some());
+        }
+    }
+}
+
+/// Lifecycle commands the record does not show as done for this incarnation.
+fn hooks_left(record: &Record) -> Vec<Hook> {
+    let Some(resolved) = &record.resolved else { return Vec::new() };
+    let defined = crate::hooks::defined(&resolved.plan);
+    let done = |hook: Hook| record.hooks.get(hook.name()).is_some_and(|of| hook.once() || *of == record.incarnation);
+    defined.into_iter().filter(|hook| !done(*hook)).collect()
+}
+
+/// Name of the step shown to the user; None for actions that are not steps of a start.
+fn step_name(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::FetchSource => Some("source"),
+        Action::Configure => Some("configure"),
+        Action::FetchImage => Some("image"),
+        Action::Resolve => Some("resolve"),
+        Action::StartSandbox => Some("sandbox"),
+        Action::AwaitAgent => Some("agent"),
+        Action::PrepareSession => Some("session"),
+        Action::RunHook(hook) => Some(hook.name()),
+        _ => None,
+    }
+}

@@ -1,0 +1,262 @@
+//! A real daemon of its own, and the real command line to it.
+//!
+//! The binary is `BOATYARD_BIN`, or the one beside the test in the target directory.
+
+use crate::{archive, photo, wait};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A daemon with its state directory, socket, cgroups and address range.
+pub struct Daemon {
+    directory: tempfile::TempDir,
+    prefix: String,
+    first_slot: u32,
+    child: Option<Child>,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit code; 128 + signal when killed.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Self {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ran {
+    /// Its standard output.
+    ///
+    /// # Panics
+    /// When it did not exit 0.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "exit {}\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr);
+        self.stdout
+    }
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("BOATYARD_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    let beside = test.ancestors().nth(2).unwrap().join("boatyard");
+    assert!(beside.exists(), "{} is missing: run `cargo build -p boatyard-cli` first, or set BOATYARD_BIN", beside.display());
+    beside
+}
+
+impl Daemon {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// When not root, or when it does not answer.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further arguments.
+    ///
+    /// # Panics
+    /// When not root, or when it does not answer.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        assert!(rustix::process::geteuid().is_root(), "these tests make namespaces: run them as root");
+        // Test processes side by side get ranges of their own: 256 addresses apart.
+        let number = std::process::id() % 50;
+        NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut daemon = Self {
+            directory: tempfile::Builder::new().prefix("boatyard-test-").tempdir().unwrap(),
+            prefix: format!("boatyard-test-{}-{}", std::process::id(), NUMBER.load(Ordering::Relaxed)),
+            first_slot: 256 * (1 + number) - 16,
+            child: None,
+        };
+        daemon.run(arguments);
+        daemon
+    }
+
+    /// Starts the daemon process again after [`Daemon::kill`].
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn run(&mut self, arguments: &[&str]) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let child = self.command().arg("daemon").args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.child = Some(child);
+        let socket = self.socket();
+        let log_path = self.log_path();
+        let child = self.child.as_mut().unwrap();
+        wait::until("the daemon's socket", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the daemon ended: {status}\n{}", std::fs::read_to_string(&log_path).unwrap_or_default());
+            }
+            std::os::unix::net::UnixStream::connect(&socket).ok()
+        });
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("boatyard.sock")
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("daemon.log")
+    }
+
+    /// What the daemon logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .env("BOATYARD_SOCKET", self.socket())
+            .env("BOATYARD_STATE_DIR", self.state())
+            .env("BOATYARD_HOST_PREFIX", &self.prefix)
+            .env("BOATYARD_FIRST_SLOT", self.first_slot.to_string());
+        command
+    }
+
+    /// A `boatyard` command to this daemon, not yet run.
+    pub fn boatyard(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a `boatyard` command.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn cli(&self, arguments: &[&str]) -> Ran {
+        self.boatyard(arguments).output().unwrap().into()
+    }
+
+    /// Runs a shell script inside an environment.
+    pub fn sh(&self, name: &str, script: &str) -> Ran {
+        self.cli(&["exec", name, "--", "sh", "-c", script])
+    }
+
+    /// Imports the busybox image as `test:latest`.
+    pub fn import_image(&self) {
+        self.import_image_with(&serde_json::json!({}));
+    }
+
+    /// Imports the busybox image with members of its configuration.
+    pub fn import_image_with(&self, config: &serde_json::Value) {
+        let path = self.folder().join("image.tar");
+        archive::write(&path, "test:latest", config);
+        self.cli(&["image", "import", path.to_str().unwrap(), "--tag", "test:latest"]).ok();
+    }
+
+    /// A folder with a devcontainer.json; returns its path.
+    pub fn project(&self, name: &str, devcontainer: &str) -> String {
+        let folder = self.folder().join(name);
+        std::fs::create_dir_all(folder.join(".devcontainer")).unwrap();
+        std::fs::write(folder.join(".devcontainer/devcontainer.json"), devcontainer).unwrap();
+        folder.to_str().unwrap().to_owned()
+    }
+
+    /// Kills the daemon with SIGKILL, and its spawner goes with it.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Kills every process of every environment and the monitors, as a power cut would.
+    pub fn power_cut(&mut self) {
+        self.kill();
+        let state = self.state();
+        let state = state.to_str().unwrap();
+        wait::until("every process to be gone", || {
+            let mut found = false;
+            for process in photo::take(Path::new(state), &self.prefix, self.first_slot).processes {
+                found = true;
+                kill(process.parse().unwrap());
+            }
+            for monitor in self.monitors() {
+                found = true;
+                kill(monitor);
+            }
+            (!found).then_some(())
+        });
+    }
+
+    /// Process ids of the monitors, read from the state directory.
+    pub fn monitors(&self) -> Vec<i32> {
+        let environments = std::fs::read_dir(self.state().join("envs")).into_iter().flatten().flatten();
+        let records = environments.filter_map(|entry| std::fs::read(entry.path().join("run/monitor.json")).ok());
+        let pids = records.filter_map(|record| {
+            let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+            i32::try_from(record.pointer("/monitor/pid").or_else(|| record.get("monitor_pid"))?.as_i64()?).ok()
+        });
+        pids.filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect()
+    }
+
+    /// Photographs the host.
+    pub fn photo(&self) -> photo::Photo {
+        photo::take(&self.state(), &self.prefix, self.first_slot)
+    }
+}
+
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let names = self.cli(&["ls", "-o", "name"]).stdout;
+            for name in names.lines().filter_map(|line| line.split_once('/')).map(|(_, name)| name) {
+                let _ = self.cli(&["rm", "--force", name]);
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log ---\n{}", self.log());
+        }
+        if let Some(child) = &mut self.child {
+            if let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or_default()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            self.power_cut();
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Waiting on a condition with a deadline, instead of sleeping.
+
+use std::time::{Duration, Instant};
+
+/// Longest any condition may take on a busy two-core machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives a value.
+///
+/// # Panics
+/// When it does not within the deadline; `what` says what was waited for.
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(began.elapsed() < DEADLINE, "waited {}s for {what}", DEADLINE.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
