@@ -27,6 +27,9 @@ pub enum Error {
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
 
+    #[error("{} is no list of registries ({problem}); correct it or remove it", path.display())]
+    Configuration { path: PathBuf, problem: String },
+
     #[error("cannot read the credentials for registry {registry} ({problem}); correct them with `docker login {registry}` or remove the entry from {}", path.display())]
     Credentials {
         registry: String,
@@ -142,6 +145,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Error::BadReference { .. } => "InvalidImageName",
+            Error::Configuration { .. } => "InvalidConfiguration",
             Error::NotFound { .. } => "ImageNotFound",
             Error::Registry { .. } => "RegistryFailed",
             Error::Credentials { .. } => "CredentialsUnreadable",

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 
 use crate::digest::Digest;
-use crate::{Error, index, layers};
+use crate::{Error, layers};
 
 #[derive(Debug)]
 pub(crate) struct Holds {
@@ -53,7 +53,8 @@ impl Holds {
             };
             let path = lock_path.with_extension("json");
             let bytes = serde_json::to_vec(digests).unwrap_or_default();
-            index::write_durably(&path, &bytes)?;
+            // Worth nothing after a crash, so not flushed; read under the gate.
+            std::fs::write(&path, bytes).map_err(Error::io("write", &path))?;
             return Ok(Hold {
                 path,
                 lock_path,

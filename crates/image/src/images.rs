@@ -215,6 +215,7 @@ impl Images {
                 graves.push(inner.store.bury(&id)?);
             }
             inner.index.prune_documents(&used)?;
+            inner.store.prune_locks()?;
             pruned.bytes += crate::pull::prune_partial(inner)?;
         }
         // The slow part, without keeping pulls waiting.
@@ -236,15 +237,22 @@ impl Inner {
             return Ok(None);
         }
         let config = self.index.config(&tag.config)?.into_config();
-        let layer = |id: &LayerId| Layer {
-            id: id.clone(),
-            directory: self.store.tree(id),
-        };
+        // Overlayfs takes no folder twice. Of a layer that comes twice only
+        // the upper one counts: it covers all that the lower one does.
+        let mut layers: Vec<Layer> = Vec::new();
+        for id in tag.layers.iter().rev() {
+            if !layers.iter().any(|layer| layer.id == *id) {
+                layers.push(Layer {
+                    id: id.clone(),
+                    directory: self.store.tree(id),
+                });
+            }
+        }
         Ok(Some(Image {
             reference: tag.reference.clone(),
             digest: tag.manifest.to_string(),
             config,
-            layers: tag.layers.iter().rev().map(layer).collect(),
+            layers,
         }))
     }
 

@@ -253,6 +253,18 @@ impl Store {
         Ok(id)
     }
 
+    /// Of layers nobody is fetching.
+    pub(crate) fn prune_locks(&self) -> Result<(), Error> {
+        let folder = self.directory.join("locks");
+        for entry in std::fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let path = entry.map_err(Error::io("list", &folder))?.path();
+            if let Some(_lock) = try_lock(&path)? {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+
     fn place(&self, id: &LayerId) -> PathBuf {
         self.directory.join("layers").join(id.digest().hex())
     }
@@ -270,11 +282,19 @@ impl Store {
                 path: self.directory.clone(),
                 free,
             },
-            Failure::Write { source, .. } if source.raw_os_error() == Some(28) => Error::NoSpace {
-                image: image.to_owned(),
-                path: self.directory.clone(),
-                free: 0,
-            },
+            // The half-fetched blob may be what fills the disk.
+            Failure::Write { source, .. } | Failure::Read(source)
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                Error::NoSpace {
+                    image: image.to_owned(),
+                    path: self.directory.clone(),
+                    free: 0,
+                }
+            }
             Failure::Write { entry, source } => Error::Io {
                 doing: "unpack into the layer store",
                 path: self

@@ -1,8 +1,12 @@
 //! What the one who runs Boatyard decides about images.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::Error;
 
 /// Another place that serves a registry's images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +103,55 @@ impl Default for Options {
     }
 }
 
+/// The file an administrator writes:
+///
+/// ```json
+/// {"mirrors": {"docker.io": ["https://mirror.example"]},
+///  "insecure": ["registry.lan:5000"],
+///  "distributionMirrors": {"debian": "http://mirror.example/debian"}}
+/// ```
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct Written {
+    mirrors: BTreeMap<String, Vec<String>>,
+    insecure: Vec<String>,
+    distribution_mirrors: BTreeMap<String, String>,
+}
+
+impl Options {
+    /// Takes in such a file. That it is missing is no error. Blocking.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not as above.
+    pub fn read(mut self, path: &Path) -> Result<Options, Error> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self),
+            outcome => outcome.map_err(Error::io("read", path))?,
+        };
+        let broken = |problem: String| Error::Configuration {
+            path: path.to_owned(),
+            problem,
+        };
+        let written: Written =
+            serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
+        for (registry, endpoints) in written.mirrors {
+            for endpoint in &endpoints {
+                if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+                    return Err(broken(format!(
+                        "mirror {endpoint:?} does not begin with https:// or http://"
+                    )));
+                }
+            }
+            let endpoints = endpoints.into_iter().map(|endpoint| Mirror { endpoint });
+            self.mirrors.entry(registry).or_default().extend(endpoints);
+        }
+        self.insecure.extend(written.insecure);
+        self.distribution_mirrors
+            .extend(written.distribution_mirrors);
+        Ok(self)
+    }
+}
+
 fn native_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -108,3 +161,6 @@ fn native_architecture() -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

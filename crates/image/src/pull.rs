@@ -468,6 +468,7 @@ struct Feed {
     replay: u64,
     current: Bytes,
     ended: bool,
+    failed: Option<io::ErrorKind>,
     hasher: sha2::Sha256,
     done: u64,
     told: u64,
@@ -508,6 +509,7 @@ impl Feed {
             replay,
             current: Bytes::new(),
             ended: false,
+            failed: None,
             hasher: sha2::Sha256::new(),
             done: 0,
             told: 0,
@@ -665,7 +667,12 @@ impl Read for Feed {
 impl BufRead for Feed {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() && !self.ended {
-            self.next()?;
+            if let Some(kind) = self.failed {
+                return Err(kind.into());
+            }
+            // Bytes may be lost with it, so nothing may be read after it.
+            self.next()
+                .inspect_err(|error| self.failed = Some(error.kind()))?;
         }
         Ok(&self.current)
     }

@@ -48,6 +48,27 @@ async fn makes_debian_from_the_mirror_and_finds_it_again() {
     assert!(image.config.env[0].starts_with("PATH="));
     assert!(!noted.0.lock().unwrap().is_empty());
 
+    // Out of it goes what skopeo takes for the same image.
+    let out = tempfile::tempdir().unwrap();
+    let archive = out.path().join("image.tar");
+    let quiet: Arc<dyn Progress> = Arc::new(boatyard_image::Quiet);
+    images
+        .export(
+            &reference,
+            &archive,
+            boatyard_image::Format::DockerArchive,
+            quiet,
+        )
+        .await
+        .unwrap();
+    let copied = std::process::Command::new("skopeo")
+        .args(["copy", "-q", "--insecure-policy"])
+        .arg(format!("docker-archive:{}", archive.display()))
+        .arg(format!("dir:{}", out.path().join("copied").display()))
+        .status()
+        .expect("skopeo is needed");
+    assert!(copied.success());
+
     // Nothing half-made, and the same after a restart.
     assert_eq!(
         std::fs::read_dir(folder.path().join("staging"))
@@ -120,4 +141,87 @@ async fn a_mirror_that_does_not_answer_is_named() {
         0
     );
     assert!(images.list().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_bootstrap_ends_mmdebstrap_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = Images::open(folder.path(), Options::default()).unwrap();
+    let noted = Arc::new(Noted::default());
+    let making = {
+        let (images, noted) = (images.clone(), noted.clone());
+        let reference = Reference::parse("debian:bookworm").unwrap();
+        tokio::spawn(async move { images.bootstrap(&reference, &[], noted).await })
+    };
+    let scratch = folder.path().to_str().unwrap().to_owned();
+    let wait = async |condition: &dyn Fn() -> bool| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !condition() {
+            assert!(std::time::Instant::now() < deadline, "waited too long");
+            tokio::task::yield_now().await;
+        }
+    };
+    // mmdebstrap itself has spoken, and its tree is there.
+    wait(&|| noted.0.lock().unwrap().len() > 3 && !processes_with(&scratch).is_empty()).await;
+    making.abort();
+    wait(&|| processes_with(&scratch).is_empty()).await;
+    let staging = folder.path().join("staging");
+    wait(&|| std::fs::read_dir(&staging).unwrap().count() == 0).await;
+    assert!(
+        !std::fs::read_to_string("/proc/mounts")
+            .unwrap()
+            .contains(&scratch)
+    );
+    assert!(images.list().unwrap().is_empty());
+}
+
+/// By what they were given in TMPDIR.
+fn processes_with(scratch: &str) -> Vec<u32> {
+    let wanted = format!("TMPDIR={scratch}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable.starts_with(wanted.as_bytes()))
+        {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+#[test]
+fn without_mmdebstrap_it_says_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_bootstraps", "--ignored", "--nocapture"])
+        .env("PATH", folder.path())
+        .env("BOATYARD_TEST_STORE", folder.path().join("store"))
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && words.contains("apt-get install mmdebstrap"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "run by another test, in a process of its own"]
+async fn child_bootstraps() {
+    let store = std::env::var("BOATYARD_TEST_STORE").unwrap();
+    let images = Images::open(std::path::Path::new(&store), Options::default()).unwrap();
+    let reference = Reference::parse("debian:bookworm").unwrap();
+    let outcome = images
+        .bootstrap(&reference, &[], Arc::new(boatyard_image::Quiet))
+        .await;
+    assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
 }

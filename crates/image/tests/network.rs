@@ -474,6 +474,40 @@ async fn a_pull_killed_at_any_moment_leaves_what_the_next_one_finishes() {
     );
 }
 
+#[test]
+fn a_full_disk_is_named_and_nothing_half_made_stays() {
+    let served = Arc::new(Served::new());
+    let script = Arc::clone(&served);
+    let server = Server::start(move |asked| script.honest(asked));
+    let folder = tempfile::tempdir().unwrap();
+    // Room for the blob and not for the layer; for neither.
+    for size in ["6m", "2m"] {
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs {place} && ! \"$0\" --exact child_pulls --ignored --nocapture \
+             && find {place} -type f -path '*staging*' && cat {place}/refs/* 2>/dev/null; true",
+            place = folder.path().display()
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation=private", "sh", "-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .env("BOATYARD_TEST_STORE", folder.path())
+            .env("BOATYARD_TEST_IMAGE", server.name("app:1"))
+            .env("BOATYARD_TEST_RESERVE", "0")
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            words.contains("no room on the disk") && words.contains("image prune"),
+            "{words}"
+        );
+        let left = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            !left.contains("staging") && !left.contains("manifest"),
+            "{left}"
+        );
+    }
+}
+
 fn child(store: &Path, image: &str) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_pulls", "--ignored"])
@@ -488,14 +522,16 @@ fn child(store: &Path, image: &str) -> std::process::Child {
 #[ignore = "run by another test, in a process of its own"]
 async fn child_pulls() {
     let variable = |name: &str| std::env::var(name).unwrap();
-    let images = images(Path::new(&variable("BOATYARD_TEST_STORE")), options());
-    images
-        .ensure(
-            &Reference::parse(&variable("BOATYARD_TEST_IMAGE")).unwrap(),
-            quiet(),
-        )
-        .await
-        .unwrap();
+    let mut options = options();
+    if let Ok(reserve) = std::env::var("BOATYARD_TEST_RESERVE") {
+        options.limits.reserve_bytes = reserve.parse().unwrap();
+    }
+    let images = images(Path::new(&variable("BOATYARD_TEST_STORE")), options);
+    let reference = Reference::parse(&variable("BOATYARD_TEST_IMAGE")).unwrap();
+    let outcome = images.ensure(&reference, quiet()).await;
+    if let Err(error) = outcome {
+        panic!("{error} {error:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
