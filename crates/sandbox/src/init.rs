@@ -40,6 +40,7 @@ pub(crate) struct Handover<'a> {
 
 /// Runs the child; never returns.
 pub(crate) fn run(handover: Handover<'_>) -> ! {
+    crash::become_init();
     let sync = handover.sync.as_fd();
     let failure = match prepare(&handover) {
         Ok(()) => {
@@ -179,6 +180,8 @@ fn limits(spec: &Spec) -> Result<(), Failure> {
 fn descriptors(handover: &Handover<'_>) -> Result<(), Failure> {
     let what = "arrange the descriptors";
     rustix::process::setsid().step("start a session")?;
+    // The monitor's is empty, for exact modes of what it makes.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let null = rustix::fs::open(
         c"/dev/null",
         rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,

@@ -24,6 +24,7 @@ use crate::sys::process::{self, Disposition, Forked};
 use crate::{cgroup, crash, net, seccomp};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::process::Signal;
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
@@ -206,6 +207,7 @@ fn start_init(
         pid,
         sync: &sync,
         join,
+        said: Cell::new(false),
     };
     match bring_up(start, state, monitor, &child, &mut made.veth) {
         Ok((running, resolver)) => {
@@ -215,18 +217,39 @@ fn start_init(
             Ok((running, init, console, resolver))
         }
         Err(failure) => {
+            let failure = if child.said.get() {
+                failure
+            } else {
+                cause(failure, &init, &sync)
+            };
             kill(&init);
-            // What made init die says more than that it did.
             Err(failure)
         }
     }
 }
+
+/// What made init end says more than the step of ours that failed because it had.
+fn cause(failure: Failure, init: &OwnedFd, sync: &OwnedFd) -> Failure {
+    let patience = if failure.step == EXECUTE { 1000 } else { 0 };
+    if !record::wait_end(init, Some(patience)) {
+        return failure;
+    }
+    match hear(sync) {
+        Ok(Some((bytes, _))) => serde_json::from_slice(&bytes).unwrap_or(failure),
+        _ => Failure::new(EXECUTE, "it was killed before it ran"),
+    }
+}
+
+/// The steps init itself takes part in.
+const EXECUTE: &str = "start init";
 
 /// The half-made init.
 struct Child<'a> {
     pid: u32,
     sync: &'a OwnedFd,
     join: &'a cgroup::Join,
+    /// It has told its own failure.
+    said: Cell<bool>,
 }
 
 fn bring_up(
@@ -273,15 +296,15 @@ fn bring_up(
     crash::point();
     let resolver = match hear(child.sync)? {
         Some((bytes, fds)) if bytes == b"R" => fds,
-        Some((bytes, _)) => return Err(failure_of(&bytes)),
-        None => return Err(Failure::new("start init", "it was killed")),
+        Some((bytes, _)) => return Err(child.failure(&bytes)),
+        None => return Err(Failure::new(EXECUTE, "it was killed before it ran")),
     };
     child.join.delegate()?;
     protocol::send_bytes(child.sync.as_fd(), b"X", &[]).step("start init")?;
     crash::point();
     match hear(child.sync)? {
         None => Ok((running, resolver)),
-        Some((bytes, _)) => Err(failure_of(&bytes)),
+        Some((bytes, _)) => Err(child.failure(&bytes)),
     }
 }
 
@@ -292,8 +315,11 @@ fn hear(sync: &OwnedFd) -> Result<Option<Heard>, Failure> {
     protocol::receive_bytes(sync.as_fd()).step("hear init")
 }
 
-fn failure_of(bytes: &[u8]) -> Failure {
-    serde_json::from_slice(bytes).unwrap_or_else(|error| Failure::new("hear init", error))
+impl Child<'_> {
+    fn failure(&self, bytes: &[u8]) -> Failure {
+        self.said.set(true);
+        serde_json::from_slice(bytes).unwrap_or_else(|error| Failure::new("hear init", error))
+    }
 }
 
 fn kill(init: &OwnedFd) {

@@ -46,7 +46,8 @@ pub struct Options {
     pub resolv_conf: PathBuf,
     /// Mount image layers by path as kernels before 6.13 need it.
     pub attach_layers: bool,
-    /// Kill the Nth step of every start: needs feature `kill-points`; 0 for never.
+    /// Kill spawner or monitor at the Nth step of every start, or init at the (N - 1000)th: needs
+    /// feature `kill-points`; 0 for never.
     pub kill_at: u32,
 }
 

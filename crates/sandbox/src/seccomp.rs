@@ -125,3 +125,6 @@ pub(crate) fn program() -> io::Result<Vec<Instruction>> {
 pub(crate) fn install(program: &[Instruction]) -> io::Result<()> {
     process::install_filter(program)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,10 @@ pub fn spawner_main() -> ExitCode {
         let _ = process::dup_to(null.as_raw_fd(), 0);
     }
     let _ = rustix::process::chdir(c"/");
+    // A runner favoured by the kernel's out-of-memory killer must not pass that on.
+    if std::fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|text| text.starts_with('-')) {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    }
     cgroup::discover();
     let mut control = Some(control);
     while let Some(socket) = control.as_ref() {

@@ -270,3 +270,6 @@ fn developer(id_base: u32, outside: u32, inside: u32) -> Result<Vec<(u32, u32, u
     }
     Ok(map)
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,24 +77,43 @@ fn init_lives_on_without_its_monitor_and_is_removed() {
     wait_clean(&world);
 }
 
-/// SIGKILL at each numbered step of spawner, monitor and init; then `remove` leaves nothing and
-/// the same sandbox starts.
+/// SIGKILL at each numbered step of spawner and monitor; then `remove` leaves nothing and the same
+/// sandbox starts.
 #[test]
-fn a_kill_at_any_step_leaves_nothing_that_remove_does_not_clear() {
+fn a_kill_at_any_step_of_the_monitor_leaves_nothing() {
+    let killed = sweep(0);
+    assert!(killed >= 25, "only {killed} steps were killed");
+}
+
+/// The same for the steps of init, which its monitor survives and reports.
+#[test]
+fn a_kill_at_any_step_of_init_leaves_nothing() {
+    let killed = sweep(1000);
+    assert!(killed >= 7, "only {killed} steps were killed");
+}
+
+/// Kills step after step until one start goes through unharmed; answers how many were killed.
+fn sweep(base: u32) -> u32 {
     let world = World::with(|options| options.network = true);
-    let mut steps = 0;
-    for at in 1.. {
-        assert!(at < 200, "the steps do not end");
+    for at in 1..200 {
         let sandboxes = Sandboxes::open(boatyard_sandbox::Options {
-            kill_at: at,
+            kill_at: base + at,
             ..world.options.clone()
         })
         .unwrap();
         let mut spec = world.spec("one", "exit 3");
         spec.network = Network::Routed {
-            address: std::net::Ipv4Addr::new(10, 214, 1, 2),
+            address: std::net::Ipv4Addr::new(10, 214, if base == 0 { 1 } else { 2 }, 2),
         };
         let result = sandboxes.start(&spec);
+        match &result {
+            Err(boatyard_sandbox::Error::Lost(_)) => assert_eq!(base, 0, "step {at}"),
+            Err(error) if error.to_string().contains("was killed") => {
+                assert_eq!(base, 1000, "step {at}");
+            }
+            Err(error) => panic!("step {at}: {error}"),
+            Ok(_) => {}
+        }
         drop(sandboxes);
         let observed = world
             .sandboxes
@@ -111,17 +130,16 @@ fn a_kill_at_any_step_leaves_nothing_that_remove_does_not_clear() {
         }) && matches!(observed, Observed::Exited { code: Some(3), .. });
         world.sandboxes.remove(&spec.id, &spec.state).unwrap();
         wait_clean(&world);
+        if complete {
+            return at - 1;
+        }
         world.sandboxes.start(&spec).unwrap();
         let (code, _) = world.finish(&spec);
         assert_eq!(code, Some(3), "step {at}");
         world.sandboxes.remove(&spec.id, &spec.state).unwrap();
         wait_clean(&world);
-        steps = at;
-        if complete && at > 30 {
-            break;
-        }
     }
-    assert!(steps > 30, "only {steps} steps were counted");
+    panic!("the steps do not end");
 }
 
 fn wait_clean(world: &World) {

@@ -14,10 +14,17 @@ fn init_is_pid_1_root_and_knows_its_name() {
 }
 
 #[test]
+fn files_made_inside_are_not_writable_by_everybody() {
+    let world = World::new();
+    let (_, output) = world.run("umask; echo x > /tmp/x; stat -c %a /tmp/x");
+    assert_eq!(output, "0022\n644\n");
+}
+
+#[test]
 fn no_descriptor_of_the_host_reaches_init() {
     let world = World::new();
-    let (_, output) = world.run("ls /proc/1/fd; ls -l /proc/1/fd | grep -c /var/tmp");
-    // 3 is the directory ls itself would show only for itself; init has its three alone.
+    let (_, output) =
+        world.run("ls /proc/1/fd; ls -l /proc/1/fd > /tmp/fds; grep -c /var/tmp /tmp/fds");
     assert_eq!(output, "0\n1\n2\n0\n");
 }
 
@@ -161,4 +168,34 @@ fn a_missing_program_is_said_in_one_sentence() {
         world.sandboxes.observe(&spec.id, &spec.state).unwrap(),
         boatyard_sandbox::Observed::Absent
     );
+}
+
+#[test]
+fn a_healthy_host_passes_the_doctor() {
+    let checks = boatyard_sandbox::doctor_for(std::path::Path::new("/var/tmp"));
+    assert!(checks.len() >= 8);
+    for check in checks {
+        assert!(check.ok, "{check:?}");
+        assert!(
+            !check.detail.is_empty() && check.remedy.is_empty(),
+            "{check:?}"
+        );
+    }
+}
+
+#[test]
+fn a_monitor_is_small_and_holds_no_mount() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    let running = world.sandboxes.start(&spec).unwrap();
+    let monitor = running.monitor_pid.unwrap();
+    let memory = std::fs::read_to_string(format!("/proc/{monitor}/smaps_rollup")).unwrap();
+    let pss: u64 = memory
+        .lines()
+        .find(|line| line.starts_with("Pss:"))
+        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap();
+    assert!(pss < 2048, "{pss} KiB");
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_eq!(namespace(&monitor.to_string()), namespace("self"));
 }

@@ -184,6 +184,9 @@ fn outbound_is_masqueraded_beside_a_firewall_that_drops_forwarding() {
     far.run(&["ip", "address", "add", "10.99.0.2/24", "dev", "far0"]);
     far.run(&["ip", "link", "set", "far0", "up"]);
     host.run(&["iptables", "-P", "FORWARD", "DROP"]);
+    // A new namespace begins with the machine's own setting.
+    let forward = "/proc/sys/net/ipv4/ip_forward";
+    host.run(&["sh", "-c", &format!("echo 0 > {forward}")]);
     let before = host.run(&["nft", "list", "ruleset"]);
     let mut server = std::process::Command::new("ip")
         .args(["netns", "exec", &far.0, "/bin/busybox", "nc", "-ll"])
@@ -205,6 +208,5 @@ fn outbound_is_masqueraded_beside_a_firewall_that_drops_forwarding() {
     server.wait().unwrap();
     assert!(output.starts_with("from afar"), "{output}");
     assert_eq!(host.run(&["nft", "list", "ruleset"]), before);
-    let forward = host.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]);
-    assert_eq!(forward, "0\n");
+    assert_eq!(host.run(&["cat", forward]), "0\n");
 }
