@@ -45,10 +45,31 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The cargo that started us, at the top of the checkout.
+///
+/// Without what `cargo run` told us about the package xtask: build scripts (ring's for one) watch
+/// those variables, and would run again whenever a build by hand and one from here take turns.
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_about_a_package) {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// Whether cargo sets a variable of this name for the program it runs, rather than a user for cargo.
+fn is_about_a_package(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_")
+        || [
+            "CARGO_MANIFEST_DIR",
+            "CARGO_MANIFEST_PATH",
+            "CARGO_BIN_NAME",
+            "CARGO_CRATE_NAME",
+            "CARGO_PRIMARY_PACKAGE",
+        ]
+        .contains(&name)
 }
 
 /// A program as root: itself when we are root, by sudo otherwise.
@@ -81,3 +102,6 @@ pub(crate) fn on_path(program: &str) -> bool {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .any(|folder| folder.join(program).is_file())
 }
+
+#[cfg(test)]
+mod tests;
