@@ -26,6 +26,8 @@ pub const PROTOCOL: &str = "boatyard-tunnel/1";
 const MAX_HEADER: usize = 16 * 1024;
 /// How long a runner may take to answer the opening of a stream.
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a runner that is not connected is waited for: it dials again at once.
+const REDIAL: Duration = Duration::from_secs(5);
 /// Streams waiting to be opened or accepted per connection.
 const BACKLOG: usize = 64;
 
@@ -85,6 +87,7 @@ type Opened = oneshot::Sender<Result<yamux::Stream, yamux::ConnectionError>>;
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     runners: Arc<Mutex<HashMap<String, mpsc::Sender<Opened>>>>,
+    connected: Arc<tokio::sync::Notify>,
 }
 
 impl Registry {
@@ -105,6 +108,7 @@ impl Registry {
     {
         let (opens, requests) = mpsc::channel(BACKLOG);
         self.runners().insert(runner.clone(), opens.clone());
+        self.connected.notify_waiters();
         let connection = yamux::Connection::new(stream.compat(), config(), yamux::Mode::Client);
         let (inbound, _) = mpsc::channel(1);
         drive(connection, requests, inbound).await;
@@ -123,13 +127,29 @@ impl Registry {
         self.runners().contains_key(runner)
     }
 
+    /// The connection of `runner`; waits a little for one that is just dialling in again.
+    async fn connection(&self, runner: &str) -> Result<mpsc::Sender<Opened>, Error> {
+        let waiting = async {
+            loop {
+                let connected = self.connected.notified();
+                tokio::pin!(connected);
+                connected.as_mut().enable();
+                if let Some(opens) = self.runners().get(runner).cloned() {
+                    return opens;
+                }
+                connected.await;
+            }
+        };
+        let waited = tokio::time::timeout(REDIAL, waiting).await;
+        waited.map_err(|_| Error::NotConnected(runner.to_owned()))
+    }
+
     /// Opens a stream to `target` on `runner`.
     ///
     /// # Errors
     /// When the runner is not connected, does not answer in time, or refuses.
     pub async fn open(&self, runner: &str, target: &Target) -> Result<Stream, Error> {
-        let opens = self.runners().get(runner).cloned();
-        let opens = opens.ok_or_else(|| Error::NotConnected(runner.to_owned()))?;
+        let opens = self.connection(runner).await?;
         let opening = async {
             let broken = |error: std::io::Error| Error::Broken(runner.to_owned(), error);
             let (answer, opened) = oneshot::channel();

@@ -99,6 +99,9 @@ fn phase(inputs: &Inputs<'_>, waited: bool, failed: bool) -> Phase {
         (Want::Gone, _) => Phase::Deleting,
         (Want::Stopped, SandboxSeen::Absent) => Phase::Stopped,
         (Want::Stopped, _) => Phase::Stopping,
+        (Want::Running { restart }, sandbox) if inputs.seen.allocated && restart.is_some() && *restart != inputs.seen.restarted_at => {
+            if sandbox == SandboxSeen::Absent { Phase::Preparing } else { Phase::Stopping }
+        }
         (Want::Running { .. }, _) if failed => Phase::Failed,
         (Want::Running { .. }, SandboxSeen::Running { agent: true }) if waited => Phase::Running,
         (Want::Running { .. }, SandboxSeen::Running { .. }) => Phase::Starting,

@@ -64,7 +64,7 @@ async fn refusal_reaches_the_caller_as_its_sentence() {
     assert_eq!(error.to_string(), "environment u1 is stopped");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_not_connected() {
     let registry = Registry::new();
     let (near, far) = tokio::io::duplex(1024);
