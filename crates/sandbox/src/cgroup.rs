@@ -3,7 +3,8 @@
 //! In every hierarchy `<root>/envs/<id>` carries the limits and belongs to the host; `inner` below
 //! it belongs to the environment's root and is the root of its cgroup namespace; `inner` has the
 //! classes [`CLASSES`], between which the environment shares its processor. `<root>/system` is for
-//! the server and the runner, weighted above all environments. Version 2 is used where its root
+//! the server and the runner, `<root>/monitors` for the spawner and the monitors, both weighted above
+//! all environments. Version 2 is used where its root
 //! has the cpu, memory and pids controllers, else every mounted hierarchy of version 1.
 //!
 //! Moving a process through `cgroup.procs` waits for a grace period of the whole machine; so on
@@ -25,6 +26,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub(crate) use hierarchies::{describe, discover};
 
@@ -204,17 +206,55 @@ pub(crate) fn list(root: &str) -> io::Result<BTreeSet<String>> {
     Ok(ids)
 }
 
-/// Removes everything below `<root>` that is empty: what [`create`] and [`join_system`] made once
-/// for all sandboxes.
+/// Removes `<root>` where no sandbox is left: what was made once for all of them.
 pub(crate) fn remove_root(root: &str) -> io::Result<()> {
     for hierarchy in all() {
         let top = hierarchy.mount.join(root);
-        for directory in [top.join("envs"), top.join("system"), top.clone()] {
+        match rustix::fs::rmdir(top.join("envs")) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(rustix::io::Errno::BUSY) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        remove_emptying(&top.join("monitors"))?;
+        for directory in [top.join("system"), top] {
             match rustix::fs::rmdir(&directory) {
                 Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::BUSY) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes a cgroup whose last processes are ending: one that has just ended still counts until
+/// the kernel has let go of it.
+fn remove_emptying(directory: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match rustix::fs::rmdir(directory) {
+            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => std::thread::yield_now(),
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::BUSY) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Moves the calling single-threaded process into `<root>/monitors`: the spawner, and so every
+/// monitor. A service manager that kills the runner's cgroup must not kill them.
+pub(crate) fn join_monitors(root: &str) -> io::Result<()> {
+    for hierarchy in all() {
+        hierarchy.prepare(root)?;
+        let monitors = hierarchy.mount.join(root).join("monitors");
+        make(&monitors)?;
+        if hierarchy.has_classes() {
+            hierarchy.weigh_system(&monitors)?;
+        }
+        let file = if hierarchy.unified {
+            "cgroup.procs"
+        } else {
+            "tasks"
+        };
+        std::fs::write(monitors.join(file), "0")?;
     }
     Ok(())
 }

@@ -9,7 +9,31 @@
 //! process leaves none behind; what can outlive one (cgroups, a veth, a half-written state
 //! directory) is found again by name from the environment's id and removed by [`Sandboxes::remove`].
 //!
-//! Read next: [`spec`], then `spawner`, `monitor`, `init`.
+//! # Processes
+//!
+//! ```text
+//! runner ──request, reply socket──▶ spawner ──fork──▶ monitor ──clone3──▶ init (PID 1 inside)
+//! (threads)                         (one thread,      (root, veth,        (own namespaces, pivots,
+//!                                    no state)         cgroups, names)     executes the agent)
+//! ```
+//!
+//! - A monitor is a plain child of the spawner, in a session and a cgroup of its own: it is
+//!   reparented when the spawner ends; a second fork would only cost time.
+//! - Init dies with its monitor until it executes, and outlives it from then on. A sandbox that
+//!   lost its monitor is [`Observed::Running`] without one; nothing is killed by looking.
+//! - Device nodes are made on a tmpfs of the sandbox rather than bound from the host, whose
+//!   /dev/fuse only the host's root may open.
+//! - The overlay is mounted by the host's root with `trusted.*` attributes (see `root`): layers
+//!   mark opaque directories by `trusted.overlay.opaque`.
+//! - The files of /etc that depend on the host are written into the root, not bound over it:
+//!   [`GENERATED`].
+//! - Inside, a bind mount of `/` has to be recursive (`--rbind`): the kernel does not let a user
+//!   namespace peel off mounts it was given.
+//!
+//! Not here: a device filter for cgroup version 2 (there, `nodev`, the tmpfs's nodes and the
+//! refusal of mknod stand alone), and masking in /proc, which would forbid nested containers.
+//!
+//! Read next: [`spec`], then `sandboxes`, `spawner`, `monitor`, `init`.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("sandboxes are made of Linux namespaces");

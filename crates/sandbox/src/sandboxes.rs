@@ -365,6 +365,14 @@ impl Sandboxes {
     /// uninstallation and tests; sandboxes that run lose their network.
     pub fn teardown_host(&self) -> Result<(), Error> {
         net::host::teardown(&self.0.options)?;
+        // The spawner stands in one of the cgroups; it is started again when needed.
+        drop(
+            self.0
+                .spawner
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         cgroup::remove_root(&self.0.options.cgroup_root).map_err(|error| Error::Host {
             what: "remove the cgroups",
             detail: error.to_string(),
@@ -422,6 +430,7 @@ impl Spawner {
         let child = Command::new(&options.executable)
             .arg0("boatyard")
             .arg(SPAWNER_ARGUMENT)
+            .arg(&options.cgroup_root)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

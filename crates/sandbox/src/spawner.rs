@@ -17,7 +17,7 @@ use crate::{cgroup, crash, monitor, root};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
-/// Runs the spawner on descriptor 0. Called first thing in `main` when the first argument is
+/// Runs the spawner on descriptor 0; the second argument names the top cgroup. Called first thing in `main` when the first argument is
 /// [`crate::SPAWNER_ARGUMENT`], before any thread exists.
 #[must_use]
 pub fn spawner_main() -> ExitCode {
@@ -45,6 +45,10 @@ pub fn spawner_main() -> ExitCode {
         let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     }
     cgroup::discover();
+    if let Some(root) = std::env::args().nth(2) {
+        // Without it only a service manager's habits are less well withstood.
+        let _ = cgroup::join_monitors(&root);
+    }
     let mut control = Some(control);
     while let Some(socket) = control.as_ref() {
         match protocol::receive::<Request>(socket.as_fd()) {

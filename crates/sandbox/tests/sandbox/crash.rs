@@ -43,6 +43,20 @@ fn a_sandbox_outlives_the_runner_and_is_adopted() {
 }
 
 #[test]
+fn neither_monitor_nor_init_stands_in_the_runners_cgroup() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    let running = world.sandboxes.start(&spec).unwrap();
+    for pid in [running.monitor_pid.unwrap(), running.init_pid] {
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let ours = |line: &&str| line.contains(&world.options.cgroup_root);
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let used = cgroups.lines().filter(ours).count();
+        assert!(used + 1 >= own.lines().count(), "{cgroups}");
+    }
+}
+
+#[test]
 fn init_lives_on_without_its_monitor_and_is_removed() {
     let world = World::new();
     let spec = world.spec("one", "sleep 1000");
@@ -75,6 +89,18 @@ fn init_lives_on_without_its_monitor_and_is_removed() {
     );
     world.sandboxes.remove(&spec.id, &spec.state).unwrap();
     wait_clean(&world);
+}
+
+#[test]
+fn teardown_removes_every_cgroup() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    world.sandboxes.start(&spec).unwrap();
+    world.sandboxes.teardown_host().unwrap();
+    assert_eq!(world.cgroups().len(), world.hierarchies());
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    world.sandboxes.teardown_host().unwrap();
+    assert_eq!(world.cgroups(), Vec::<std::path::PathBuf>::new());
 }
 
 /// SIGKILL at each numbered step of spawner and monitor; then `remove` leaves nothing and the same

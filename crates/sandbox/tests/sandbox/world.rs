@@ -143,6 +143,34 @@ impl World {
         self.run_spec(&self.spec("one", script))
     }
 
+    /// The top cgroups of these sandboxes.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        Self::mounted()
+            .into_iter()
+            .map(|mount| mount.join(&self.options.cgroup_root))
+            .filter(|path| path.exists())
+            .collect()
+    }
+
+    /// How many hierarchies sandboxes use here: all of version 1, or version 2 alone.
+    pub(crate) fn hierarchies(&self) -> usize {
+        let lines = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        lines
+            .lines()
+            .filter(|l| !l.starts_with("0::"))
+            .count()
+            .max(1)
+    }
+
+    fn mounted() -> Vec<PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts
+            .lines()
+            .filter(|line| line.contains(" - cgroup"))
+            .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+            .collect()
+    }
+
     /// Every trace of these sandboxes on the host.
     pub(crate) fn traces(&self) -> Vec<String> {
         let mut found: Vec<String> = self
@@ -164,7 +192,8 @@ impl World {
             let Ok(cgroups) = std::fs::read_to_string(process.path().join("cgroup")) else {
                 continue;
             };
-            if cgroups.contains(&self.options.cgroup_root) {
+            let below = format!("/{}/envs/", self.options.cgroup_root);
+            if cgroups.contains(&below) {
                 found.push(format!("process {}", process.path().display()));
             }
         }
