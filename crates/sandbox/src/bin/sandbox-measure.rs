@@ -1,5 +1,6 @@
 //! Starts and removes sandboxes and prints how long each part took: `sandbox-measure LAYER INIT [N] [net|none] [ARGV...]`.
 //!
+//! `sandbox-measure join-system ROOT` joins the system cgroup and prints where it stands.
 //! With arguments after `net` (or `none`) PID 1 gets those, and its output and exit are printed.
 //! Also the program whose spawner the crate's tests use.
 #![allow(
@@ -22,6 +23,19 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == SPAWNER_ARGUMENT)
     {
         return spawner_main();
+    }
+    if let [_, word, root] = arguments.as_slice()
+        && word == "join-system"
+    {
+        let sandboxes = Sandboxes::open(Options {
+            cgroup_root: root.clone(),
+            network: false,
+            ..Options::default()
+        })
+        .unwrap();
+        sandboxes.join_system().unwrap();
+        print!("{}", std::fs::read_to_string("/proc/self/cgroup").unwrap());
+        return ExitCode::SUCCESS;
     }
     let Some([layer, init]) = arguments.get(1..3) else {
         println!("usage: sandbox-measure LAYER INIT [N] [net|none] [ARGV...]");

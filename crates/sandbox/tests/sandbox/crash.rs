@@ -92,6 +92,45 @@ fn init_lives_on_without_its_monitor_and_is_removed() {
 }
 
 #[test]
+fn server_and_runner_have_a_weighted_cgroup_of_their_own() {
+    let world = World::new();
+    let output = std::process::Command::new(crate::world::executable())
+        .args(["join-system", &world.options.cgroup_root])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let wanted = format!("/{}/system", world.options.cgroup_root);
+    assert!(text.contains(&wanted), "{text}");
+    world.sandboxes.teardown_host().unwrap();
+    assert!(world.cgroups().is_empty());
+}
+
+#[test]
+fn many_start_at_once() {
+    let world = World::with(|options| options.network = true);
+    let specs: Vec<_> = (0..16)
+        .map(|n| {
+            let mut spec = world.spec(&format!("e{n}"), &format!("sleep 0.01; exit {n}"));
+            spec.network = Network::Routed {
+                address: std::net::Ipv4Addr::new(10, 216, 3, n + 1),
+            };
+            spec
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (n, spec) in specs.iter().enumerate() {
+            let world = &world;
+            scope.spawn(move || {
+                world.sandboxes.start(spec).unwrap();
+                assert_eq!(world.finish(spec).0, Some(i32::try_from(n).unwrap()));
+                world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+            });
+        }
+    });
+    wait_clean(&world);
+}
+
+#[test]
 fn teardown_removes_every_cgroup() {
     let world = World::new();
     let spec = world.spec("one", "sleep 1000");
