@@ -1,9 +1,13 @@
 //! Makes a base image straight from a distribution's mirror, with no registry.
 //!
 //! mmdebstrap writes a tar to its standard output; it takes the same way into
-//! the layer store as a layer from a registry. Its scratch space lies in our
-//! staging, so a crash leaves nothing elsewhere. The signatures of the mirror
+//! the layer store as a layer from a registry. The signatures of the mirror
 //! are checked by apt with the host's keyrings.
+//!
+//! It mounts the host's /dev and /proc into its tree, and is run in mount and
+//! pid namespaces of its own: those mounts never show where a clean-up could
+//! delete through them, and it ends, with all its children, when this process
+//! does, however that ends. Its scratch space lies in our staging.
 //!
 //! The image that results is of one layer, holds no host's name or resolver,
 //! and is the same for the same packages of the mirror: times are clamped to
@@ -13,7 +17,7 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::{RawConfig, plain_manifest};
 use crate::digest::Digest;
@@ -106,6 +110,11 @@ impl Inner {
             problem,
         };
         progress.message(&format!("making {reference} from {mirror_name}"));
+        if !on_path("mmdebstrap") {
+            return Err(Error::BootstrapMissing {
+                reference: reference.to_string(),
+            });
+        }
         let mut child = command(
             recipe,
             packages,
@@ -114,11 +123,10 @@ impl Inner {
             scratch.path(),
         )
         .spawn()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::BootstrapMissing {
-                reference: reference.to_string(),
-            },
-            _ => failed(format!("mmdebstrap cannot be started: {error}")),
+        .map_err(|error| {
+            failed(format!(
+                "setpriv, of util-linux, cannot be started: {error}"
+            ))
         })?;
         let output = child
             .stdout
@@ -252,8 +260,19 @@ fn command(
 ) -> Command {
     let mut include: Vec<&str> = default_packages().to_vec();
     include.extend(packages.iter().map(String::as_str));
-    let mut command = Command::new("mmdebstrap");
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--"])
+        .args([
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
+        .arg("mmdebstrap")
         .args(["--variant=minbase", "--mode=root", "--format=tar"])
         .arg(format!("--architectures={architecture}"))
         .arg(format!("--include={}", include.join(",")))
@@ -288,6 +307,11 @@ fn command(
     command
 }
 
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
 /// The host's apt may have one; the image must not, so no apt option is passed.
 fn host_proxy() -> Option<String> {
     let output = Command::new("apt-config")
@@ -304,25 +328,18 @@ struct Running {
 }
 
 impl Running {
-    /// mmdebstrap unmounts and removes its tree when asked to end.
+    /// The first of its pid namespace is among them, so all end.
     fn end(&self) {
-        let mut child = self
+        let child = self
             .child
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(child) = child.as_mut() else { return };
-        let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) else {
-            return;
-        };
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            if matches!(child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        let pid = child
+            .as_ref()
+            .and_then(|child| rustix::process::Pid::from_raw(child.id().cast_signed()));
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
     }
 
     fn wait(&self) -> std::io::Result<std::process::ExitStatus> {

@@ -35,7 +35,8 @@ use crate::{
 
 /// Smaller blobs are fetched again sooner than kept.
 const WORTH_RESUMING: u64 = 1 << 20;
-const CHANNEL_PIECES: usize = 64;
+/// Of up to about 400 KiB, as hyper reads them.
+const CHANNEL_PIECES: usize = 8;
 const INDEX_DEPTH: usize = 3;
 
 impl Images {

@@ -158,7 +158,7 @@ async fn a_cancelled_bootstrap_ends_mmdebstrap_and_leaves_nothing() {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !condition() {
             assert!(std::time::Instant::now() < deadline, "waited too long");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
     // mmdebstrap itself has spoken, and its tree is there.
@@ -173,6 +173,52 @@ async fn a_cancelled_bootstrap_ends_mmdebstrap_and_leaves_nothing() {
             .contains(&scratch)
     );
     assert!(images.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_bootstrap_killed_midway_ends_mmdebstrap_and_the_next_start_cleans_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let scratch = folder.path().to_str().unwrap().to_owned();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_bootstraps", "--ignored"])
+        .env("BOATYARD_TEST_STORE", &store)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait = |condition: &dyn Fn() -> bool| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !condition() {
+            assert!(std::time::Instant::now() < deadline, "waited too long");
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+    };
+    // It has mounted the host's things into its tree.
+    let mounted = || {
+        processes_with(&scratch).iter().any(|pid| {
+            let mounts = std::fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap_or_default();
+            mounts
+                .lines()
+                .any(|line| line.contains(&scratch) && line.contains("/dev/"))
+        })
+    };
+    wait(&mounted);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait(&|| processes_with(&scratch).is_empty());
+    assert!(
+        !std::fs::read_to_string("/proc/mounts")
+            .unwrap()
+            .contains(&scratch),
+        "nothing shows on the host"
+    );
+    let staging = store.join("staging");
+    assert!(std::fs::read_dir(&staging).unwrap().count() > 0);
+    Images::open(&store, Options::default()).unwrap();
+    assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0);
+    assert!(
+        std::path::Path::new("/dev/shm").exists() && std::path::Path::new("/dev/null").exists()
+    );
 }
 
 /// By what they were given in TMPDIR.
