@@ -74,10 +74,7 @@ fn say(what: &str) {
 
 /// The binary that cargo has just built, wherever its target directory is.
 fn binary(root: &Path) -> Result<PathBuf> {
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => root.join(target),
-        None => root.join("target"),
-    };
+    let target = process::target(root);
     let binary = target.join("debug/boatyard");
     Command::new(&binary)
         .arg("--version")

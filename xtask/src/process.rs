@@ -6,7 +6,7 @@
 //! Read next: `setup`, which decides what to start as root.
 
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Runs to the end with our own input and output; an exit other than 0 is an error.
@@ -57,6 +57,12 @@ pub(crate) fn cargo(root: &Path) -> Command {
         }
     }
     command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    root.join(target)
 }
 
 /// Whether cargo sets a variable of this name for the program it runs, rather than a user for cargo.

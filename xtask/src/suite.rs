@@ -63,50 +63,65 @@ pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
         "boatyard-agent",
     ]))?;
     let nextest = process::succeeds(process::cargo(root).args(["nextest", "--version"]));
-    let mut command = process::cargo(root);
-    if nextest {
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--no-fail-fast",
-            "--success-output",
-            "final",
-        ]);
+    let mut count = Count::default();
+    let passed = if nextest {
+        let passed = by_nextest(root, rest, &mut count)?;
+        // Examples in documentation are libtest's alone; arguments choose among other tests.
+        let examples = rest.is_empty();
+        passed && (!examples || by_libtest(root, &["--doc", "--quiet"], &mut count)?)
     } else {
-        command.args(["test", "--workspace", "--no-fail-fast"]);
-    }
-    command.args(rest);
-    let mut child = if nextest {
-        command
-            .args(["--color", "never"])
-            .stderr(Stdio::piped())
-            .spawn()
-    } else {
-        // libtest hides the output of tests that pass, and with it the word that one skipped.
-        command
-            .args(["--", "--show-output"])
-            .stdout(Stdio::piped())
-            .spawn()
-    }
-    .context("cannot start the tests")?;
-    let mut count = Count::of(nextest);
-    let pipe: Box<dyn std::io::Read> = match (child.stderr.take(), child.stdout.take()) {
-        (Some(pipe), _) => Box::new(pipe),
-        (None, Some(pipe)) => Box::new(pipe),
-        (None, None) => bail!("the tests have no output"),
+        by_libtest(root, rest, &mut count)?
     };
-    for line in BufReader::new(pipe).lines() {
-        let line = line.context("reading the tests' output")?;
-        count.take(&line);
-        if !(nextest && count::is_noise(&line)) {
-            println!("{line}");
-        }
+    for skipped in count.said() {
+        println!("{skipped}");
     }
-    let status = child.wait().context("waiting for the tests")?;
     println!("{count}");
-    if !status.success() || count.failed > 0 {
+    if !passed || count.failed > 0 {
         bail!("tests failed");
     }
     Ok(())
+}
+
+fn by_nextest(root: &Path, rest: &[&str], count: &mut Count) -> Result<bool> {
+    // nextest's own folder, whatever cargo's target directory is.
+    let report = root.join("target/nextest/default/junit.xml");
+    if report.exists() {
+        std::fs::remove_file(&report).with_context(|| report.display().to_string())?;
+    }
+    let mut command = process::cargo(root);
+    command
+        .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+        .args(["--status-level", "slow", "--color", "never"])
+        .args(rest)
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo nextest")?;
+    let pipe = child.stderr.take().context("cargo nextest has no output")?;
+    for line in BufReader::new(pipe).lines() {
+        let line = line.context("reading the tests' output")?;
+        count.take_summary(&line);
+        println!("{line}");
+    }
+    let status = child.wait().context("waiting for the tests")?;
+    // Without a report nothing was run, which the status says.
+    count.take_report(&std::fs::read_to_string(&report).unwrap_or_default());
+    Ok(status.success())
+}
+
+fn by_libtest(root: &Path, rest: &[&str], count: &mut Count) -> Result<bool> {
+    // libtest hides the output of tests that pass, and with it the word that one skipped.
+    let mut command = process::cargo(root);
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(rest)
+        .args(["--", "--show-output"])
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo test")?;
+    let pipe = child.stdout.take().context("cargo test has no output")?;
+    for line in BufReader::new(pipe).lines() {
+        let line = line.context("reading the tests' output")?;
+        count.take(&line);
+        println!("{line}");
+    }
+    let status = child.wait().context("waiting for the tests")?;
+    Ok(status.success())
 }

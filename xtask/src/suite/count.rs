@@ -10,45 +10,56 @@ use std::fmt;
 
 #[derive(Debug, Default)]
 pub(super) struct Count {
-    /// Set when nextest runs, which shows libtest's own result of every single test as well.
-    only_summary: bool,
     passed: u64,
     pub(super) failed: u64,
     ignored: u64,
-    said: u64,
+    /// Why tests skipped themselves, in the order they said it.
+    said: Vec<String>,
     seen: BTreeSet<String>,
 }
 
 impl Count {
-    pub(super) fn of(only_summary: bool) -> Self {
-        Self {
-            only_summary,
-            ..Self::default()
+    /// Takes one line of what libtest prints.
+    pub(super) fn take(&mut self, line: &str) {
+        let line = line.trim();
+        if is_skip(line) {
+            self.said.push(line.to_owned());
+        } else if line.starts_with("test result: ") {
+            self.add(line);
         }
     }
 
-    pub(super) fn take(&mut self, line: &str) {
+    /// Takes one line of what nextest prints. It also shows what libtest says of a failed test, and
+    /// may show its summary twice.
+    pub(super) fn take_summary(&mut self, line: &str) {
         let line = line.trim();
-        if line.to_ascii_lowercase().starts_with("skipped: ") {
-            self.said += 1;
-        } else if (!self.only_summary && line.starts_with("test result: "))
-            || line.starts_with("Summary [") && self.seen.insert(line.to_owned())
-        {
-            self.passed += number_before(line, "passed");
-            self.failed += number_before(line, "failed") + number_before(line, "timed");
-            self.ignored += number_before(line, "ignored") + number_before(line, "skipped");
+        if line.starts_with("Summary [") && self.seen.insert(line.to_owned()) {
+            self.add(line);
         }
+    }
+
+    fn add(&mut self, line: &str) {
+        self.passed += number_before(line, "passed");
+        self.failed += number_before(line, "failed") + number_before(line, "timed");
+        self.ignored += number_before(line, "ignored") + number_before(line, "skipped");
+    }
+
+    /// Takes nextest's report of what every test said; its results were taken from its summary.
+    pub(super) fn take_report(&mut self, report: &str) {
+        // The opening tag stands on the line of the first word of output.
+        let lines = report.lines().flat_map(|line| line.rsplit('>'));
+        let said = lines.map(str::trim).filter(|line| is_skip(line));
+        self.said.extend(said.map(str::to_owned));
+    }
+
+    /// Why tests skipped themselves.
+    pub(super) fn said(&self) -> &[String] {
+        &self.said
     }
 }
 
-/// Whether a line of nextest is what libtest says around a single test that passed.
-pub(super) fn is_noise(line: &str) -> bool {
-    let line = line.trim();
-    line.is_empty()
-        || line == "running 1 test"
-        || line.starts_with("stdout \u{2500}")
-        || line.starts_with("test result: ok.")
-        || (line.starts_with("test ") && line.ends_with(" ... ok"))
+fn is_skip(line: &str) -> bool {
+    line.to_ascii_lowercase().starts_with("skipped: ")
 }
 
 fn number_before(line: &str, word: &str) -> u64 {
@@ -65,12 +76,13 @@ fn number_before(line: &str, word: &str) -> u64 {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let passed = self.passed.saturating_sub(self.said);
+        let said = u64::try_from(self.said.len()).unwrap_or(u64::MAX);
+        let passed = self.passed.saturating_sub(said);
         write!(
             f,
             "{passed} passed, {} failed, {} skipped",
             self.failed,
-            self.ignored + self.said
+            self.ignored + said
         )
     }
 }

@@ -17,11 +17,13 @@ fn results_of_all_binaries_are_added() {
 }
 
 #[test]
-fn a_summary_is_read_with_its_failures() {
-    assert_eq!(
-        count(&["     Summary [   2.01s] 10 tests run: 8 passed (1 slow), 2 failed, 3 skipped"]),
-        "8 passed, 2 failed, 3 skipped"
-    );
+fn a_summary_is_read_once_with_its_failures() {
+    let line = "     Summary [   2.01s] 10 tests run: 8 passed (1 slow), 2 failed, 3 skipped";
+    let mut count = Count::default();
+    count.take_summary(line);
+    count.take_summary(line);
+    count.take_summary("test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured");
+    assert_eq!(count.to_string(), "8 passed, 2 failed, 3 skipped");
 }
 
 #[test]
@@ -29,19 +31,25 @@ fn a_test_that_says_it_skipped_did_not_pass() {
     assert_eq!(
         count(&[
             "skipped: no podman",
-            "Summary [ 1s] 2 tests run: 2 passed, 0 skipped"
+            "test result: ok. 2 passed; 0 failed; 0 ignored"
         ]),
         "1 passed, 0 failed, 1 skipped"
     );
 }
 
 #[test]
-fn results_of_single_tests_are_not_added_to_a_summary() {
-    let mut count = Count {
-        only_summary: true,
-        ..Count::default()
-    };
-    count.take("Summary [ 1s] 1 test run: 1 passed, 0 skipped");
-    count.take("    test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 10 filtered out");
-    assert_eq!(count.to_string(), "1 passed, 0 failed, 0 skipped");
+fn skips_are_found_in_nextests_report() {
+    let mut count = Count::default();
+    count.take_summary("Summary [ 1s] 3 tests run: 3 passed, 0 skipped");
+    count.take_report(
+        "<testcase name=\"a\"><system-out>\nrunning 1 test\n</system-out>
+<system-err>SKIPPED: no /dev/fuse\n</system-err></testcase>
+<testcase name=\"b\"><system-out>skipped: no podman
+an entry was skipped: it is old</system-out></testcase>",
+    );
+    assert_eq!(
+        count.said(),
+        ["SKIPPED: no /dev/fuse", "skipped: no podman"]
+    );
+    assert_eq!(count.to_string(), "1 passed, 0 failed, 2 skipped");
 }
