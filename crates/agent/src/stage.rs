@@ -108,6 +108,10 @@ fn become_process(order: Order, fds: Vec<OwnedFd>) -> Result<Never, Failure> {
         };
         let _ = rustix::process::setrlimit(Resource::Nofile, limit);
     }
+    // The agent blocks what it reads from a descriptor; the program starts with nothing blocked.
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(|error| Failure::internal("cannot unblock signals", error))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     become_user(&user)?;
     change_directory(process.cwd.as_deref(), &user)?;

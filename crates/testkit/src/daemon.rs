@@ -13,6 +13,20 @@ pub struct Daemon {
     prefix: String,
     first_slot: u32,
     child: Option<Child>,
+    /// Locked while this daemon's address and id ranges are in use.
+    _range: std::fs::File,
+}
+
+/// Takes one of the places for 256 environments that tests on this host share.
+fn take_place() -> (std::fs::File, u32) {
+    for place in 0..56 {
+        let path = std::env::temp_dir().join(format!("boatyard-test-place-{place}.lock"));
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return (file, place);
+        }
+    }
+    panic!("every place for test daemons is taken");
 }
 
 /// How a command ended.
@@ -77,14 +91,14 @@ impl Daemon {
     pub fn start_with(arguments: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         assert!(rustix::process::geteuid().is_root(), "these tests make namespaces: run them as root");
-        // Test processes side by side get ranges of their own: 256 addresses apart.
-        let number = std::process::id() % 50;
-        NUMBER.fetch_add(1, Ordering::Relaxed);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (range, place) = take_place();
         let mut daemon = Self {
             directory: tempfile::Builder::new().prefix("boatyard-test-").tempdir().unwrap(),
-            prefix: format!("boatyard-test-{}-{}", std::process::id(), NUMBER.load(Ordering::Relaxed)),
-            first_slot: 256 * (1 + number) - 16,
+            prefix: format!("boatyard-test-{}-{number}", std::process::id()),
+            first_slot: 256 * (1 + place) - 16,
             child: None,
+            _range: range,
         };
         daemon.run(arguments);
         daemon

@@ -151,8 +151,8 @@ fn environments_reach_neither_each_other_nor_the_host() {
     let address = |name: &str| daemon.cli(&["get", "environments", name, "-o", "json"]).ok();
     let address: serde_json::Value = serde_json::from_str(&address("two")).unwrap();
     let address = address["status"]["address"].as_str().unwrap().to_owned();
-    let mut server = daemon.boatyard(&["exec", "two", "--", "nc", "-l", "-p", "7777"]).spawn().unwrap();
-    let listening = || daemon.sh("two", "nc -z 127.0.0.1 7777 2>/dev/null || grep -q ':1E61 ' /proc/net/tcp").code == 0;
+    let mut server = daemon.boatyard(&["exec", "two", "--", "sh", "-c", "sleep 1000 | nc -l -p 7777"]).spawn().unwrap();
+    let listening = || daemon.sh("two", "grep -q ':1E61 ' /proc/net/tcp /proc/net/tcp6").code == 0;
     wait::until("the neighbour's listener", || listening().then_some(()));
     assert_ne!(daemon.sh("one", &format!("echo hello | nc -w 1 {address} 7777")).code, 0, "a neighbour was reached");
     let host = std::net::TcpListener::bind("0.0.0.0:0").unwrap();

@@ -36,7 +36,7 @@ impl Server {
         let mut set = SigSet::empty();
         set.add(Signal::SIGCHLD);
         set.add(Signal::SIGTERM);
-        // Children get an empty mask from the standard library's Command.
+        // Children unblock them before they become a program (see `stage`).
         set.thread_block()
             .map_err(|error| Failure::internal("cannot block signals", error))?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
