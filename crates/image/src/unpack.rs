@@ -91,7 +91,7 @@ pub(crate) fn unpack<R: BufRead>(
         root: Rc::new(open(tree)?),
         shadow: open(shadow)?,
         directories: HashMap::new(),
-        directory_times: Vec::new(),
+        directories_last: Vec::new(),
         skipped: HashSet::new(),
         limits,
         summary: Summary::default(),
@@ -123,7 +123,8 @@ struct Unpacker<'a> {
     root: Rc<OwnedFd>,
     shadow: OwnedFd,
     directories: HashMap<Vec<u8>, Rc<OwnedFd>>,
-    directory_times: Vec<(Vec<u8>, (i64, u32))>,
+    /// Folders with what they get when all is in them.
+    directories_last: Vec<(Vec<u8>, (i64, u32), Option<Vec<u8>>)>,
     /// Device nodes that were left out, for hard links to them.
     skipped: HashSet<Vec<u8>>,
     limits: &'a Limits,
@@ -197,7 +198,8 @@ impl Unpacker<'_> {
             }
             let root = Rc::clone(&self.root);
             attributes::set(&root, entry, uid, gid)?;
-            self.directory_times.push((path, entry.mtime));
+            self.directories_last
+                .push((path, entry.mtime, attributes::default_acl(entry)));
             return Ok(());
         }
         let (folder, name) = split(&path);
@@ -345,7 +347,9 @@ impl Unpacker<'_> {
         }
         let directory = self.cached(path)?;
         attributes::set(&directory, entry, uid, gid)?;
-        self.directory_times.push((path.to_vec(), entry.mtime));
+        let acl = attributes::default_acl(entry);
+        self.directories_last
+            .push((path.to_vec(), entry.mtime, acl));
         Ok(())
     }
 
@@ -641,11 +645,14 @@ impl Unpacker<'_> {
 
     /// Folders get their times last: making what is in them changes them.
     fn finish(mut self) -> Result<Summary, Failure> {
-        let times_of_all = std::mem::take(&mut self.directory_times);
-        for (path, mtime) in times_of_all {
-            let set = self
-                .cached(&path)
-                .and_then(|directory| times(&directory, mtime));
+        let last = std::mem::take(&mut self.directories_last);
+        for (path, mtime, acl) in last {
+            let set = self.cached(&path).and_then(|directory| {
+                if let Some(acl) = &acl {
+                    attributes::set_default_acl(&directory, acl)?;
+                }
+                times(&directory, mtime)
+            });
             match set {
                 // Replaced by a later entry.
                 Err(Trouble::Os(Errno::NOENT | Errno::NOTDIR) | Trouble::Refused(_)) | Ok(()) => {}

@@ -314,6 +314,40 @@ async fn file_capabilities_lose_the_root_of_the_machine_they_were_made_on() {
 }
 
 #[tokio::test]
+async fn default_access_lists_are_the_folders_alone() {
+    // Version 2; owner rwx, group r-x, others none, each without an id.
+    let mut list = vec![2, 0, 0, 0];
+    for (tag, permissions) in [(0x01u16, 7u16), (0x04, 5), (0x20, 0)] {
+        list.extend_from_slice(&tag.to_le_bytes());
+        list.extend_from_slice(&permissions.to_le_bytes());
+        list.extend_from_slice(&u32::MAX.to_le_bytes());
+    }
+    let layer = Tar::new()
+        .pax(&[("SCHILY.xattr.system.posix_acl_default", &list)])
+        .folder("shared", 0o2775)
+        .file_as("shared/file", b"", 0o664, 3, 4)
+        .folder("shared/folder", 0o755)
+        .end();
+    let folder = tempfile::tempdir().unwrap();
+    let image = import(folder.path(), &[layer], options()).await.unwrap();
+    let shared = image.layers[0].directory.join("shared");
+    let list_of = |path: &Path| {
+        let mut value = [0; 64];
+        rustix::fs::getxattr(path, "system.posix_acl_default", &mut value[..])
+            .ok()
+            .map(|length| value[..length].to_vec())
+    };
+    assert_eq!(list_of(&shared), Some(list));
+    assert_eq!(list_of(&shared.join("folder")), None);
+    let file = shared.join("file").metadata().unwrap();
+    assert_eq!((file.mode() & 0o7777, file.gid()), (0o664, 4));
+    assert_eq!(
+        shared.join("folder").metadata().unwrap().mode() & 0o7777,
+        0o755
+    );
+}
+
+#[tokio::test]
 async fn whiteouts_are_overlayfs_own_and_spare_the_layers_own_files() {
     let layer = Tar::new()
         .folder("hidden", 0o700)

@@ -9,29 +9,49 @@ use rustix::io::Errno;
 use super::{Trouble, os, refuse};
 use crate::archive::Entry;
 
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
 /// Owner first: changing it drops capabilities and the setuid bit.
 pub(super) fn set(file: &OwnedFd, entry: &Entry, uid: Uid, gid: Gid) -> Result<(), Trouble> {
     rustix::fs::fchown(file, Some(uid), Some(gid))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
     for (name, value) in &entry.xattrs {
+        if name == DEFAULT_ACL {
+            continue;
+        }
         let Some(value) = kept_attribute(name, value) else {
             continue;
         };
-        match rustix::fs::fsetxattr(file, os(name), &value, XattrFlags::empty()) {
-            Ok(()) => {}
-            // The file system has none of that sort; losing capabilities
-            // would break programs silently, losing others does not.
-            Err(Errno::OPNOTSUPP) if name != b"security.capability" => {}
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(errno.into()),
-            Err(errno) => {
-                return refuse(format!(
-                    "has the attribute {}, which cannot be set ({errno})",
-                    String::from_utf8_lossy(name)
-                ));
-            }
-        }
+        set_attribute(file, name, &value)?;
     }
     Ok(())
+}
+
+/// Set last, when all is in the folder: what is made in it would inherit it.
+pub(super) fn default_acl(entry: &Entry) -> Option<Vec<u8>> {
+    entry
+        .xattrs
+        .iter()
+        .find(|(name, _)| name == DEFAULT_ACL)
+        .map(|(_, value)| value.clone())
+}
+
+pub(super) fn set_default_acl(folder: &OwnedFd, value: &[u8]) -> Result<(), Trouble> {
+    set_attribute(folder, DEFAULT_ACL, value)
+}
+
+fn set_attribute(file: &OwnedFd, name: &[u8], value: &[u8]) -> Result<(), Trouble> {
+    match rustix::fs::fsetxattr(file, os(name), value, XattrFlags::empty()) {
+        Ok(()) => Ok(()),
+        // The file system has none of that sort; losing capabilities would
+        // break programs silently, losing others does not.
+        Err(Errno::OPNOTSUPP) if name != b"security.capability" => Ok(()),
+        Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => Err(errno.into()),
+        Err(errno) => refuse(format!(
+            "has the attribute {}, which cannot be set ({errno})",
+            String::from_utf8_lossy(name)
+        )),
+    }
 }
 
 pub(super) fn id<T: FromId>(value: u64) -> Result<T, Trouble> {
@@ -61,7 +81,7 @@ impl FromId for Gid {
 fn kept_attribute(name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     match name {
         b"security.capability" => Some(capability(value)),
-        b"system.posix_acl_access" | b"system.posix_acl_default" => Some(value.to_vec()),
+        b"system.posix_acl_access" => Some(value.to_vec()),
         _ if name.starts_with(b"user.overlay.") => None,
         _ if name.starts_with(b"user.") => Some(value.to_vec()),
         _ => None,
