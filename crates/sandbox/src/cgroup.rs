@@ -105,7 +105,7 @@ fn create_in(hierarchy: &Hierarchy, root: &str, spec: &Spec, join: &mut Join) ->
     let directory = environments.join(spec.id.as_str());
     if !make(&directory)? {
         // Left by a crash: begin clean.
-        remove_tree(&directory)?;
+        remove_tree(hierarchy, &directory)?;
         make(&directory)?;
     }
     hierarchy.limit(&directory, spec)?;
@@ -186,7 +186,7 @@ pub(crate) fn remove(root: &str, id: &Id) -> io::Result<()> {
     let mut result = Ok(());
     for hierarchy in all() {
         let directory = hierarchy.environments(root).join(id.as_str());
-        if let Err(error) = remove_tree(&directory) {
+        if let Err(error) = remove_tree(hierarchy, &directory) {
             result = Err(error);
         }
     }
@@ -287,11 +287,21 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes a cgroup and all below it.
-fn remove_tree(directory: &Path) -> io::Result<()> {
-    // The usual shape goes without reading any directory: a remove of an emptied leaf is enough.
+/// Removes a sandbox's cgroup and all below it.
+fn remove_tree(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
     let inner = directory.join("inner");
-    for path in CLASSES
+    // The usual shape goes without reading any directory; what is gone already costs one call.
+    match rustix::fs::rmdir(directory) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(rustix::io::Errno::BUSY | rustix::io::Errno::NOTEMPTY) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let classes = if hierarchy.has_classes() {
+        CLASSES.as_slice()
+    } else {
+        &[]
+    };
+    for path in classes
         .iter()
         .map(|class| inner.join(class))
         .chain([inner.clone(), directory.to_path_buf()])

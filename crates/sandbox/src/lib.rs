@@ -35,6 +35,8 @@
 //!
 //! Read next: [`spec`], then `sandboxes`, `spawner`, `monitor`, `init`.
 
+#![warn(missing_docs)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("sandboxes are made of Linux namespaces");
 

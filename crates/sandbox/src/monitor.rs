@@ -87,6 +87,7 @@ fn begin(start: &Start) -> Result<Begun, Failure> {
     };
     let monitor = Process::of(std::process::id()).step("read the monitor's start time")?;
     lock.sign(&monitor).step("sign the lock")?;
+    record::write(state.as_fd(), record::SPEC, spec).step("write spec.json")?;
     for name in [record::EXIT, record::RECORD, record::SOCKET] {
         match rustix::fs::unlinkat(&state, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}

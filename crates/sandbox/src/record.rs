@@ -208,6 +208,8 @@ impl Lock {
 
 /// Locked by the monitor.
 pub(crate) const LOCK: &str = "monitor.lock";
+/// The [`crate::spec::Spec`] it was started with.
+pub(crate) const SPEC: &str = "spec.json";
 /// [`Record`].
 pub(crate) const RECORD: &str = "monitor.json";
 /// [`Exit`].

@@ -81,7 +81,7 @@ pub(crate) fn build(
     }
     if matches!(spec.root, Root::Host) {
         for hidden in [
-            "root", "home", "srv", "mnt", "media", "var", "boot", "tmp", "work", "opt",
+            "root", "home", "srv", "mnt", "media", "var", "boot", "tmp", "opt",
         ] {
             let Ok(target) = targets::existing_directory(root.as_fd(), hidden) else {
                 continue;

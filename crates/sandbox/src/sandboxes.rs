@@ -211,6 +211,16 @@ impl Sandboxes {
         }
     }
 
+    /// The spec the sandbox of this state directory was last started with, if it was and has not
+    /// been removed since.
+    pub fn spec(&self, id: &Id, state: &Path) -> Result<Option<Spec>, Error> {
+        record::read(state, record::SPEC).map_err(|source| Error::Io {
+            id: id.clone(),
+            what: format!("read its spec in {}", state.display()),
+            source,
+        })
+    }
+
     /// Waits until PID 1 has ended and its end is recorded, or the time is over; answers what
     /// [`Self::observe`] would.
     pub fn wait(&self, id: &Id, state: &Path, longest: Duration) -> Result<Observed, Error> {
@@ -299,6 +309,8 @@ impl Sandboxes {
         };
         for (name, flags) in [
             (record::EXIT, AtFlags::empty()),
+            (record::SPEC, AtFlags::empty()),
+            ("spec.json.new", AtFlags::empty()),
             (record::RECORD, AtFlags::empty()),
             ("monitor.json.new", AtFlags::empty()),
             ("exit.json.new", AtFlags::empty()),

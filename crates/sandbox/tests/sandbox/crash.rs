@@ -40,6 +40,8 @@ fn a_sandbox_outlives_the_runner_and_is_adopted() {
         (init_pid, monitor_pid),
         (started.init_pid, started.monitor_pid)
     );
+    let known = other.spec(&spec.id, &spec.state).unwrap().unwrap();
+    assert_eq!(known.init.argv, spec.init.argv);
 }
 
 #[test]

@@ -49,9 +49,9 @@ fn a_developers_folder_belongs_to_its_owner_on_both_sides() {
     std::fs::set_permissions(world.base.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     let mut spec = world.spec(
         "one",
-        "stat -c '%u %g' /work/theirs; touch /work/by-root; \
-         chown 1000:1000 /root; su dev -s /bin/sh -c 'touch /work/by-dev'; \
-         stat -c '%u %g' /work/by-dev /work/by-root",
+        "stat -c '%u %g' /folder/theirs; touch /folder/by-root; \
+         chown 1000:1000 /root; su dev -s /bin/sh -c 'touch /folder/by-dev'; \
+         stat -c '%u %g' /folder/by-dev /folder/by-root",
     );
     spec.mounts.push(Mount {
         source: MountSource::Host {
@@ -67,7 +67,7 @@ fn a_developers_folder_belongs_to_its_owner_on_both_sides() {
                 gid: 4322,
             }),
         },
-        target: "/work".into(),
+        target: "/folder".into(),
         read_only: false,
     });
     let (_, output) = world.run_spec(&spec);
