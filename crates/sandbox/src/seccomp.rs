@@ -2,8 +2,8 @@
 //! found in.
 //!
 //! User namespaces already refuse most of these; the filter removes them as attack surface, and
-//! refuses the few that reach beyond the environment. A denied call answers EPERM, so that
-//! programs fall back instead of dying. Nested containers keep everything they need: clone and
+//! refuses the few that reach beyond the environment. A denied call answers EPERM (or
+//! ENOSYS where named), so that programs fall back instead of dying. Nested containers keep everything they need: clone and
 //! unshare of any namespace, mount, pivot_root, setns, ptrace, seccomp itself. no_new_privs is not
 //! set (sudo must work), which takes CAP_SYS_ADMIN in the own user namespace.
 //!
@@ -14,7 +14,7 @@
 //! | open_by_handle_at | opens files past directory permissions and mounts |
 //! | bpf, perf_event_open | see the host's kernel; a large part of past exploits |
 //! | userfaultfd | makes kernel races exploitable |
-//! | add_key, request_key, keyctl | keyrings are not namespaced; Docker refuses them too |
+//! | add_key, request_key, keyctl | keyrings are not namespaced; Docker refuses them too. ENOSYS, because runc goes on without a keyring only then |
 //! | clock_settime, clock_adjtime, settimeofday, adjtimex | the host's clock |
 //! | swapon, swapoff, quotactl, quotactl_fd, acct | the host's storage and accounts |
 //! | lookup_dcookie, syslog | leak the host's kernel |
@@ -41,6 +41,9 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
 
+/// Answered with ENOSYS, as by a kernel built without them.
+const ABSENT: &[libc::c_long] = &[libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
+
 const COMMON: &[libc::c_long] = &[
     libc::SYS_init_module,
     libc::SYS_finit_module,
@@ -50,9 +53,6 @@ const COMMON: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_keyctl,
     libc::SYS_clock_settime,
     libc::SYS_clock_adjtime,
     libc::SYS_settimeofday,
@@ -99,6 +99,7 @@ const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
 /// The filter as a BPF program.
 pub(crate) fn program() -> io::Result<Vec<Instruction>> {
     const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     let mut program = vec![
         instruction(LOAD, 0, 0, ARCH),
         // Another table (32-bit calls): refused whole.
@@ -116,6 +117,12 @@ pub(crate) fn program() -> io::Result<Vec<Instruction>> {
             u32::try_from(*number).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         program.push(instruction(JUMP_EQUAL, 0, 1, number));
         program.push(instruction(RETURN, 0, 0, DENY));
+    }
+    for number in ABSENT {
+        let number =
+            u32::try_from(*number).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        program.push(instruction(JUMP_EQUAL, 0, 1, number));
+        program.push(instruction(RETURN, 0, 0, MISSING));
     }
     program.push(instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     Ok(program)

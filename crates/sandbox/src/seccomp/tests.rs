@@ -29,6 +29,15 @@ fn dangerous_calls_answer_eperm() {
 }
 
 #[test]
+fn keyrings_look_absent() {
+    for number in ABSENT {
+        let number = u32::try_from(*number).unwrap();
+        let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+        assert_eq!(verdict(ARCHITECTURE, number), missing);
+    }
+}
+
+#[test]
 fn nested_containers_and_debuggers_keep_their_calls() {
     for number in [
         libc::SYS_clone,
