@@ -18,7 +18,8 @@ pub(crate) async fn run(global: &Global, files: &[PathBuf]) -> Result<(), Failur
     let mut objects = Vec::new();
     for file in files {
         for document in serde_norway::Deserializer::from_str(&read(file)?) {
-            let value = Value::deserialize(document).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+            let value = Value::deserialize(document)
+                .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
             if !value.is_null() {
                 objects.push((file, value));
             }
@@ -26,7 +27,9 @@ pub(crate) async fn run(global: &Global, files: &[PathBuf]) -> Result<(), Failur
     }
     let client = connect::endpoint(global).await?.kube();
     for (file, object) in objects {
-        let done = one(&client, global, &object).await.map_err(|failure| failure.prefixed(&file.display().to_string()))?;
+        let done = one(&client, global, &object)
+            .await
+            .map_err(|failure| failure.prefixed(&file.display().to_string()))?;
         crate::output::print(&format!("{done}\n"))?;
     }
     Ok(())
@@ -44,28 +47,57 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 async fn one(client: &Client, global: &Global, object: &Value) -> Result<String, Failure> {
-    let text = |value: &Value, what: &str| value.as_str().map(str::to_owned).ok_or_else(|| Failure::new(format!("the object has no {what}")));
-    let (version, kind) = (text(&object["apiVersion"], "apiVersion")?, text(&object["kind"], "kind")?);
+    let text = |value: &Value, what: &str| {
+        value
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::new(format!("the object has no {what}")))
+    };
+    let (version, kind) = (
+        text(&object["apiVersion"], "apiVersion")?,
+        text(&object["kind"], "kind")?,
+    );
     let name = text(&object["metadata"]["name"], "metadata.name")?;
-    let prefix = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
-    let request = |request: http::request::Builder, body: Vec<u8>| request.body(body).map_err(|error| Failure::from_error(&error));
-    let resources: Value = client.request(request(Request::get(&prefix), Vec::new())?).await?;
-    let resource = resources["resources"].as_array().into_iter().flatten().find(|resource| resource["kind"] == kind && !resource["name"].as_str().unwrap_or_default().contains('/'));
-    let resource = resource.ok_or_else(|| Failure::new(format!("the server has no kind {kind} in {version}")))?;
+    let prefix = if version.contains('/') {
+        format!("/apis/{version}")
+    } else {
+        format!("/api/{version}")
+    };
+    let request = |request: http::request::Builder, body: Vec<u8>| {
+        request
+            .body(body)
+            .map_err(|error| Failure::from_error(&error))
+    };
+    let resources: Value = client
+        .request(request(Request::get(&prefix), Vec::new())?)
+        .await?;
+    let resource = resources["resources"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|resource| {
+            resource["kind"] == kind && !resource["name"].as_str().unwrap_or_default().contains('/')
+        });
+    let resource = resource
+        .ok_or_else(|| Failure::new(format!("the server has no kind {kind} in {version}")))?;
     let plural = resource["name"].as_str().unwrap_or_default();
     let collection = if resource["namespaced"] == true {
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&global.namespace);
+        let namespace = object["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or(&global.namespace);
         format!("{prefix}/namespaces/{namespace}/{plural}")
     } else {
         format!("{prefix}/{plural}")
     };
     let body = serde_json::to_vec(object).map_err(|error| Failure::from_error(&error))?;
-    let patch = Request::patch(format!("{collection}/{name}?fieldValidation=Strict")).header("content-type", "application/merge-patch+json");
+    let patch = Request::patch(format!("{collection}/{name}?fieldValidation=Strict"))
+        .header("content-type", "application/merge-patch+json");
     let kind = kind.to_ascii_lowercase();
     match client.request::<Value>(request(patch, body.clone())?).await {
         Ok(_) => Ok(format!("{kind}/{name} configured")),
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            let post = Request::post(format!("{collection}?fieldValidation=Strict")).header("content-type", "application/json");
+            let post = Request::post(format!("{collection}?fieldValidation=Strict"))
+                .header("content-type", "application/json");
             client.request::<Value>(request(post, body)?).await?;
             Ok(format!("{kind}/{name} created"))
         }

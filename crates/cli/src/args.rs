@@ -8,7 +8,13 @@ use std::path::PathBuf;
 
 /// Development environments on your own machines.
 #[derive(Debug, Parser)]
-#[command(name = "boatyard", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "boatyard",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -39,16 +45,38 @@ pub(crate) struct Global {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Local {
     /// Unix socket of this machine's server.
-    #[arg(long, global = true, env = "BOATYARD_SOCKET", default_value = "/run/boatyard/boatyard.sock")]
+    #[arg(
+        long,
+        global = true,
+        env = "BOATYARD_SOCKET",
+        default_value = "/run/boatyard/boatyard.sock"
+    )]
     pub(crate) socket: PathBuf,
     /// State of this machine's server and runner.
-    #[arg(long, global = true, env = "BOATYARD_STATE_DIR", default_value = "/var/lib/boatyard")]
+    #[arg(
+        long,
+        global = true,
+        env = "BOATYARD_STATE_DIR",
+        default_value = "/var/lib/boatyard"
+    )]
     pub(crate) state_dir: PathBuf,
     /// Name of this host's cgroups and firewall table; differs only where two runners share a host.
-    #[arg(long, global = true, env = "BOATYARD_HOST_PREFIX", default_value = "boatyard", hide = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "BOATYARD_HOST_PREFIX",
+        default_value = "boatyard",
+        hide = true
+    )]
     pub(crate) host_prefix: String,
     /// First address and id range this host's runner uses; differs only where two share a host.
-    #[arg(long, global = true, env = "BOATYARD_FIRST_SLOT", default_value_t = 0, hide = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "BOATYARD_FIRST_SLOT",
+        default_value_t = 0,
+        hide = true
+    )]
     pub(crate) first_slot: u32,
 }
 

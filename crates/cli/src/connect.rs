@@ -19,41 +19,67 @@ pub(crate) async fn endpoint(global: &Global) -> Result<Endpoint, Failure> {
         return remote(server, global);
     }
     let local = &global.local;
-    let endpoint = Endpoint { address: Address::Unix(local.socket.clone()), token: None };
+    let endpoint = Endpoint {
+        address: Address::Unix(local.socket.clone()),
+        token: None,
+    };
     match tokio::net::UnixStream::connect(&local.socket).await {
         Ok(_) => Ok(endpoint),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(Failure::new(format!("you may not connect to {}", local.socket.display()))
-                .hint("ask an administrator to add you to the group boatyard, then log in again"))
-        }
-        Err(_) if !rustix::process::geteuid().is_root() => {
-            Err(Failure::new(format!("no Boatyard daemon answers on {}", local.socket.display()))
-                .hint("only root can start it: run `sudo boatyard daemon`, or any boatyard command with sudo"))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Failure::new(
+            format!("you may not connect to {}", local.socket.display()),
+        )
+        .hint("ask an administrator to add you to the group boatyard, then log in again")),
+        Err(_) if !rustix::process::geteuid().is_root() => Err(Failure::new(format!(
+            "no Boatyard daemon answers on {}",
+            local.socket.display()
+        ))
+        .hint(
+            "only root can start it: run `sudo boatyard daemon`, or any boatyard command with sudo",
+        )),
         Err(_) => start(local).await.map(|()| endpoint),
     }
 }
 
 fn remote(server: &str, global: &Global) -> Result<Endpoint, Failure> {
     let read = |path: &std::path::Path| {
-        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
+        std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))
     };
     let token = match &global.token_file {
         Some(path) => read(path)?.trim().to_owned(),
-        None => return Err(Failure::new("a server was named without a token").hint("give --token-file or BOATYARD_TOKEN_FILE")),
+        None => {
+            return Err(Failure::new("a server was named without a token")
+                .hint("give --token-file or BOATYARD_TOKEN_FILE"));
+        }
     };
     let ca = global.ca_file.as_deref().map(read).transpose()?;
-    let ca = ca.ok_or_else(|| Failure::new("a server was named without its certificate authority").hint("give --ca-file or BOATYARD_CA_FILE"))?;
-    let config = boatyard_link::tls::client_config(&ca).map_err(|error| Failure::from_error(&error))?;
-    Ok(Endpoint { address: Address::Tls { authority: server.to_owned(), config }, token: Some(token) })
+    let ca = ca.ok_or_else(|| {
+        Failure::new("a server was named without its certificate authority")
+            .hint("give --ca-file or BOATYARD_CA_FILE")
+    })?;
+    let config =
+        boatyard_link::tls::client_config(&ca).map_err(|error| Failure::from_error(&error))?;
+    Ok(Endpoint {
+        address: Address::Tls {
+            authority: server.to_owned(),
+            config,
+        },
+        token: Some(token),
+    })
 }
 
-#[allow(clippy::disallowed_methods, reason = "the local daemon is this executable, started again")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the local daemon is this executable, started again"
+)]
 async fn start(local: &Local) -> Result<(), Failure> {
     let executable = std::env::current_exe()?;
     std::fs::create_dir_all(&local.state_dir)?;
     let log_path = local.state_dir.join("daemon.log");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)?;
     eprintln!("starting the Boatyard daemon (log: {})", log_path.display());
     let mut child = Command::new(executable)
         .arg("daemon")
@@ -81,7 +107,8 @@ async fn start(local: &Local) -> Result<(), Failure> {
         if ended.is_some() || began.elapsed() > START_DEADLINE {
             let log = std::fs::read_to_string(&log_path).unwrap_or_default();
             let last = log.lines().last().unwrap_or("it logged nothing").to_owned();
-            return Err(Failure::new(format!("the daemon did not start: {last}")).hint(format!("its log is {}", log_path.display())));
+            return Err(Failure::new(format!("the daemon did not start: {last}"))
+                .hint(format!("its log is {}", log_path.display())));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -25,26 +25,53 @@ const PROTOCOL: &str = "boatyard-stream/1";
 pub(crate) async fn exec(global: &Global, exec: Exec) -> Result<ExitCode, Failure> {
     let mut env = BTreeMap::new();
     for pair in &exec.env {
-        let (name, value) = pair.split_once('=').ok_or_else(|| Failure::new(format!("--env {pair} has no `=`; write NAME=value")).code(2))?;
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::new(format!("--env {pair} has no `=`; write NAME=value")).code(2)
+        })?;
         env.insert(name.to_owned(), Some(value.to_owned()));
     }
-    let tty = exec.tty || (!exec.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
-    let process = Process { argv: exec.command, env, cwd: exec.workdir, user: exec.user, stdin: true, ..Process::default() };
+    let tty = exec.tty
+        || (!exec.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
+    let process = Process {
+        argv: exec.command,
+        env,
+        cwd: exec.workdir,
+        user: exec.user,
+        stdin: true,
+        ..Process::default()
+    };
     let endpoint = connect::endpoint(global).await?;
     attach(&endpoint, &global.namespace, &exec.name, process, tty).await
 }
 
 /// `boatyard sh`.
-pub(crate) async fn shell(global: &Global, name: &str, user: Option<String>) -> Result<ExitCode, Failure> {
+pub(crate) async fn shell(
+    global: &Global,
+    name: &str,
+    user: Option<String>,
+) -> Result<ExitCode, Failure> {
     let endpoint = connect::endpoint(global).await?;
     let tty = std::io::stdin().is_terminal();
-    attach(&endpoint, &global.namespace, name, Process { user, stdin: true, ..Process::default() }, tty).await
+    attach(
+        &endpoint,
+        &global.namespace,
+        name,
+        Process {
+            user,
+            stdin: true,
+            ..Process::default()
+        },
+        tty,
+    )
+    .await
 }
 
 /// `boatyard logs`.
 pub(crate) async fn logs(global: &Global, name: &str) -> Result<(), Failure> {
     let endpoint = connect::endpoint(global).await?;
-    let mut stream = endpoint.upgrade(&path(&global.namespace, name, "log"), PROTOCOL).await?;
+    let mut stream = endpoint
+        .upgrade(&path(&global.namespace, name, "log"), PROTOCOL)
+        .await?;
     let mut buffer = vec![0; 64 * 1024];
     let mut out = std::io::stdout().lock();
     loop {
@@ -81,19 +108,34 @@ impl Drop for Raw {
 
 fn window() -> WindowSize {
     let size = tcgetwinsize(std::io::stdout()).or_else(|_| tcgetwinsize(std::io::stdin()));
-    size.map_or(WindowSize { rows: 24, cols: 80 }, |size| WindowSize { rows: size.ws_row, cols: size.ws_col })
+    size.map_or(WindowSize { rows: 24, cols: 80 }, |size| WindowSize {
+        rows: size.ws_row,
+        cols: size.ws_col,
+    })
 }
 
 /// Runs a process inside with this process's streams, and takes over how it ends.
-pub(crate) async fn attach(endpoint: &Endpoint, namespace: &str, name: &str, mut process: Process, tty: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn attach(
+    endpoint: &Endpoint,
+    namespace: &str,
+    name: &str,
+    mut process: Process,
+    tty: bool,
+) -> Result<ExitCode, Failure> {
     if tty {
         process.tty = Some(window());
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".into());
         process.env.entry("TERM".into()).or_insert(Some(term));
     }
-    let stream = endpoint.upgrade(&path(namespace, name, "connect"), PROTOCOL).await?;
+    let stream = endpoint
+        .upgrade(&path(namespace, name, "connect"), PROTOCOL)
+        .await?;
     let (sender, mut receiver) = Channel::open(stream, &Request::Exec(process)).await?;
-    let _raw = if tty && std::io::stdin().is_terminal() { Raw::enter() } else { None };
+    let _raw = if tty && std::io::stdin().is_terminal() {
+        Raw::enter()
+    } else {
+        None
+    };
     let sending = tokio::spawn(send(sender, tty));
     let outcome = loop {
         match receiver.next().await {
@@ -118,7 +160,9 @@ pub(crate) async fn attach(endpoint: &Endpoint, namespace: &str, name: &str, mut
 }
 
 fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::from_error(&error))
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::from_error(&error))
 }
 
 /// Sends standard input, window changes and signals until aborted.

@@ -26,42 +26,99 @@ const RUNNER: &str = "local";
 pub(crate) async fn run(global: &Global, image: Image) -> Result<(), Failure> {
     match image {
         Image::Ls { output } => {
-            let Some(Reply::Images { images }) = ask(global, &Request::ImageList, Transfer::None).await? else { return Ok(()) };
+            let Some(Reply::Images { images }) =
+                ask(global, &Request::ImageList, Transfer::None).await?
+            else {
+                return Ok(());
+            };
             crate::show::formatted(&images, &output, |wide| list(&images, wide))
         }
-        Image::Pull { reference } => told(ask(global, &Request::ImagePull { reference }, Transfer::None).await?),
-        Image::Bootstrap { reference, packages, if_missing } => {
-            if if_missing && let Some(Reply::Images { images }) = ask(global, &Request::ImageList, Transfer::None).await? && images.iter().any(|image| image.reference == reference) {
+        Image::Pull { reference } => {
+            told(ask(global, &Request::ImagePull { reference }, Transfer::None).await?)
+        }
+        Image::Bootstrap {
+            reference,
+            packages,
+            if_missing,
+        } => {
+            if if_missing
+                && let Some(Reply::Images { images }) =
+                    ask(global, &Request::ImageList, Transfer::None).await?
+                && images.iter().any(|image| image.reference == reference)
+            {
                 return output::print(&format!("{reference} is there\n"));
             }
-            told(ask(global, &Request::ImageBootstrap { reference, packages }, Transfer::None).await?)
+            told(
+                ask(
+                    global,
+                    &Request::ImageBootstrap {
+                        reference,
+                        packages,
+                    },
+                    Transfer::None,
+                )
+                .await?,
+            )
         }
-        Image::Import { path, tag } => told(ask(global, &Request::ImageImport { tag }, Transfer::Send(&path)).await?),
-        Image::Export { reference, path, format } => {
+        Image::Import { path, tag } => {
+            told(ask(global, &Request::ImageImport { tag }, Transfer::Send(&path)).await?)
+        }
+        Image::Export {
+            reference,
+            path,
+            format,
+        } => {
             let format = match format {
                 Archive::Oci => ArchiveFormat::Oci,
                 Archive::Docker => ArchiveFormat::Docker,
             };
-            ask(global, &Request::ImageExport { reference, format }, Transfer::Receive(&path)).await.map(|_| ())
+            ask(
+                global,
+                &Request::ImageExport { reference, format },
+                Transfer::Receive(&path),
+            )
+            .await
+            .map(|_| ())
         }
-        Image::Tag { reference, tag } => ask(global, &Request::ImageTag { reference, tag }, Transfer::None).await.map(|_| ()),
+        Image::Tag { reference, tag } => ask(
+            global,
+            &Request::ImageTag { reference, tag },
+            Transfer::None,
+        )
+        .await
+        .map(|_| ()),
         Image::Rm { references } => {
             for reference in references {
-                ask(global, &Request::ImageRemove { reference: reference.clone() }, Transfer::None).await?;
+                ask(
+                    global,
+                    &Request::ImageRemove {
+                        reference: reference.clone(),
+                    },
+                    Transfer::None,
+                )
+                .await?;
                 output::print(&format!("{reference} removed\n"))?;
             }
             Ok(())
         }
         Image::Prune => {
-            let Some(Reply::Pruned { layers, bytes }) = ask(global, &Request::ImagePrune, Transfer::None).await? else { return Ok(()) };
-            output::print(&format!("{layers} layers removed, {} freed\n", output::bytes(bytes)))
+            let Some(Reply::Pruned { layers, bytes }) =
+                ask(global, &Request::ImagePrune, Transfer::None).await?
+            else {
+                return Ok(());
+            };
+            output::print(&format!(
+                "{layers} layers removed, {} freed\n",
+                output::bytes(bytes)
+            ))
         }
     }
 }
 
 /// `boatyard doctor`.
 pub(crate) async fn doctor(global: &Global, output: &Output) -> Result<ExitCode, Failure> {
-    let Some(Reply::Checks { checks }) = ask(global, &Request::Doctor, Transfer::None).await? else {
+    let Some(Reply::Checks { checks }) = ask(global, &Request::Doctor, Transfer::None).await?
+    else {
         return Err(Failure::new("the runner gave no checks"));
     };
     crate::show::formatted(&checks, output, |_| {
@@ -74,23 +131,40 @@ pub(crate) async fn doctor(global: &Global, output: &Output) -> Result<ExitCode,
         }
         Ok(())
     })?;
-    Ok(if checks.iter().all(|check| check.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if checks.iter().all(|check| check.ok) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Mirrors from the daemon's command line.
 pub(crate) fn mirrors(texts: &[String]) -> Result<boatyard_image::Options, Failure> {
     let mut options = boatyard_image::Options::default();
     for text in texts {
-        let (registry, endpoint) = text.split_once('=').ok_or_else(|| Failure::new(format!("--mirror {text} has no `=`; write registry=http://host:port")).code(2))?;
-        let mirror = boatyard_image::Mirror { endpoint: endpoint.to_owned() };
-        options.mirrors.entry(registry.to_owned()).or_default().push(mirror);
+        let (registry, endpoint) = text.split_once('=').ok_or_else(|| {
+            Failure::new(format!(
+                "--mirror {text} has no `=`; write registry=http://host:port"
+            ))
+            .code(2)
+        })?;
+        let mirror = boatyard_image::Mirror {
+            endpoint: endpoint.to_owned(),
+        };
+        options
+            .mirrors
+            .entry(registry.to_owned())
+            .or_default()
+            .push(mirror);
     }
     Ok(options)
 }
 
 fn told(reply: Option<Reply>) -> Result<(), Failure> {
     match reply {
-        Some(Reply::Image { reference, digest }) => output::print(&format!("{reference} {digest}\n")),
+        Some(Reply::Image { reference, digest }) => {
+            output::print(&format!("{reference} {digest}\n"))
+        }
         _ => Ok(()),
     }
 }
@@ -100,13 +174,25 @@ fn list(images: &[boatyard_link::verbs::ImageLine], wide: bool) -> Result<(), Fa
     let rows: Vec<Vec<String>> = images
         .iter()
         .map(|image| {
-            let digest = if wide { image.digest.clone() } else { image.digest.chars().skip(7).take(12).collect() };
+            let digest = if wide {
+                image.digest.clone()
+            } else {
+                image.digest.chars().skip(7).take(12).collect()
+            };
             let created = image.created.clone().unwrap_or_else(|| "<unknown>".into());
-            vec![image.reference.clone(), digest, output::bytes(image.size_bytes), image.architecture.clone(), created]
+            vec![
+                image.reference.clone(),
+                digest,
+                output::bytes(image.size_bytes),
+                image.architecture.clone(),
+                created,
+            ]
         })
         .collect();
     if rows.is_empty() {
-        eprintln!("there are none; pull one, or make one with: boatyard image bootstrap debian:bookworm");
+        eprintln!(
+            "there are none; pull one, or make one with: boatyard image bootstrap debian:bookworm"
+        );
         return Ok(());
     }
     output::table(&headers, &rows)
@@ -120,19 +206,35 @@ enum Transfer<'a> {
 }
 
 /// Sends one request and returns its result; progress is shown meanwhile.
-async fn ask(global: &Global, request: &Request, transfer: Transfer<'_>) -> Result<Option<Reply>, Failure> {
+async fn ask(
+    global: &Global,
+    request: &Request,
+    transfer: Transfer<'_>,
+) -> Result<Option<Reply>, Failure> {
     let endpoint = connect::endpoint(global).await?;
-    let stream = endpoint.upgrade(&format!("/apis/boatyard.dev/v1/runners/{RUNNER}/connect"), "boatyard-stream/1").await?;
+    let stream = endpoint
+        .upgrade(
+            &format!("/apis/boatyard.dev/v1/runners/{RUNNER}/connect"),
+            "boatyard-stream/1",
+        )
+        .await?;
     let mut frames = Framed::new(stream, Codec);
     let json = serde_json::to_vec(request).map_err(|error| Failure::from_error(&error))?;
-    frames.send(Frame { kind: Kind::Request, payload: json.into() }).await?;
+    frames
+        .send(Frame {
+            kind: Kind::Request,
+            payload: json.into(),
+        })
+        .await?;
     if let Transfer::Send(path) = transfer {
         send(&mut frames, path).await?;
     }
     let mut output: Option<Box<dyn Write>> = match transfer {
         Transfer::Receive(path) if path == Path::new("-") => Some(Box::new(std::io::stdout())),
         Transfer::Receive(path) => {
-            let file = std::fs::File::create(path).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            let file = std::fs::File::create(path).map_err(|error| {
+                Failure::new(format!("cannot write {}: {error}", path.display()))
+            })?;
             Some(Box::new(file))
         }
         _ => None,
@@ -148,7 +250,12 @@ async fn ask(global: &Global, request: &Request, transfer: Transfer<'_>) -> Resu
             continue;
         }
         match serde_json::from_slice(&frame.payload).map_err(|error| Failure::from_error(&error))? {
-            Reply::Layer { id, phase, done, total } => shown.layer(&id, &phase, done, total),
+            Reply::Layer {
+                id,
+                phase,
+                done,
+                total,
+            } => shown.layer(&id, &phase, done, total),
             Reply::Message { text } => shown.message(&text),
             Reply::Done => {
                 shown.end();
@@ -164,11 +271,13 @@ async fn ask(global: &Global, request: &Request, transfer: Transfer<'_>) -> Resu
             reply => result = Some(reply),
         }
     }
-    Err(Failure::new("the runner went away before it answered").hint("is the daemon running? see its log"))
+    Err(Failure::new("the runner went away before it answered")
+        .hint("is the daemon running? see its log"))
 }
 
 async fn send(frames: &mut Framed<Upgraded, Codec>, path: &Path) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+    let cannot =
+        |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
     let mut input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else if path.is_dir() {
@@ -179,7 +288,12 @@ async fn send(frames: &mut Framed<Upgraded, Codec>, path: &Path) -> Result<(), F
     let mut buffer = vec![0; MAX_PAYLOAD];
     loop {
         let length = input.read(&mut buffer).map_err(cannot)?;
-        frames.send(Frame { kind: Kind::Stdin, payload: Bytes::copy_from_slice(&buffer[..length]) }).await?;
+        frames
+            .send(Frame {
+                kind: Kind::Stdin,
+                payload: Bytes::copy_from_slice(&buffer[..length]),
+            })
+            .await?;
         if length == 0 {
             return Ok(());
         }
@@ -205,7 +319,10 @@ struct Shown {
 
 impl Shown {
     fn new() -> Self {
-        Self { bars: std::io::stderr().is_terminal().then(MultiProgress::new), layers: HashMap::new() }
+        Self {
+            bars: std::io::stderr().is_terminal().then(MultiProgress::new),
+            layers: HashMap::new(),
+        }
     }
 
     fn message(&self, text: &str) {
@@ -237,7 +354,9 @@ impl Shown {
             bar.finish();
         }
         if self.bars.is_none() {
-            let size = total.map(|total| format!(" ({})", output::bytes(total))).unwrap_or_default();
+            let size = total
+                .map(|total| format!(" ({})", output::bytes(total)))
+                .unwrap_or_default();
             eprintln!("{id} {phase}{size}");
         }
     }

@@ -11,10 +11,19 @@ use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 
 async fn environments(global: &Global) -> Result<Api<Environment>, Failure> {
-    Ok(api::environments(&connect::endpoint(global).await?.kube(), &global.namespace))
+    Ok(api::environments(
+        &connect::endpoint(global).await?.kube(),
+        &global.namespace,
+    ))
 }
 
-async fn change(global: &Global, names: &Names, spec: &Value, wanted: Phase, done: &str) -> Result<(), Failure> {
+async fn change(
+    global: &Global,
+    names: &Names,
+    spec: &Value,
+    wanted: Phase,
+    done: &str,
+) -> Result<(), Failure> {
     let api = environments(global).await?;
     for name in &names.names {
         api::environment(&api, name).await?;
@@ -26,12 +35,19 @@ async fn change(global: &Global, names: &Names, spec: &Value, wanted: Phase, don
     for name in &names.names {
         let reached = api::follow(&api, name, |object| match api::phase(object) {
             Some(phase) if phase == wanted => Some(Ok(())),
-            Some(Phase::Failed) if wanted == Phase::Running => Some(Err(Failure::new(format!("{name}: {}", api::message(object))))),
+            Some(Phase::Failed) if wanted == Phase::Running => Some(Err(Failure::new(format!(
+                "{name}: {}",
+                api::message(object)
+            )))),
             _ => None,
         });
         match reached.await? {
             Some(outcome) => outcome?,
-            None => return Err(Failure::new(format!("environment {name} was deleted meanwhile"))),
+            None => {
+                return Err(Failure::new(format!(
+                    "environment {name} was deleted meanwhile"
+                )));
+            }
         }
         crate::output::print(&format!("environment {name} {done}\n"))?;
     }
@@ -40,23 +56,47 @@ async fn change(global: &Global, names: &Names, spec: &Value, wanted: Phase, don
 
 /// Stops environments.
 pub(crate) async fn stop(global: &Global, names: &Names) -> Result<(), Failure> {
-    change(global, names, &json!({"state": "Stopped"}), Phase::Stopped, "stopped").await
+    change(
+        global,
+        names,
+        &json!({"state": "Stopped"}),
+        Phase::Stopped,
+        "stopped",
+    )
+    .await
 }
 
 /// Starts environments.
 pub(crate) async fn start(global: &Global, names: &Names) -> Result<(), Failure> {
-    change(global, names, &json!({"state": "Running"}), Phase::Running, "running").await
+    change(
+        global,
+        names,
+        &json!({"state": "Running"}),
+        Phase::Running,
+        "running",
+    )
+    .await
 }
 
 /// The value of `restartedAt` for a restart asked for now.
-#[allow(clippy::disallowed_methods, reason = "the time of asking is the user's clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the time of asking is the user's clock"
+)]
 pub(crate) fn asked_now() -> String {
     jiff::Timestamp::now().to_string()
 }
 
 /// Restarts environments.
 pub(crate) async fn restart(global: &Global, names: &Names) -> Result<(), Failure> {
-    change(global, names, &json!({"state": "Running", "restartedAt": asked_now()}), Phase::Running, "running").await
+    change(
+        global,
+        names,
+        &json!({"state": "Running", "restartedAt": asked_now()}),
+        Phase::Running,
+        "running",
+    )
+    .await
 }
 
 /// Deletes environments.
@@ -71,7 +111,11 @@ pub(crate) async fn remove(global: &Global, rm: &Rm) -> Result<(), Failure> {
         }
     }
     if !rm.force && std::io::stdin().is_terminal() && !found.is_empty() {
-        let list = found.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        let list = found
+            .iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
         eprint!("Delete {list} and everything written in it? [y/N] ");
         std::io::stderr().flush()?;
         let mut answer = String::new();

@@ -24,16 +24,24 @@ use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == "__spawner") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "__spawner")
+    {
         return boatyard_sandbox::spawner_main();
     }
     let cli = Cli::parse();
     // Two providers may be compiled in by dependencies; this one is ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = if matches!(cli.verb, Verb::Daemon(_)) {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
     } else {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
     };
     let outcome = match runtime {
         Ok(runtime) => {
@@ -60,7 +68,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Up(up) => up::run(&global, up).await,
         Verb::Ls(ls) => show::list(&global, &ls).await.map(done),
         Verb::Get(get) => show::get(&global, &get).await.map(done),
-        Verb::Describe { kind, name } => show::describe(&global, &kind, name.as_deref()).await.map(done),
+        Verb::Describe { kind, name } => show::describe(&global, &kind, name.as_deref())
+            .await
+            .map(done),
         Verb::Exec(exec) => exec::exec(&global, exec).await,
         Verb::Sh(sh) => exec::shell(&global, &sh.name, sh.user).await,
         Verb::Logs { name } => exec::logs(&global, &name).await.map(done),

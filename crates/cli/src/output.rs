@@ -16,7 +16,10 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Prints rows in aligned columns, three spaces apart, as kubectl does.
 pub(crate) fn table(headers: &[String], rows: &[Vec<String>]) -> Result<(), Failure> {
-    let mut widths: Vec<usize> = headers.iter().map(|header| header.chars().count()).collect();
+    let mut widths: Vec<usize> = headers
+        .iter()
+        .map(|header| header.chars().count())
+        .collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());

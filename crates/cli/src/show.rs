@@ -19,7 +19,13 @@ struct Resource {
 
 /// `boatyard ls`.
 pub(crate) async fn list(global: &Global, ls: &Ls) -> Result<(), Failure> {
-    let get = Get { kind: "environments".into(), name: None, all_namespaces: ls.all_namespaces, selector: None, output: ls.output.clone() };
+    let get = Get {
+        kind: "environments".into(),
+        name: None,
+        all_namespaces: ls.all_namespaces,
+        selector: None,
+        output: ls.output.clone(),
+    };
     self::get(global, &get).await
 }
 
@@ -36,7 +42,16 @@ pub(crate) async fn get(global: &Global, get: &Get) -> Result<(), Failure> {
         path = format!("{path}/{name}");
     }
     if let Some(selector) = &get.selector {
-        let encoded: String = selector.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+        let encoded: String = selector
+            .bytes()
+            .map(|b| {
+                if b.is_ascii_alphanumeric() {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
+            .collect();
         path = format!("{path}?labelSelector={encoded}");
     }
     match get.output.format {
@@ -48,7 +63,10 @@ pub(crate) async fn get(global: &Global, get: &Get) -> Result<(), Failure> {
 }
 
 async fn fetch(client: &Client, path: &str, accept: &str) -> Result<Value, Failure> {
-    let request = Request::get(path).header("accept", accept).body(Vec::new()).map_err(|error| Failure::from_error(&error))?;
+    let request = Request::get(path)
+        .header("accept", accept)
+        .body(Vec::new())
+        .map_err(|error| Failure::from_error(&error))?;
     Ok(client.request(request).await?)
 }
 
@@ -56,29 +74,53 @@ async fn fetch(client: &Client, path: &str, accept: &str) -> Result<Value, Failu
 async fn find(client: &Client, wanted: &str) -> Result<Resource, Failure> {
     let wanted = wanted.to_ascii_lowercase();
     let mut known = Vec::new();
-    for prefix in ["/apis/boatyard.dev/v1", "/api/v1", "/apis/coordination.k8s.io/v1"] {
-        let Ok(list) = fetch(client, prefix, "application/json").await else { continue };
+    for prefix in [
+        "/apis/boatyard.dev/v1",
+        "/api/v1",
+        "/apis/coordination.k8s.io/v1",
+    ] {
+        let Ok(list) = fetch(client, prefix, "application/json").await else {
+            continue;
+        };
         for resource in list["resources"].as_array().into_iter().flatten() {
             let plural = resource["name"].as_str().unwrap_or_default();
             if plural.contains('/') {
                 continue;
             }
             let kind = resource["kind"].as_str().unwrap_or_default();
-            let short = resource["shortNames"].as_array().into_iter().flatten().any(|name| name == &Value::String(wanted.clone()));
-            if plural == wanted || kind.to_ascii_lowercase() == wanted || resource["singularName"] == wanted || short {
+            let short = resource["shortNames"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|name| name == &Value::String(wanted.clone()));
+            if plural == wanted
+                || kind.to_ascii_lowercase() == wanted
+                || resource["singularName"] == wanted
+                || short
+            {
                 let namespaced = resource["namespaced"].as_bool().unwrap_or_default();
-                return Ok(Resource { path: format!("{prefix}/{plural}"), kind: kind.to_ascii_lowercase(), namespaced });
+                return Ok(Resource {
+                    path: format!("{prefix}/{plural}"),
+                    kind: kind.to_ascii_lowercase(),
+                    namespaced,
+                });
             }
             known.push(plural.to_owned());
         }
     }
-    Err(Failure::new(format!("the server has no resource {wanted}")).hint(format!("it has: {}", known.join(", "))))
+    Err(Failure::new(format!("the server has no resource {wanted}"))
+        .hint(format!("it has: {}", known.join(", "))))
 }
 
 fn names(value: &Value, resource: &Resource) -> Result<(), Failure> {
     let one = [value.clone()];
-    let items = value["items"].as_array().map_or(one.as_slice(), Vec::as_slice);
-    let lines = items.iter().filter_map(|item| item["metadata"]["name"].as_str()).map(|name| format!("{}/{name}\n", resource.kind));
+    let items = value["items"]
+        .as_array()
+        .map_or(one.as_slice(), Vec::as_slice);
+    let lines = items
+        .iter()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .map(|name| format!("{}/{name}\n", resource.kind));
     output::print(&lines.collect::<String>())
 }
 
@@ -93,9 +135,25 @@ fn cell(value: &Value) -> String {
 
 fn table(value: &Value, get: &Get) -> Result<(), Failure> {
     let wide = get.output.format == Some(Format::Wide);
-    let columns = value["columnDefinitions"].as_array().cloned().unwrap_or_default();
-    let shown: Vec<usize> = columns.iter().enumerate().filter(|(_, column)| wide || column["priority"].as_i64().unwrap_or_default() == 0).map(|(number, _)| number).collect();
-    let mut headers: Vec<String> = shown.iter().map(|number| columns[*number]["name"].as_str().unwrap_or_default().to_uppercase()).collect();
+    let columns = value["columnDefinitions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let shown: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| wide || column["priority"].as_i64().unwrap_or_default() == 0)
+        .map(|(number, _)| number)
+        .collect();
+    let mut headers: Vec<String> = shown
+        .iter()
+        .map(|number| {
+            columns[*number]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_uppercase()
+        })
+        .collect();
     let rows = value["rows"].as_array().cloned().unwrap_or_default();
     if rows.is_empty() {
         eprintln!("there are none");
@@ -103,7 +161,10 @@ fn table(value: &Value, get: &Get) -> Result<(), Failure> {
     }
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in &rows {
-        let mut cells: Vec<String> = shown.iter().map(|number| cell(&row["cells"][*number])).collect();
+        let mut cells: Vec<String> = shown
+            .iter()
+            .map(|number| cell(&row["cells"][*number]))
+            .collect();
         if get.all_namespaces {
             cells.insert(0, cell(&row["object"]["metadata"]["namespace"]));
         }
@@ -116,7 +177,11 @@ fn table(value: &Value, get: &Get) -> Result<(), Failure> {
 }
 
 /// `boatyard describe`.
-pub(crate) async fn describe(global: &Global, kind: &str, name: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn describe(
+    global: &Global,
+    kind: &str,
+    name: Option<&str>,
+) -> Result<(), Failure> {
     let client = connect::endpoint(global).await?.kube();
     let (kind, name) = name.map_or(("environment", kind), |name| (kind, name));
     let resource = find(&client, kind).await?;
@@ -131,21 +196,40 @@ pub(crate) async fn describe(global: &Global, kind: &str, name: Option<&str>) ->
     }
     output::yaml(&object)?;
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-    let events = format!("/api/v1/namespaces/{}/events?fieldSelector=involvedObject.uid%3D{uid}", global.namespace);
+    let events = format!(
+        "/api/v1/namespaces/{}/events?fieldSelector=involvedObject.uid%3D{uid}",
+        global.namespace
+    );
     let events = fetch(&client, &events, "application/json").await?;
     let mut events: Vec<Value> = events["items"].as_array().cloned().unwrap_or_default();
     if events.is_empty() {
         return Ok(());
     }
-    events.sort_by_key(|event| event["lastTimestamp"].as_str().unwrap_or_default().to_owned());
+    events.sort_by_key(|event| {
+        event["lastTimestamp"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    });
     output::print("events:\n")?;
     let headers = ["WHEN", "TYPE", "REASON", "MESSAGE"].map(str::to_owned);
-    let rows: Vec<Vec<String>> = events.iter().map(|event| ["lastTimestamp", "type", "reason", "message"].map(|key| cell(&event[key])).to_vec()).collect();
+    let rows: Vec<Vec<String>> = events
+        .iter()
+        .map(|event| {
+            ["lastTimestamp", "type", "reason", "message"]
+                .map(|key| cell(&event[key]))
+                .to_vec()
+        })
+        .collect();
     output::table(&headers, &rows)
 }
 
 /// `-o json|yaml` of rows that are no API objects.
-pub(crate) fn formatted(rows: &impl serde::Serialize, output: &Output, print: impl FnOnce(bool) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn formatted(
+    rows: &impl serde::Serialize,
+    output: &Output,
+    print: impl FnOnce(bool) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     match output.format {
         Some(Format::Json) => output::json(rows),
         Some(Format::Yaml) => output::yaml(rows),

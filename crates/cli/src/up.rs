@@ -9,7 +9,10 @@ use crate::connect;
 use crate::failure::Failure;
 use crate::lifecycle::asked_now;
 use boatyard_api::Environment;
-use boatyard_api::environment::{Devcontainer, EnvironmentSpec, FolderSource, GitSource, Phase, Source, Step, StepState, WantedState};
+use boatyard_api::environment::{
+    Devcontainer, EnvironmentSpec, FolderSource, GitSource, Phase, Source, Step, StepState,
+    WantedState,
+};
 use boatyard_devcontainer::{Document, LocalContext};
 use boatyard_wire::Process;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +28,11 @@ use std::time::Duration;
 /// `boatyard up`.
 pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
     let source = source(&up.source)?;
-    let mut devcontainer = Devcontainer { path: up.config.clone(), image: up.image.clone(), ..Devcontainer::default() };
+    let mut devcontainer = Devcontainer {
+        path: up.config.clone(),
+        image: up.image.clone(),
+        ..Devcontainer::default()
+    };
     if let Some(folder) = &source.folder {
         let folder = PathBuf::from(&folder.path);
         if let Some((path, text)) = local_configuration(&folder, up.config.as_deref())? {
@@ -60,43 +67,91 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
     let object = outcome?;
     let status = object.status.unwrap_or_default();
     let folder = status.workspace_folder.unwrap_or_default();
-    eprintln!("environment {name} is running: {folder} as {}", status.remote_user.unwrap_or_default());
+    eprintln!(
+        "environment {name} is running: {folder} as {}",
+        status.remote_user.unwrap_or_default()
+    );
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if up.detach || !interactive {
         eprintln!("open a shell with: boatyard sh {name}");
         return Ok(ExitCode::SUCCESS);
     }
-    crate::exec::attach(&endpoint, &global.namespace, &name, Process { stdin: true, ..Process::default() }, true).await
+    crate::exec::attach(
+        &endpoint,
+        &global.namespace,
+        &name,
+        Process {
+            stdin: true,
+            ..Process::default()
+        },
+        true,
+    )
+    .await
 }
 
 /// What the argument means: a URL with an optional `#branch`, or a folder.
 fn source(text: &str) -> Result<Source, Failure> {
-    let (location, reference) = text.split_once('#').map_or((text, None), |(location, reference)| (location, Some(reference.to_owned())));
-    let scp_like = location.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    let (location, reference) = text
+        .split_once('#')
+        .map_or((text, None), |(location, reference)| {
+            (location, Some(reference.to_owned()))
+        });
+    let scp_like = location
+        .split_once(':')
+        .is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
     if location.contains("://") || scp_like {
-        return Ok(Source { git: Some(GitSource { url: location.to_owned(), reference }), folder: None });
+        return Ok(Source {
+            git: Some(GitSource {
+                url: location.to_owned(),
+                reference,
+            }),
+            folder: None,
+        });
     }
-    let path = std::fs::canonicalize(text).map_err(|error| Failure::new(format!("cannot open the folder {text}: {error}")))?;
+    let path = std::fs::canonicalize(text)
+        .map_err(|error| Failure::new(format!("cannot open the folder {text}: {error}")))?;
     if !path.is_dir() {
-        return Err(Failure::new(format!("{} is not a folder", path.display())).hint("name the folder that holds the code"));
+        return Err(Failure::new(format!("{} is not a folder", path.display()))
+            .hint("name the folder that holds the code"));
     }
-    let path = path.to_str().ok_or_else(|| Failure::new("the folder's path is not UTF-8"))?.to_owned();
-    Ok(Source { folder: Some(FolderSource { path }), git: None })
+    let path = path
+        .to_str()
+        .ok_or_else(|| Failure::new("the folder's path is not UTF-8"))?
+        .to_owned();
+    Ok(Source {
+        folder: Some(FolderSource { path }),
+        git: None,
+    })
 }
 
 /// The devcontainer.json the runner will find too, as the caller sees it.
-fn local_configuration(folder: &Path, wanted: Option<&str>) -> Result<Option<(String, String)>, Failure> {
-    let mut candidates: Vec<String> = boatyard_devcontainer::FIXED_CANDIDATES.iter().map(|path| (*path).to_owned()).collect();
+fn local_configuration(
+    folder: &Path,
+    wanted: Option<&str>,
+) -> Result<Option<(String, String)>, Failure> {
+    let mut candidates: Vec<String> = boatyard_devcontainer::FIXED_CANDIDATES
+        .iter()
+        .map(|path| (*path).to_owned())
+        .collect();
     if let Ok(entries) = std::fs::read_dir(folder.join(".devcontainer")) {
-        let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
         names.sort();
-        candidates.extend(names.iter().map(|name| format!(".devcontainer/{name}/devcontainer.json")));
+        candidates.extend(
+            names
+                .iter()
+                .map(|name| format!(".devcontainer/{name}/devcontainer.json")),
+        );
     }
     candidates.extend(wanted.map(str::to_owned));
     candidates.retain(|candidate| folder.join(candidate).is_file());
-    let found = boatyard_devcontainer::discover(&candidates, wanted).map_err(|error| Failure::from_error(&error))?;
+    let found = boatyard_devcontainer::discover(&candidates, wanted)
+        .map_err(|error| Failure::from_error(&error))?;
     let Some(path) = found else { return Ok(None) };
-    let text = std::fs::read_to_string(folder.join(&path)).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?;
+    let text = std::fs::read_to_string(folder.join(&path))
+        .map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?;
     Ok(Some((path, text)))
 }
 
@@ -105,7 +160,10 @@ fn local_variables(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for marker in ["${localEnv:", "${env:"] {
         for rest in text.split(marker).skip(1) {
-            let name: String = rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+                .collect();
             if let Ok(value) = std::env::var(&name) {
                 found.insert(name, value);
             }
@@ -115,33 +173,63 @@ fn local_variables(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Runs `initializeCommand` here, as the caller, as the specification asks.
-#[allow(clippy::disallowed_methods, reason = "initializeCommand is a command of the caller's own repository, run as the caller")]
-fn initialize(folder: &Path, path: &str, text: &str, local_env: &BTreeMap<String, String>) -> Result<(), Failure> {
+#[allow(
+    clippy::disallowed_methods,
+    reason = "initializeCommand is a command of the caller's own repository, run as the caller"
+)]
+fn initialize(
+    folder: &Path,
+    path: &str,
+    text: &str,
+    local_env: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
     let document = Document::parse(path, text).map_err(|error| Failure::new(error.to_string()))?;
     let mut context = LocalContext::new(&folder.to_string_lossy());
     context.local_env.clone_from(local_env);
-    let commands = document.initialize(&context).map_err(|error| Failure::new(error.to_string()))?;
+    let commands = document
+        .initialize(&context)
+        .map_err(|error| Failure::new(error.to_string()))?;
     for command in commands {
         eprintln!("initializeCommand: {}", command.argv.join(" "));
-        let Some((program, arguments)) = command.argv.split_first() else { continue };
-        let status = Command::new(program).args(arguments).current_dir(folder).status();
-        let status = status.map_err(|error| Failure::new(format!("initializeCommand cannot run {program}: {error}")))?;
+        let Some((program, arguments)) = command.argv.split_first() else {
+            continue;
+        };
+        let status = Command::new(program)
+            .args(arguments)
+            .current_dir(folder)
+            .status();
+        let status = status.map_err(|error| {
+            Failure::new(format!("initializeCommand cannot run {program}: {error}"))
+        })?;
         if !status.success() {
-            return Err(Failure::new(format!("initializeCommand failed: {status}")).hint("it runs on this machine, before the environment is made"));
+            return Err(Failure::new(format!("initializeCommand failed: {status}"))
+                .hint("it runs on this machine, before the environment is made"));
         }
     }
     Ok(())
 }
 
 /// The environment of this source, made when there is none; whether it was made now.
-async fn find_or_make(environments: &Api<Environment>, up: &Up, spec: EnvironmentSpec) -> Result<(String, bool), Failure> {
+async fn find_or_make(
+    environments: &Api<Environment>,
+    up: &Up,
+    spec: EnvironmentSpec,
+) -> Result<(String, bool), Failure> {
     let all = environments.list(&ListParams::default()).await?;
     let same = |object: &&Environment| {
-        object.spec.source == spec.source && object.metadata.deletion_timestamp.is_none() && up.name.as_ref().is_none_or(|name| *name == object.name_any())
+        object.spec.source == spec.source
+            && object.metadata.deletion_timestamp.is_none()
+            && up
+                .name
+                .as_ref()
+                .is_none_or(|name| *name == object.name_any())
     };
     if let Some(found) = all.iter().find(same) {
         let name = found.name_any();
-        let failed = found.status.as_ref().is_some_and(|status| status.phase == Phase::Failed);
+        let failed = found
+            .status
+            .as_ref()
+            .is_some_and(|status| status.phase == Phase::Failed);
         let changed = spec.devcontainer.is_some() && spec.devcontainer != found.spec.devcontainer;
         let mut change = json!({"state": "Running"});
         if changed {
@@ -155,16 +243,33 @@ async fn find_or_make(environments: &Api<Environment>, up: &Up, spec: Environmen
         }
         return Ok((name, false));
     }
-    let wanted = up.name.clone().unwrap_or_else(|| default_name(&spec.source));
+    let wanted = up
+        .name
+        .clone()
+        .unwrap_or_else(|| default_name(&spec.source));
     for number in 1..100 {
-        let name = if number == 1 { wanted.clone() } else { format!("{wanted}-{number}") };
-        match environments.create(&PostParams::default(), &Environment::new(&name, spec.clone())).await {
+        let name = if number == 1 {
+            wanted.clone()
+        } else {
+            format!("{wanted}-{number}")
+        };
+        match environments
+            .create(
+                &PostParams::default(),
+                &Environment::new(&name, spec.clone()),
+            )
+            .await
+        {
             Ok(_) => return Ok((name, true)),
-            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" && up.name.is_none() => {}
+            Err(kube::Error::Api(status))
+                if status.reason == "AlreadyExists" && up.name.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure::new(format!("the name {wanted} and ninety-nine more are taken")).hint("give --name"))
+    Err(
+        Failure::new(format!("the name {wanted} and ninety-nine more are taken"))
+            .hint("give --name"),
+    )
 }
 
 /// A name in the API's grammar from the folder's or repository's.
@@ -175,22 +280,47 @@ fn default_name(source: &Source) -> String {
         (None, None) => "environment",
     };
     let last = base.rsplit(['/', ':']).next().unwrap_or(base);
-    let clean: String = last.to_ascii_lowercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).take(50).collect();
+    let clean: String = last
+        .to_ascii_lowercase()
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
+        .take(50)
+        .collect();
     let clean = clean.trim_matches('-');
-    if clean.is_empty() { "environment".to_owned() } else { clean.to_owned() }
+    if clean.is_empty() {
+        "environment".to_owned()
+    } else {
+        clean.to_owned()
+    }
 }
 
 /// Shows the steps as they are reported until the environment runs or fails.
 async fn follow(environments: &Api<Environment>, name: &str) -> Result<Environment, Failure> {
     let mut shown = Shown::new();
     let outcome = api::follow(environments, name, |object| {
-        let steps = object.status.as_ref().map(|status| status.steps.as_slice()).unwrap_or_default();
+        let steps = object
+            .status
+            .as_ref()
+            .map(|status| status.steps.as_slice())
+            .unwrap_or_default();
         shown.steps(steps);
         match api::phase(object) {
             Some(Phase::Running) => Some(Ok(object.clone())),
             Some(Phase::Failed) => Some(Err(Failure::new(api::message(object)))),
             Some(Phase::Pending) | None => {
-                shown.note(&object.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_else(|| "waiting for a runner".into()));
+                shown.note(
+                    &object
+                        .status
+                        .as_ref()
+                        .and_then(|status| status.message.clone())
+                        .unwrap_or_else(|| "waiting for a runner".into()),
+                );
                 None
             }
             Some(_) => None,
@@ -199,8 +329,14 @@ async fn follow(environments: &Api<Environment>, name: &str) -> Result<Environme
     .await;
     shown.end();
     match outcome? {
-        Some(outcome) => outcome.map_err(|failure: Failure| failure.hint(format!("more: boatyard describe {name}; boatyard logs {name}"))),
-        None => Err(Failure::new(format!("environment {name} was deleted meanwhile"))),
+        Some(outcome) => outcome.map_err(|failure: Failure| {
+            failure.hint(format!(
+                "more: boatyard describe {name}; boatyard logs {name}"
+            ))
+        }),
+        None => Err(Failure::new(format!(
+            "environment {name} was deleted meanwhile"
+        ))),
     }
 }
 
@@ -220,7 +356,10 @@ impl Shown {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, done: Vec::new() }
+        Self {
+            bar,
+            done: Vec::new(),
+        }
     }
 
     fn note(&self, text: &str) {
@@ -240,8 +379,15 @@ impl Shown {
                 continue;
             }
             self.done.push(key);
-            let mark = if step.state == StepState::Failed { "failed" } else { "ok" };
-            let time = step.duration_millis.map(crate::output::millis).unwrap_or_default();
+            let mark = if step.state == StepState::Failed {
+                "failed"
+            } else {
+                "ok"
+            };
+            let time = step
+                .duration_millis
+                .map(crate::output::millis)
+                .unwrap_or_default();
             let message = step.message.as_deref().unwrap_or_default();
             let line = format!("{mark:<6} {:<22} {time:>8}  {message}", step.name);
             match &self.bar {
@@ -266,25 +412,47 @@ mod tests {
 
     #[test]
     fn urls_and_branches_are_told_from_folders() {
-        let git = source("https://example.org/a/tool.git#next").unwrap().git.unwrap();
-        assert_eq!((git.url.as_str(), git.reference.as_deref()), ("https://example.org/a/tool.git", Some("next")));
-        assert_eq!(source("git@example.org:a/tool").unwrap().git.unwrap().url, "git@example.org:a/tool");
+        let git = source("https://example.org/a/tool.git#next")
+            .unwrap()
+            .git
+            .unwrap();
+        assert_eq!(
+            (git.url.as_str(), git.reference.as_deref()),
+            ("https://example.org/a/tool.git", Some("next"))
+        );
+        assert_eq!(
+            source("git@example.org:a/tool").unwrap().git.unwrap().url,
+            "git@example.org:a/tool"
+        );
         assert!(source("/").unwrap().folder.is_some());
         assert!(source("/no/such/folder").is_err());
     }
 
     #[test]
     fn names_are_derived_in_the_grammar() {
-        let folder = |path: &str| Source { folder: Some(FolderSource { path: path.into() }), git: None };
-        assert_eq!(default_name(&folder("/home/x/My Project_2")), "my-project-2");
+        let folder = |path: &str| Source {
+            folder: Some(FolderSource { path: path.into() }),
+            git: None,
+        };
+        assert_eq!(
+            default_name(&folder("/home/x/My Project_2")),
+            "my-project-2"
+        );
         assert_eq!(default_name(&folder("/")), "environment");
-        let git = Source { git: Some(GitSource { url: "git@example.org:a/Tool.git".into(), reference: None }), folder: None };
+        let git = Source {
+            git: Some(GitSource {
+                url: "git@example.org:a/Tool.git".into(),
+                reference: None,
+            }),
+            folder: None,
+        };
         assert_eq!(default_name(&git), "tool");
     }
 
     #[test]
     fn only_variables_asked_for_are_sent() {
-        let found = local_variables(r#"{"a": "${localEnv:PATH}", "b": "${localEnv:NO_SUCH_VARIABLE:x}"}"#);
+        let found =
+            local_variables(r#"{"a": "${localEnv:PATH}", "b": "${localEnv:NO_SUCH_VARIABLE:x}"}"#);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["PATH"]);
     }
 }

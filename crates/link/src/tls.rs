@@ -38,7 +38,9 @@ fn parameters() -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    parameters.distinguished_name.push(DnType::CommonName, "Boatyard local authority");
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, "Boatyard local authority");
     parameters
 }
 
@@ -64,14 +66,25 @@ impl Authority {
         if !key_path.exists() || !certificate_path.exists() {
             let key = KeyPair::generate().map_err(certificate)?;
             let made = parameters().self_signed(&key).map_err(certificate)?;
-            let mut opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key_path).map_err(file(&key_path))?;
-            opened.write_all(key.serialize_pem().as_bytes()).map_err(file(&key_path))?;
+            let mut opened = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&key_path)
+                .map_err(file(&key_path))?;
+            opened
+                .write_all(key.serialize_pem().as_bytes())
+                .map_err(file(&key_path))?;
             std::fs::write(&certificate_path, made.pem()).map_err(file(&certificate_path))?;
         }
         let pem = std::fs::read_to_string(&certificate_path).map_err(file(&certificate_path))?;
         let key = std::fs::read_to_string(&key_path).map_err(file(&key_path))?;
         let key = KeyPair::from_pem(&key).map_err(certificate)?;
-        Ok(Self { pem, issuer: Issuer::new(parameters(), key) })
+        Ok(Self {
+            pem,
+            issuer: Issuer::new(parameters(), key),
+        })
     }
 
     /// A server's TLS configuration with a fresh certificate for `names` (DNS names and addresses).
@@ -81,11 +94,18 @@ impl Authority {
     pub fn server_config(&self, names: Vec<String>) -> Result<Arc<ServerConfig>, Error> {
         let key = KeyPair::generate().map_err(certificate)?;
         let parameters = CertificateParams::new(names).map_err(certificate)?;
-        let made = parameters.signed_by(&key, &self.issuer).map_err(certificate)?;
+        let made = parameters
+            .signed_by(&key, &self.issuer)
+            .map_err(certificate)?;
         let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(certificate)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(certificate)?;
-        let mut config = builder.with_no_client_auth().with_single_cert(vec![made.der().clone()], private).map_err(certificate)?;
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(certificate)?;
+        let mut config = builder
+            .with_no_client_auth()
+            .with_single_cert(vec![made.der().clone()], private)
+            .map_err(certificate)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
@@ -101,9 +121,15 @@ pub fn client_config(pem: &str) -> Result<Arc<ClientConfig>, Error> {
         roots.add(der.map_err(certificate)?).map_err(certificate)?;
     }
     if roots.is_empty() {
-        return Err(Error::Certificate("the file holds no certificate".to_owned()));
+        return Err(Error::Certificate(
+            "the file holds no certificate".to_owned(),
+        ));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(certificate)?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(certificate)?;
+    Ok(Arc::new(
+        builder.with_root_certificates(roots).with_no_client_auth(),
+    ))
 }

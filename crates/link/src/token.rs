@@ -13,5 +13,8 @@ pub fn generate() -> std::io::Result<String> {
     let mut bytes = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    Ok(format!("{PREFIX}{}", base64::Engine::encode(&engine, bytes)))
+    Ok(format!(
+        "{PREFIX}{}",
+        base64::Engine::encode(&engine, bytes)
+    ))
 }

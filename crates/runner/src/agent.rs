@@ -83,7 +83,9 @@ pub async fn ping(socket: &Path) -> Result<(), Error> {
             other => Err(unexpected(&other)),
         }
     };
-    tokio::time::timeout(DEADLINE, answering).await.unwrap_or(Err(Error::Timeout))
+    tokio::time::timeout(DEADLINE, answering)
+        .await
+        .unwrap_or(Err(Error::Timeout))
 }
 
 /// Tells the agent something it answers with `Done`.
@@ -97,7 +99,9 @@ pub async fn tell(socket: &Path, request: &Request) -> Result<(), Error> {
             other => Err(unexpected(&other)),
         }
     };
-    tokio::time::timeout(DEADLINE, answering).await.unwrap_or(Err(Error::Timeout))
+    tokio::time::timeout(DEADLINE, answering)
+        .await
+        .unwrap_or(Err(Error::Timeout))
 }
 
 /// Asks every process to end and waits until the agent said so or is gone.
@@ -113,7 +117,9 @@ pub async fn shutdown(socket: &Path, grace: Duration) -> Result<(), Error> {
             Err(error) => Err(error),
         }
     };
-    tokio::time::timeout(grace + DEADLINE, ending).await.unwrap_or(Err(Error::Timeout))
+    tokio::time::timeout(grace + DEADLINE, ending)
+        .await
+        .unwrap_or(Err(Error::Timeout))
 }
 
 /// Runs a durable task to its end (see [`Request::Task`]).
@@ -140,7 +146,9 @@ async fn call(socket: &Path, request: &Request) -> Result<Reply, Error> {
     let (_sender, mut receiver) = Channel::open(connect(socket).await?, request).await?;
     loop {
         match receiver.next().await?.ok_or(Error::Closed)? {
-            Incoming::Reply(Reply::Error { reason, message }) => return Err(Error::Refused { reason, message }),
+            Incoming::Reply(Reply::Error { reason, message }) => {
+                return Err(Error::Refused { reason, message });
+            }
             Incoming::Reply(reply) => return Ok(reply),
             Incoming::Stdout(_) | Incoming::Stderr(_) => {}
         }
@@ -149,12 +157,18 @@ async fn call(socket: &Path, request: &Request) -> Result<Reply, Error> {
 
 async fn collect(socket: &Path, request: &Request) -> Result<Ended, Error> {
     let (_sender, mut receiver) = Channel::open(connect(socket).await?, request).await?;
-    let mut ended = Ended { code: 0, stdout: Vec::new(), tail: Vec::new() };
+    let mut ended = Ended {
+        code: 0,
+        stdout: Vec::new(),
+        tail: Vec::new(),
+    };
     loop {
         match receiver.next().await?.ok_or(Error::Closed)? {
             Incoming::Stdout(bytes) => {
                 let room = OUTPUT_LIMIT.saturating_sub(ended.stdout.len());
-                ended.stdout.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                ended
+                    .stdout
+                    .extend_from_slice(&bytes[..bytes.len().min(room)]);
                 keep_tail(&mut ended.tail, &bytes);
             }
             Incoming::Stderr(bytes) => keep_tail(&mut ended.tail, &bytes),
@@ -162,7 +176,9 @@ async fn collect(socket: &Path, request: &Request) -> Result<Ended, Error> {
                 ended.code = code;
                 return Ok(ended);
             }
-            Incoming::Reply(Reply::Error { reason, message }) => return Err(Error::Refused { reason, message }),
+            Incoming::Reply(Reply::Error { reason, message }) => {
+                return Err(Error::Refused { reason, message });
+            }
             Incoming::Reply(_) => {}
         }
     }
@@ -178,7 +194,13 @@ fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
 
 fn unexpected(reply: &Reply) -> Error {
     match reply {
-        Reply::Error { reason, message } => Error::Refused { reason: reason.clone(), message: message.clone() },
-        _ => Error::Refused { reason: "internal".into(), message: "the environment's agent gave an answer to another question".into() },
+        Reply::Error { reason, message } => Error::Refused {
+            reason: reason.clone(),
+            message: message.clone(),
+        },
+        _ => Error::Refused {
+            reason: "internal".into(),
+            message: "the environment's agent gave an answer to another question".into(),
+        },
     }
 }

@@ -16,7 +16,13 @@ pub(crate) const LIMIT: u64 = 4 * 1024 * 1024;
 pub(crate) fn open(root: impl AsFd, path: &str, extra: OFlags) -> std::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | extra;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(File::from(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?))
+    Ok(File::from(rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?))
 }
 
 /// Reads a regular file beneath `root`; None when there is none.
@@ -24,7 +30,14 @@ pub(crate) fn read(root: &Path, path: &str) -> std::io::Result<Option<String>> {
     let root = File::open(root)?;
     match open(&root, path, OFlags::empty()) {
         Ok(file) => text(file).map(Some),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -38,7 +38,10 @@ impl Context {
     }
 
     /// Runs blocking work on a thread for that.
-    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         match tokio::task::spawn_blocking(work).await {
             Ok(value) => value,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -48,20 +51,27 @@ impl Context {
     /// What there is of a sandbox.
     pub(crate) async fn observe(&self, id: &Id, state: &Path) -> Result<Observed, Failed> {
         let (sandboxes, id, state) = (self.sandboxes.clone(), id.clone(), state.to_owned());
-        self.blocking(move || sandboxes.observe(&id, &state)).await.map_err(|error| Failed::internal(&error))
+        self.blocking(move || sandboxes.observe(&id, &state))
+            .await
+            .map_err(|error| Failed::internal(&error))
     }
 
     /// Starts a sandbox.
     pub(crate) async fn start(&self, spec: Spec) -> Result<boatyard_sandbox::Running, Failed> {
         let sandboxes = self.sandboxes.clone();
         let started = self.blocking(move || sandboxes.start(&spec)).await;
-        started.map_err(|error| Failed { transient: true, ..Failed::lasting("SandboxFailed", crate::failure::chain(&error)) })
+        started.map_err(|error| Failed {
+            transient: true,
+            ..Failed::lasting("SandboxFailed", crate::failure::chain(&error))
+        })
     }
 
     /// Removes every trace of a sandbox.
     pub(crate) async fn remove(&self, id: &Id, state: &Path) -> Result<(), Failed> {
         let (sandboxes, id, state) = (self.sandboxes.clone(), id.clone(), state.to_owned());
-        self.blocking(move || sandboxes.remove(&id, &state)).await.map_err(|error| Failed::internal(&error))
+        self.blocking(move || sandboxes.remove(&id, &state))
+            .await
+            .map_err(|error| Failed::internal(&error))
     }
 
     /// Runs a sandbox to its end and removes its traces; says how it ended.
@@ -90,11 +100,20 @@ pub(crate) fn pid(number: u32) -> i32 {
 }
 
 /// Waits until the process is gone; at once when it is already.
-#[allow(deprecated, reason = "an owned descriptor cannot change under the reactor, and the replacement is unsafe")]
+#[allow(
+    deprecated,
+    reason = "an owned descriptor cannot change under the reactor, and the replacement is unsafe"
+)]
 pub(crate) async fn ended(pid: i32) {
-    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
-    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
-    let Ok(process) = AsyncFd::with_interest(process, Interest::READABLE) else { return };
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else {
+        return;
+    };
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        return;
+    };
+    let Ok(process) = AsyncFd::with_interest(process, Interest::READABLE) else {
+        return;
+    };
     // An error means the reactor is shutting down; then nobody waits any more.
     let _ = process.readable().await;
 }

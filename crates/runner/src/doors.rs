@@ -37,7 +37,9 @@ pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: Cancella
                     }
                 }
             }
-            Err(error) => tracing::info!(%error, server = endpoint.place(), "not connected; dialling again"),
+            Err(error) => {
+                tracing::info!(%error, server = endpoint.place(), "not connected; dialling again")
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
@@ -47,32 +49,44 @@ pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: Cancella
 }
 
 async fn serve(context: Context, mut incoming: Incoming) {
-    let served = async {
-        let target = incoming.target().await?;
-        match target.kind {
-            TargetKind::Agent => {
-                let Ok(uid) = Uid::try_from(target.environment_uid) else {
-                    return incoming.refuse("the environment's uid is malformed".to_owned()).await;
-                };
-                let socket = context.layout.environment(&uid).agent_socket();
-                match UnixStream::connect(&socket).await {
-                    Ok(mut agent) => {
-                        let mut stream = incoming.accept().await?;
-                        tokio::io::copy_bidirectional(&mut stream, &mut agent).await.map(|_| ())
+    let served =
+        async {
+            let target = incoming.target().await?;
+            match target.kind {
+                TargetKind::Agent => {
+                    let Ok(uid) = Uid::try_from(target.environment_uid) else {
+                        return incoming
+                            .refuse("the environment's uid is malformed".to_owned())
+                            .await;
+                    };
+                    let socket = context.layout.environment(&uid).agent_socket();
+                    match UnixStream::connect(&socket).await {
+                        Ok(mut agent) => {
+                            let mut stream = incoming.accept().await?;
+                            tokio::io::copy_bidirectional(&mut stream, &mut agent)
+                                .await
+                                .map(|_| ())
+                        }
+                        Err(_) => incoming
+                            .refuse(
+                                "the environment is not running; start it first (boatyard start)"
+                                    .to_owned(),
+                            )
+                            .await,
                     }
-                    Err(_) => incoming.refuse("the environment is not running; start it first (boatyard start)".to_owned()).await,
                 }
+                TargetKind::Logs => {
+                    let Ok(uid) = Uid::try_from(target.environment_uid) else {
+                        return incoming
+                            .refuse("the environment's uid is malformed".to_owned())
+                            .await;
+                    };
+                    let paths = context.layout.environment(&uid);
+                    crate::verbs::logs(&paths, incoming.accept().await?).await
+                }
+                TargetKind::Runner => crate::verbs::serve(&context, incoming.accept().await?).await,
             }
-            TargetKind::Logs => {
-                let Ok(uid) = Uid::try_from(target.environment_uid) else {
-                    return incoming.refuse("the environment's uid is malformed".to_owned()).await;
-                };
-                let paths = context.layout.environment(&uid);
-                crate::verbs::logs(&paths, incoming.accept().await?).await
-            }
-            TargetKind::Runner => crate::verbs::serve(&context, incoming.accept().await?).await,
-        }
-    };
+        };
     if let Err(error) = served.await {
         tracing::debug!(%error, "a stream ended");
     }

@@ -20,22 +20,43 @@ pub struct Failed {
 
 impl Failed {
     pub(crate) fn lasting(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), transient: false }
+        Self {
+            reason: reason.to_owned(),
+            message: message.into(),
+            transient: false,
+        }
     }
 
     pub(crate) fn transient(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), transient: true }
+        Self {
+            reason: reason.to_owned(),
+            message: message.into(),
+            transient: true,
+        }
     }
 
     pub(crate) fn disk(path: &Path, error: &std::io::Error) -> Self {
-        Self::transient("DiskFailed", format!("writing {} failed: {error}; free space or mend the disk", path.display()))
+        Self::transient(
+            "DiskFailed",
+            format!(
+                "writing {} failed: {error}; free space or mend the disk",
+                path.display()
+            ),
+        )
     }
 
     /// Of an image: what a registry or a disk refused may pass by itself.
     pub(crate) fn image(error: &boatyard_image::Error) -> Self {
         use boatyard_image::Error;
-        let transient = matches!(error, Error::Registry { .. } | Error::NoSpace { .. } | Error::Io { .. } | Error::Ended { .. });
-        Self { reason: error.reason().to_owned(), message: chain(error), transient }
+        let transient = matches!(
+            error,
+            Error::Registry { .. } | Error::NoSpace { .. } | Error::Io { .. } | Error::Ended { .. }
+        );
+        Self {
+            reason: error.reason().to_owned(),
+            message: chain(error),
+            transient,
+        }
     }
 
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {

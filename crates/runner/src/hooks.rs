@@ -25,18 +25,37 @@ pub(crate) fn hook(name: HookName) -> Option<Hook> {
 
 /// Which lifecycle commands a plan defines, in order.
 pub(crate) fn defined(plan: &RunPlan) -> Vec<Hook> {
-    let named = |wanted: Hook| plan.lifecycle.iter().any(|defined| hook(defined.name) == Some(wanted) && !defined.commands.is_empty());
+    let named = |wanted: Hook| {
+        plan.lifecycle
+            .iter()
+            .any(|defined| hook(defined.name) == Some(wanted) && !defined.commands.is_empty())
+    };
     Hook::ALL.into_iter().filter(|hook| named(*hook)).collect()
 }
 
 /// Runs every command of one hook.
-pub(crate) async fn run(socket: &Path, plan: &RunPlan, wanted: Hook, user: &str, env: &BTreeMap<String, Option<String>>) -> Result<String, Failed> {
+pub(crate) async fn run(
+    socket: &Path,
+    plan: &RunPlan,
+    wanted: Hook,
+    user: &str,
+    env: &BTreeMap<String, Option<String>>,
+) -> Result<String, Failed> {
     let mut count = 0;
-    for (step, defined) in plan.lifecycle.iter().filter(|defined| hook(defined.name) == Some(wanted)).enumerate() {
+    for (step, defined) in plan
+        .lifecycle
+        .iter()
+        .filter(|defined| hook(defined.name) == Some(wanted))
+        .enumerate()
+    {
         count += defined.commands.len();
         run_step(socket, plan, wanted, step, &defined.commands, user, env).await?;
     }
-    Ok(if count == 1 { "done".to_owned() } else { format!("{count} commands done") })
+    Ok(if count == 1 {
+        "done".to_owned()
+    } else {
+        format!("{count} commands done")
+    })
 }
 
 /// Runs the commands of one definition side by side.
@@ -64,11 +83,25 @@ async fn run_step(
     }
     for (ended, name) in futures::future::join_all(tasks).await {
         let reason = format!("{}Failed", capitalized(wanted.name()));
-        let ended = ended.map_err(|error| Failed::lasting(&reason, format!("{} could not be run: {error}", wanted.name())))?;
+        let ended = ended.map_err(|error| {
+            Failed::lasting(
+                &reason,
+                format!("{} could not be run: {error}", wanted.name()),
+            )
+        })?;
         if ended.code != 0 {
             let tail = String::from_utf8_lossy(&ended.tail);
-            let last = tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it printed nothing").trim();
-            let message = format!("{} exited with code {}: {last} (whole output: boatyard logs; mend it and run `boatyard restart`; log {name})", wanted.name(), ended.code);
+            let last = tail
+                .lines()
+                .rev()
+                .find(|line| !line.trim().is_empty())
+                .unwrap_or("it printed nothing")
+                .trim();
+            let message = format!(
+                "{} exited with code {}: {last} (whole output: boatyard logs; mend it and run `boatyard restart`; log {name})",
+                wanted.name(),
+                ended.code
+            );
             return Err(Failed::lasting(&reason, message));
         }
     }
@@ -77,7 +110,10 @@ async fn run_step(
 
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 /// The agent's name of a command: `postcreatecommand`, or with its place and key in the object form.
@@ -87,7 +123,18 @@ fn task_name(hook: Hook, step: usize, number: usize, key: Option<&str>) -> Strin
         stem = format!("{stem}.{step}");
     }
     let Some(key) = key else { return stem };
-    let key: String = key.to_ascii_lowercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).take(24).collect();
+    let key: String = key
+        .to_ascii_lowercase()
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
+        .take(24)
+        .collect();
     format!("{stem}.{number}-{key}")
 }
 
@@ -99,7 +146,18 @@ mod tests {
     #[test]
     fn task_names_are_in_the_agents_grammar() {
         assert_eq!(task_name(Hook::PostCreate, 0, 0, None), "postcreatecommand");
-        let name = task_name(Hook::OnCreate, 1, 3, Some("Install: npm/Déps & a very long key that goes on"));
-        assert!(name.len() <= 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)), "{name}");
+        let name = task_name(
+            Hook::OnCreate,
+            1,
+            3,
+            Some("Install: npm/Déps & a very long key that goes on"),
+        );
+        assert!(
+            name.len() <= 64
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)),
+            "{name}"
+        );
     }
 }

@@ -37,7 +37,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It was written by another version.
-    #[error("the state directory {path} has layout {found}, and this boatyard knows layout {VERSION}: run the version that wrote it, or point --state-dir elsewhere")]
+    #[error(
+        "the state directory {path} has layout {found}, and this boatyard knows layout {VERSION}: run the version that wrote it, or point --state-dir elsewhere"
+    )]
     Version {
         /// Where.
         path: PathBuf,
@@ -54,7 +56,10 @@ pub struct Layout {
 
 /// Makes a directory and its missing parents, mode 0700.
 pub(crate) fn private_directory(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 impl Layout {
@@ -72,14 +77,28 @@ impl Layout {
         let version = root.join("VERSION");
         match std::fs::read_to_string(&version) {
             Ok(found) if found.trim() == VERSION => {}
-            Ok(found) => return Err(Error::Version { path: root.to_owned(), found: found.trim().to_owned() }),
+            Ok(found) => {
+                return Err(Error::Version {
+                    path: root.to_owned(),
+                    found: found.trim().to_owned(),
+                });
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::write(&version, format!("{VERSION}\n")).map_err(io(&version))?;
             }
             Err(error) => return Err(io(&version)(error)),
         }
-        let layout = Self { root: root.to_owned() };
-        for directory in [layout.images(), layout.agent(), layout.volumes(), layout.cache(), layout.trash(), layout.environments()] {
+        let layout = Self {
+            root: root.to_owned(),
+        };
+        for directory in [
+            layout.images(),
+            layout.agent(),
+            layout.volumes(),
+            layout.cache(),
+            layout.trash(),
+            layout.environments(),
+        ] {
             private_directory(&directory).map_err(io(&directory))?;
         }
         Ok(layout)
@@ -123,7 +142,9 @@ impl Layout {
     /// One environment.
     #[must_use]
     pub fn environment(&self, uid: &crate::record::Uid) -> EnvironmentPaths {
-        EnvironmentPaths { root: self.environments().join(uid.as_str()) }
+        EnvironmentPaths {
+            root: self.environments().join(uid.as_str()),
+        }
     }
 }
 
@@ -177,8 +198,19 @@ impl EnvironmentPaths {
     /// A volume without a name, mounted at `target`.
     #[must_use]
     pub fn anonymous_volume(&self, target: &str) -> PathBuf {
-        let name: String = target.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("_{b:02x}") }).collect();
-        self.disk().join("volumes").join(name.chars().take(200).collect::<String>())
+        let name: String = target
+            .bytes()
+            .map(|b| {
+                if b.is_ascii_alphanumeric() {
+                    char::from(b).to_string()
+                } else {
+                    format!("_{b:02x}")
+                }
+            })
+            .collect();
+        self.disk()
+            .join("volumes")
+            .join(name.chars().take(200).collect::<String>())
     }
     /// Runtime state of the sandbox.
     #[must_use]

@@ -111,7 +111,10 @@ impl Service {
     /// When one of them cannot be used.
     pub fn open(options: Options) -> Result<Self, Error> {
         let layout = Layout::open(&options.state_dir)?;
-        let state = |source| Error::State { path: options.state_dir.clone(), source };
+        let state = |source| Error::State {
+            path: options.state_dir.clone(),
+            source,
+        };
         empty_trash(&layout).map_err(state)?;
         let slots = Slots::read(&layout, options.first_slot).map_err(state)?;
         let agent = agent::install(&layout.agent()).map_err(state)?;
@@ -124,8 +127,19 @@ impl Service {
             ..boatyard_sandbox::Options::default()
         })?;
         let client = options.endpoint.kube();
-        let context = Context { runner: options.name, layout, slots, sandboxes, images, agent, client };
-        Ok(Self { context, endpoint: options.endpoint })
+        let context = Context {
+            runner: options.name,
+            layout,
+            slots,
+            sandboxes,
+            images,
+            agent,
+            client,
+        };
+        Ok(Self {
+            context,
+            endpoint: options.endpoint,
+        })
     }
 
     /// Runs until shutdown; environments go on.
@@ -178,7 +192,9 @@ async fn dispatch(context: Context, shutdown: CancellationToken) {
             Ok(Some(watcher::Event::InitApply(object))) => {
                 listed.extend(assign(&context, &mut held, &mut workers, object));
             }
-            Ok(Some(watcher::Event::Apply(object))) => drop(assign(&context, &mut held, &mut workers, object)),
+            Ok(Some(watcher::Event::Apply(object))) => {
+                drop(assign(&context, &mut held, &mut workers, object))
+            }
             Ok(Some(watcher::Event::InitDone)) => {
                 for (uid, worker) in &held {
                     if !listed.contains(uid) {
@@ -188,14 +204,21 @@ async fn dispatch(context: Context, shutdown: CancellationToken) {
                 report_orphans(&context, &listed);
             }
             Ok(Some(watcher::Event::Delete(object))) => {
-                let uid = object.metadata.uid.clone().and_then(|uid| Uid::try_from(uid).ok());
+                let uid = object
+                    .metadata
+                    .uid
+                    .clone()
+                    .and_then(|uid| Uid::try_from(uid).ok());
                 if let Some(worker) = uid.and_then(|uid| held.get(&uid)) {
                     worker.latest.send_replace(None);
                 }
             }
             Ok(None) => break,
             Err(error) => {
-                tracing::info!(error = failure::chain(&error), "the watch ended; watching again");
+                tracing::info!(
+                    error = failure::chain(&error),
+                    "the watch ended; watching again"
+                );
                 tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             }
         }
@@ -204,7 +227,12 @@ async fn dispatch(context: Context, shutdown: CancellationToken) {
     workers.shutdown().await;
 }
 
-fn assign(context: &Context, held: &mut HashMap<Uid, Held>, workers: &mut JoinSet<Uid>, object: Environment) -> Option<Uid> {
+fn assign(
+    context: &Context,
+    held: &mut HashMap<Uid, Held>,
+    workers: &mut JoinSet<Uid>,
+    object: Environment,
+) -> Option<Uid> {
     let uid = Uid::try_from(object.metadata.uid.clone()?).ok()?;
     let object = Arc::new(object);
     if let Some(worker) = held.get(&uid)
@@ -238,9 +266,14 @@ fn assign(context: &Context, held: &mut HashMap<Uid, Held>, workers: &mut JoinSe
 
 /// State on disk that the API does not know is never deleted: it may be all that is left.
 fn report_orphans(context: &Context, listed: &[Uid]) {
-    let Ok(entries) = std::fs::read_dir(context.layout.environments()) else { return };
+    let Ok(entries) = std::fs::read_dir(context.layout.environments()) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let known = entry.file_name().to_str().is_some_and(|name| listed.iter().any(|uid| uid.as_str() == name));
+        let known = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| listed.iter().any(|uid| uid.as_str() == name));
         if !known {
             tracing::info!(path = %entry.path().display(), "state of an environment that the server does not know; it is kept");
         }
@@ -260,7 +293,11 @@ async fn heartbeats(context: Context, shutdown: CancellationToken) {
         if let Err(error) = &beat {
             tracing::info!(%error, "the heartbeat was not written");
         }
-        let pause = if registered && beat.is_ok() { objects::HEARTBEAT } else { std::time::Duration::from_millis(300) };
+        let pause = if registered && beat.is_ok() {
+            objects::HEARTBEAT
+        } else {
+            std::time::Duration::from_millis(300)
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => return,
@@ -282,7 +319,10 @@ fn about() -> RunnerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: system.release().to_string_lossy().into_owned(),
         architecture: architecture.to_owned(),
-        capacity: BTreeMap::from([("cpu".to_owned(), Quantity(cpus.to_string())), ("memory".to_owned(), Quantity(memory.to_string()))]),
+        capacity: BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpus.to_string())),
+            ("memory".to_owned(), Quantity(memory.to_string())),
+        ]),
         ..RunnerStatus::default()
     }
 }

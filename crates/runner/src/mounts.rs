@@ -13,11 +13,25 @@ use boatyard_sandbox::spec::{Mount, MountIds, MountSource, User};
 use std::path::{Path, PathBuf};
 
 fn own(path: PathBuf, target: &str) -> Mount {
-    Mount { source: MountSource::Host { path, ids: MountIds::Unshifted, open_as: None }, target: target.into(), read_only: false }
+    Mount {
+        source: MountSource::Host {
+            path,
+            ids: MountIds::Unshifted,
+            open_as: None,
+        },
+        target: target.into(),
+        read_only: false,
+    }
 }
 
 /// Every mount, in order.
-pub(crate) fn plan(layout: &Layout, paths: &EnvironmentPaths, namespace: &str, spec: &EnvironmentSpec, resolved: &Resolved) -> Result<Vec<Mount>, Failed> {
+pub(crate) fn plan(
+    layout: &Layout,
+    paths: &EnvironmentPaths,
+    namespace: &str,
+    spec: &EnvironmentSpec,
+    resolved: &Resolved,
+) -> Result<Vec<Mount>, Failed> {
     let mut mounts = vec![
         own(paths.nested("docker"), "/var/lib/docker"),
         own(paths.nested("containers"), "/var/lib/containers"),
@@ -34,13 +48,27 @@ pub(crate) fn plan(layout: &Layout, paths: &EnvironmentPaths, namespace: &str, s
             let source = match &spec.source.folder {
                 Some(folder) => {
                     let user = source::owner(spec)?;
-                    MountSource::Host { path: folder.path.clone().into(), ids: developer(user), open_as: Some(user) }
+                    MountSource::Host {
+                        path: folder.path.clone().into(),
+                        ids: developer(user),
+                        open_as: Some(user),
+                    }
                 }
-                None => MountSource::Host { path: paths.workspace(), ids: MountIds::Unshifted, open_as: None },
+                None => MountSource::Host {
+                    path: paths.workspace(),
+                    ids: MountIds::Unshifted,
+                    open_as: None,
+                },
             };
-            mounts.push(Mount { source, target: target.into(), read_only: false });
+            mounts.push(Mount {
+                source,
+                target: target.into(),
+                read_only: false,
+            });
         }
-        WorkspaceMount::Explicit(wanted) => mounts.push(one(layout, paths, namespace, spec, wanted, &developer)?),
+        WorkspaceMount::Explicit(wanted) => {
+            mounts.push(one(layout, paths, namespace, spec, wanted, &developer)?)
+        }
         WorkspaceMount::None => {}
     }
     for wanted in &resolved.plan.mounts {
@@ -49,44 +77,96 @@ pub(crate) fn plan(layout: &Layout, paths: &EnvironmentPaths, namespace: &str, s
     Ok(mounts)
 }
 
-fn one(layout: &Layout, paths: &EnvironmentPaths, namespace: &str, spec: &EnvironmentSpec, wanted: &Wanted, developer: &dyn Fn(User) -> MountIds) -> Result<Mount, Failed> {
-    let invalid = |why: String| Failed::lasting("MountInvalid", format!("the mount at {} {why}", wanted.target));
+fn one(
+    layout: &Layout,
+    paths: &EnvironmentPaths,
+    namespace: &str,
+    spec: &EnvironmentSpec,
+    wanted: &Wanted,
+    developer: &dyn Fn(User) -> MountIds,
+) -> Result<Mount, Failed> {
+    let invalid = |why: String| {
+        Failed::lasting(
+            "MountInvalid",
+            format!("the mount at {} {why}", wanted.target),
+        )
+    };
     let source = match (wanted.kind, &wanted.source) {
         (MountKind::Tmpfs, _) => {
-            let number = |key: &str, radix: u32| wanted.options.get(key).map(|text| u64::from_str_radix(text, radix)).transpose();
-            let size = number("tmpfs-size", 10).map_err(|_| invalid("has an unreadable tmpfs-size".into()))?;
-            let mode = number("tmpfs-mode", 8).map_err(|_| invalid("has an unreadable tmpfs-mode".into()))?;
-            MountSource::Tmpfs { size, mode: mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o1777) }
+            let number = |key: &str, radix: u32| {
+                wanted
+                    .options
+                    .get(key)
+                    .map(|text| u64::from_str_radix(text, radix))
+                    .transpose()
+            };
+            let size = number("tmpfs-size", 10)
+                .map_err(|_| invalid("has an unreadable tmpfs-size".into()))?;
+            let mode = number("tmpfs-mode", 8)
+                .map_err(|_| invalid("has an unreadable tmpfs-mode".into()))?;
+            MountSource::Tmpfs {
+                size,
+                mode: mode
+                    .and_then(|mode| u32::try_from(mode).ok())
+                    .unwrap_or(0o1777),
+            }
         }
         (MountKind::Bind, source) => match (&wanted.in_workspace, &spec.source.folder) {
             // The workspace is a directory of the runner's: the part of it that is meant.
-            (Some(part), None) => MountSource::Host { path: within(&paths.workspace(), part).ok_or_else(|| invalid(format!("names {part:?}, which leads out of the workspace")))?, ids: MountIds::Unshifted, open_as: None },
+            (Some(part), None) => MountSource::Host {
+                path: within(&paths.workspace(), part).ok_or_else(|| {
+                    invalid(format!("names {part:?}, which leads out of the workspace"))
+                })?,
+                ids: MountIds::Unshifted,
+                open_as: None,
+            },
             _ => {
                 let user = source::owner(spec)?;
                 let path = source.clone().unwrap_or_default();
                 if !Path::new(&path).is_absolute() {
-                    return Err(invalid(format!("has the source {path:?}; give an absolute host path")));
+                    return Err(invalid(format!(
+                        "has the source {path:?}; give an absolute host path"
+                    )));
                 }
-                MountSource::Host { path: path.into(), ids: developer(user), open_as: Some(user) }
+                MountSource::Host {
+                    path: path.into(),
+                    ids: developer(user),
+                    open_as: Some(user),
+                }
             }
         },
         (MountKind::Volume, Some(name)) => {
-            let grammar = !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            let grammar = !name.is_empty()
+                && name.len() <= 128
+                && !name.starts_with('.')
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             if !grammar {
-                return Err(invalid(format!("names the volume {name:?}; use letters, digits, '.', '_' and '-'")));
+                return Err(invalid(format!(
+                    "names the volume {name:?}; use letters, digits, '.', '_' and '-'"
+                )));
             }
             volume(layout.volumes().join(namespace).join(name))?
         }
         (MountKind::Volume, None) => volume(paths.anonymous_volume(&wanted.target))?,
     };
-    Ok(Mount { source, target: wanted.target.clone().into(), read_only: wanted.read_only })
+    Ok(Mount {
+        source,
+        target: wanted.target.clone().into(),
+        read_only: wanted.read_only,
+    })
 }
 
 fn volume(path: PathBuf) -> Result<MountSource, Failed> {
     private_directory(&path).map_err(|error| Failed::disk(&path, &error))?;
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&path, open).map_err(|error| Failed::disk(&path, &error))?;
-    Ok(MountSource::Host { path, ids: MountIds::Unshifted, open_as: None })
+    Ok(MountSource::Host {
+        path,
+        ids: MountIds::Unshifted,
+        open_as: None,
+    })
 }
 
 /// `part` below `root`, unless it or a symbolic link on the way leads out.

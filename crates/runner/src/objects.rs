@@ -31,12 +31,20 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Runs a request with a deadline.
 pub(crate) async fn timely<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
     let answered = tokio::time::timeout(DEADLINE, request).await;
-    let answered = answered.map_err(|_| Failed::transient("ServerSilent", "the server did not answer in time; it will be asked again"))?;
+    let answered = answered.map_err(|_| {
+        Failed::transient(
+            "ServerSilent",
+            "the server did not answer in time; it will be asked again",
+        )
+    })?;
     answered.map_err(|error| Failed::transient("ServerRefused", crate::failure::chain(&error)))
 }
 
 fn api(client: &Client, object: &Environment) -> Api<Environment> {
-    Api::namespaced(client.clone(), object.namespace().as_deref().unwrap_or_default())
+    Api::namespaced(
+        client.clone(),
+        object.namespace().as_deref().unwrap_or_default(),
+    )
 }
 
 /// The sizes of the environment's class.
@@ -44,13 +52,25 @@ pub(crate) async fn class(client: &Client, spec: &EnvironmentSpec) -> Result<Res
     let name = spec.class_name.as_deref().unwrap_or(DEFAULT_CLASS);
     let classes: Api<EnvironmentClass> = Api::all(client.clone());
     let class = timely(classes.get_opt(name)).await?;
-    let class = class.ok_or_else(|| Failed::lasting("ClassNotFound", format!("there is no EnvironmentClass {name}; create it or name another in spec.className")))?;
+    let class = class.ok_or_else(|| {
+        Failed::lasting(
+            "ClassNotFound",
+            format!(
+                "there is no EnvironmentClass {name}; create it or name another in spec.className"
+            ),
+        )
+    })?;
     Ok(class.spec.resources)
 }
 
 /// Puts the runner's finalizer on an environment that lacks it.
 pub(crate) async fn hold(client: &Client, object: &Environment) -> Result<(), Failed> {
-    if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER_RUNNER) || object.metadata.deletion_timestamp.is_some() {
+    if object
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER_RUNNER)
+        || object.metadata.deletion_timestamp.is_some()
+    {
         return Ok(());
     }
     let mut finalizers = object.finalizers().to_vec();
@@ -60,39 +80,82 @@ pub(crate) async fn hold(client: &Client, object: &Environment) -> Result<(), Fa
 
 /// Lets go of an environment of which nothing is left here.
 pub(crate) async fn release(client: &Client, object: &Environment) -> Result<(), Failed> {
-    let finalizers: Vec<String> = object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER_RUNNER).cloned().collect();
+    let finalizers: Vec<String> = object
+        .finalizers()
+        .iter()
+        .filter(|finalizer| *finalizer != FINALIZER_RUNNER)
+        .cloned()
+        .collect();
     if finalizers.len() == object.finalizers().len() {
         return Ok(());
     }
     match set_finalizers(client, object, &finalizers).await {
         // Gone already: nothing to let go of.
-        Err(_) if timely(api(client, object).get_opt(&object.name_any())).await?.is_none_or(|now| now.uid() != object.uid()) => Ok(()),
+        Err(_)
+            if timely(api(client, object).get_opt(&object.name_any()))
+                .await?
+                .is_none_or(|now| now.uid() != object.uid()) =>
+        {
+            Ok(())
+        }
         outcome => outcome,
     }
 }
 
-async fn set_finalizers(client: &Client, object: &Environment, finalizers: &[String]) -> Result<(), Failed> {
+async fn set_finalizers(
+    client: &Client,
+    object: &Environment,
+    finalizers: &[String],
+) -> Result<(), Failed> {
     let patch = json!({"metadata": {"finalizers": finalizers, "uid": object.uid(), "resourceVersion": object.resource_version()}});
     let api = api(client, object);
-    match timely(api.patch_metadata(&object.name_any(), &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch))).await {
+    match timely(api.patch_metadata(
+        &object.name_any(),
+        &PatchParams::apply(FIELD_MANAGER),
+        &Patch::Merge(&patch),
+    ))
+    .await
+    {
         Ok(_) => Ok(()),
         Err(_) => {
             // The version moved on: read again, and only then change the list that is there.
-            let Some(now) = timely(api.get_opt(&object.name_any())).await?.filter(|now| now.uid() == object.uid()) else { return Ok(()) };
-            let removing = !finalizers.iter().any(|finalizer| finalizer == FINALIZER_RUNNER);
-            let mut list: Vec<String> = now.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER_RUNNER).cloned().collect();
+            let Some(now) = timely(api.get_opt(&object.name_any()))
+                .await?
+                .filter(|now| now.uid() == object.uid())
+            else {
+                return Ok(());
+            };
+            let removing = !finalizers
+                .iter()
+                .any(|finalizer| finalizer == FINALIZER_RUNNER);
+            let mut list: Vec<String> = now
+                .finalizers()
+                .iter()
+                .filter(|finalizer| *finalizer != FINALIZER_RUNNER)
+                .cloned()
+                .collect();
             if !removing {
                 list.push(FINALIZER_RUNNER.to_owned());
             }
             let patch = json!({"metadata": {"finalizers": list, "resourceVersion": now.resource_version()}});
-            timely(api.patch_metadata(&object.name_any(), &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch))).await.map(|_| ())
+            timely(api.patch_metadata(
+                &object.name_any(),
+                &PatchParams::apply(FIELD_MANAGER),
+                &Patch::Merge(&patch),
+            ))
+            .await
+            .map(|_| ())
         }
     }
 }
 
 /// Writes the newest status whenever it changes, until the sender is gone; posts an event when
 /// the phase does.
-pub(crate) async fn write_status(client: Client, object: Environment, mut newest: watch::Receiver<EnvironmentStatus>) {
+pub(crate) async fn write_status(
+    client: Client,
+    object: Environment,
+    mut newest: watch::Receiver<EnvironmentStatus>,
+) {
     let api = api(&client, &object);
     let mut written = object.status.clone().unwrap_or_default();
     let mut last = false;
@@ -106,7 +169,13 @@ pub(crate) async fn write_status(client: Client, object: Environment, mut newest
         clear_absent(&mut patch, &written);
         // The uid keeps a namesake made meanwhile from getting this status.
         let patch = json!({"metadata": {"uid": object.uid()}, "status": patch});
-        match timely(api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch))).await {
+        match timely(api.patch_status(
+            &object.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        ))
+        .await
+        {
             Ok(_) => {
                 if status.phase != written.phase {
                     phase_event(&client, &object, &status).await;
@@ -115,7 +184,9 @@ pub(crate) async fn write_status(client: Client, object: Environment, mut newest
             }
             Err(error) if last => tracing::debug!(%error, "the last status was not written"),
             Err(error) => {
-                let gone = timely(api.get_opt(&object.name_any())).await.is_ok_and(|now| now.is_none_or(|now| now.uid() != object.uid()));
+                let gone = timely(api.get_opt(&object.name_any()))
+                    .await
+                    .is_ok_and(|now| now.is_none_or(|now| now.uid() != object.uid()));
                 if gone {
                     return;
                 }
@@ -138,23 +209,40 @@ fn clear_absent(patch: &mut serde_json::Value, written: &EnvironmentStatus) {
 }
 
 async fn phase_event(client: &Client, object: &Environment, status: &EnvironmentStatus) {
-    let kind = if status.phase == Phase::Failed { "Warning" } else { "Normal" };
-    let failed = status.conditions.iter().find(|condition| condition.status == "False" && condition.reason != "NotYet");
+    let kind = if status.phase == Phase::Failed {
+        "Warning"
+    } else {
+        "Normal"
+    };
+    let failed = status
+        .conditions
+        .iter()
+        .find(|condition| condition.status == "False" && condition.reason != "NotYet");
     let reason = match (status.phase, failed) {
         (Phase::Failed, Some(condition)) => condition.reason.clone(),
         (phase, _) => format!("{phase:?}"),
     };
-    let message = status.message.clone().unwrap_or_else(|| format!("the environment is {:?}", status.phase));
+    let message = status
+        .message
+        .clone()
+        .unwrap_or_else(|| format!("the environment is {:?}", status.phase));
     event(client, object, kind, &reason, &message).await;
 }
 
 /// Posts an event about an environment; losing one is logged and harmless.
-#[allow(clippy::disallowed_methods, reason = "events carry the time they were posted")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "events carry the time they were posted"
+)]
 async fn event(client: &Client, object: &Environment, kind: &str, reason: &str, message: &str) {
     let namespace = object.namespace().unwrap_or_default();
     let now = Time(Timestamp::now());
     let event = Event {
-        metadata: ObjectMeta { generate_name: Some(format!("{}.", object.name_any())), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}.", object.name_any())),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
         involved_object: ObjectReference {
             api_version: Some(Environment::api_version(&()).into_owned()),
             kind: Some(Environment::kind(&()).into_owned()),
@@ -166,7 +254,10 @@ async fn event(client: &Client, object: &Environment, kind: &str, reason: &str, 
         type_: Some(kind.to_owned()),
         reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),
-        source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
+        source: Some(EventSource {
+            component: Some(FIELD_MANAGER.to_owned()),
+            host: None,
+        }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         count: Some(1),
@@ -179,13 +270,23 @@ async fn event(client: &Client, object: &Environment, kind: &str, reason: &str, 
 }
 
 /// Says what this runner is, making its object when it has none.
-pub(crate) async fn register(client: &Client, name: &str, status: &RunnerStatus) -> Result<(), Failed> {
+pub(crate) async fn register(
+    client: &Client,
+    name: &str,
+    status: &RunnerStatus,
+) -> Result<(), Failed> {
     let runners: Api<Runner> = Api::all(client.clone());
     if timely(runners.get_opt(name)).await?.is_none() {
-        timely(runners.create(&PostParams::default(), &Runner::new(name, boatyard_api::RunnerSpec::default()))).await?;
+        timely(runners.create(
+            &PostParams::default(),
+            &Runner::new(name, boatyard_api::RunnerSpec::default()),
+        ))
+        .await?;
     }
     let patch = json!({ "status": status });
-    timely(runners.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(|_| ())
+    timely(runners.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)))
+        .await
+        .map(|_| ())
 }
 
 /// Renews the runner's Lease, making it when there is none.
@@ -198,7 +299,9 @@ pub(crate) async fn heartbeat(client: &Client, name: &str, now: Timestamp) -> Re
         Err(_) => {
             let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": NAMESPACE_RUNNERS}, "spec": spec});
             let lease = serde_json::from_value(lease).map_err(|error| Failed::internal(&error))?;
-            timely(leases.create(&PostParams::default(), &lease)).await.map(|_| ())
+            timely(leases.create(&PostParams::default(), &lease))
+                .await
+                .map(|_| ())
         }
     }
 }

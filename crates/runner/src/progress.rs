@@ -14,6 +14,9 @@ impl Progress for Reporter {
 
     fn message(&self, text: &str) {
         tracing::info!(text, "image");
-        *self.line.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = text.to_owned();
+        *self
+            .line
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = text.to_owned();
     }
 }

@@ -29,9 +29,15 @@ impl TryFrom<String> for Uid {
     type Error = BadUid;
     fn try_from(text: String) -> Result<Self, BadUid> {
         let good = (8..=40).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase() || b == b'-')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase() || b == b'-')
             && !text.starts_with('-');
-        if good { Ok(Self(text)) } else { Err(BadUid(text)) }
+        if good {
+            Ok(Self(text))
+        } else {
+            Err(BadUid(text))
+        }
     }
 }
 
@@ -211,7 +217,9 @@ impl Record {
     /// When the file cannot be read or is no record.
     pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
         match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(std::io::Error::other),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(std::io::Error::other),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -257,11 +265,16 @@ impl Slots {
                 match Record::read(&path) {
                     Ok(Some(record)) => drop(taken.insert(record.slot)),
                     Ok(None) => {}
-                    Err(error) => tracing::error!(path = %path.display(), %error, "a damaged record: its environment stays untouched; restore the file or remove its directory"),
+                    Err(error) => {
+                        tracing::error!(path = %path.display(), %error, "a damaged record: its environment stays untouched; restore the file or remove its directory")
+                    }
                 }
             }
         }
-        Ok(Self { first, taken: Arc::new(Mutex::new(taken)) })
+        Ok(Self {
+            first,
+            taken: Arc::new(Mutex::new(taken)),
+        })
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
@@ -272,11 +285,19 @@ impl Slots {
     ///
     /// # Errors
     /// When all slots are taken or the record cannot be written.
-    pub fn allocate(&self, layout: &Layout, uid: &Uid, namespace: &str, name: &str) -> std::io::Result<Record> {
+    pub fn allocate(
+        &self,
+        layout: &Layout,
+        uid: &Uid,
+        namespace: &str,
+        name: &str,
+    ) -> std::io::Result<Record> {
         let slot = {
             let mut taken = self.taken();
             let free = (self.first..SLOTS).find(|slot| !taken.contains(slot));
-            let slot = free.ok_or_else(|| std::io::Error::other("every slot of this runner is taken: remove environments"))?;
+            let slot = free.ok_or_else(|| {
+                std::io::Error::other("every slot of this runner is taken: remove environments")
+            })?;
             taken.insert(slot);
             slot
         };
@@ -298,7 +319,8 @@ impl Slots {
             failure: None,
         };
         let paths = layout.environment(uid);
-        let written = private_directory(paths.root()).and_then(|()| record.write(&paths.record(), true));
+        let written =
+            private_directory(paths.root()).and_then(|()| record.write(&paths.record(), true));
         if let Err(error) = written {
             self.free(slot);
             return Err(error);

@@ -30,9 +30,16 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
     let cache = worker.context.layout.cache();
     let record = record(worker)?;
     let (incarnation, resolved) = (record.incarnation, record.resolved.clone());
-    let resolved = resolved.ok_or_else(|| Failed::transient("Internal", "there is no run plan yet"))?;
+    let resolved =
+        resolved.ok_or_else(|| Failed::transient("Internal", "there is no run plan yet"))?;
     if object.spec.source.folder.is_none() && incarnation == 1 && resolved.remote_uid != 0 {
-        give_workspace(&socket, &resolved.plan, resolved.remote_uid, resolved.remote_gid).await?;
+        give_workspace(
+            &socket,
+            &resolved.plan,
+            resolved.remote_uid,
+            resolved.remote_gid,
+        )
+        .await?;
     }
     let cached = cache_file(&cache, record);
     let probed = match cached.as_deref().and_then(read_cache) {
@@ -45,10 +52,19 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
             probed.unwrap_or_default()
         }
     };
-    let mut env: BTreeMap<String, Option<String>> = probed.into_iter().map(|(name, value)| (name, Some(value))).collect();
+    let mut env: BTreeMap<String, Option<String>> = probed
+        .into_iter()
+        .map(|(name, value)| (name, Some(value)))
+        .collect();
     env.extend(resolved.plan.remote_env.clone());
-    let defaults = SessionDefaults { user: Some(resolved.remote_user.clone()), cwd: Some(resolved.plan.workspace_folder.clone()), env: env.clone() };
-    agent::tell(&socket, &Request::Defaults(defaults)).await.map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
+    let defaults = SessionDefaults {
+        user: Some(resolved.remote_user.clone()),
+        cwd: Some(resolved.plan.workspace_folder.clone()),
+        env: env.clone(),
+    };
+    agent::tell(&socket, &Request::Defaults(defaults))
+        .await
+        .map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
     record.session_of = Some(incarnation);
     record.session_env = env;
     Ok(())
@@ -56,7 +72,11 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
 
 /// Variables of lifecycle commands and sessions.
 pub(crate) fn variables(worker: &Worker) -> BTreeMap<String, Option<String>> {
-    worker.record.as_ref().map(|record| record.session_env.clone()).unwrap_or_default()
+    worker
+        .record
+        .as_ref()
+        .map(|record| record.session_env.clone())
+        .unwrap_or_default()
 }
 
 /// The probe's cache file, where a cache is right.
@@ -65,8 +85,17 @@ fn cache_file(cache: &Path, record: &Record) -> Option<PathBuf> {
     if record.incarnation != 1 || !resolved.plan.mounts.is_empty() {
         return None;
     }
-    let key = format!("{}\n{}\n{:?}\n{:?}", image.digest, resolved.remote_user, resolved.plan.user_env_probe, resolved.plan.container_env);
-    Some(cache.join(format!("userenv-{}.json", hex::encode(&Sha256::digest(key)[..16]))))
+    let key = format!(
+        "{}\n{}\n{:?}\n{:?}",
+        image.digest,
+        resolved.remote_user,
+        resolved.plan.user_env_probe,
+        resolved.plan.container_env
+    );
+    Some(cache.join(format!(
+        "userenv-{}.json",
+        hex::encode(&Sha256::digest(key)[..16])
+    )))
 }
 
 fn read_cache(file: &Path) -> Option<BTreeMap<String, String>> {
@@ -75,7 +104,10 @@ fn read_cache(file: &Path) -> Option<BTreeMap<String, String>> {
 
 fn write_cache(file: &Path, probed: &BTreeMap<String, String>) {
     let fresh = file.with_extension("new");
-    let written = serde_json::to_vec(probed).map_err(std::io::Error::other).and_then(|json| std::fs::write(&fresh, json)).and_then(|()| std::fs::rename(&fresh, file));
+    let written = serde_json::to_vec(probed)
+        .map_err(std::io::Error::other)
+        .and_then(|json| std::fs::write(&fresh, json))
+        .and_then(|()| std::fs::rename(&fresh, file));
     if let Err(error) = written {
         tracing::info!(%error, "the probe's result was not cached");
     }
@@ -89,32 +121,62 @@ async fn probe(socket: &Path, plan: &RunPlan, user: &str) -> Option<BTreeMap<Str
         UserEnvProbe::InteractiveShell => "-ic",
         UserEnvProbe::LoginInteractiveShell => "-lic",
     };
-    let script = format!("exec \"${{SHELL:-/bin/sh}}\" {flags} 'echo boatyard-probe; cat /proc/self/environ; echo boatyard-probe'");
+    let script = format!(
+        "exec \"${{SHELL:-/bin/sh}}\" {flags} 'echo boatyard-probe; cat /proc/self/environ; echo boatyard-probe'"
+    );
     let process = Process {
         argv: vec!["/bin/sh".into(), "-c".into(), script],
         user: Some(user.to_owned()),
         class: Class::Builds,
         ..Process::default()
     };
-    let ended = tokio::time::timeout(PROBE_DEADLINE, agent::exec(socket, process)).await.ok()?.ok()?;
+    let ended = tokio::time::timeout(PROBE_DEADLINE, agent::exec(socket, process))
+        .await
+        .ok()?
+        .ok()?;
     let text = String::from_utf8_lossy(&ended.stdout);
     let environment = text.split("boatyard-probe\n").nth(1)?;
-    let pairs = environment.split('\0').filter_map(|pair| pair.split_once('='));
-    Some(pairs.filter(|(name, _)| !NOT_TAKEN.contains(name)).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    let pairs = environment
+        .split('\0')
+        .filter_map(|pair| pair.split_once('='));
+    Some(
+        pairs
+            .filter(|(name, _)| !NOT_TAKEN.contains(name))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    )
 }
 
 /// A clone was made by id 0; it belongs to the user who works in it.
 async fn give_workspace(socket: &Path, plan: &RunPlan, uid: u32, gid: u32) -> Result<(), Failed> {
     let process = Process {
-        argv: ["chown", "-R", "-h", &format!("{uid}:{gid}"), "--", &plan.workspace_folder].map(str::to_owned).to_vec(),
+        argv: [
+            "chown",
+            "-R",
+            "-h",
+            &format!("{uid}:{gid}"),
+            "--",
+            &plan.workspace_folder,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         user: Some("0".into()),
         class: Class::Builds,
         ..Process::default()
     };
-    let ended = agent::exec(socket, process).await.map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
+    let ended = agent::exec(socket, process)
+        .await
+        .map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
     if ended.code == 0 {
         Ok(())
     } else {
-        Err(Failed::lasting("WorkspaceOwnership", format!("giving {} to user id {uid} failed: {}", plan.workspace_folder, String::from_utf8_lossy(&ended.tail).trim())))
+        Err(Failed::lasting(
+            "WorkspaceOwnership",
+            format!(
+                "giving {} to user id {uid} failed: {}",
+                plan.workspace_folder,
+                String::from_utf8_lossy(&ended.tail).trim()
+            ),
+        ))
     }
 }

@@ -11,7 +11,9 @@ use crate::layout::{EnvironmentPaths, private_directory};
 use crate::record::{Uid, id_base};
 use boatyard_api::environment::{EnvironmentSpec, GitSource};
 use boatyard_sandbox::Observed;
-use boatyard_sandbox::spec::{Id, Init, Limits, Mount, MountIds, MountSource, Network, Root, Spec, User};
+use boatyard_sandbox::spec::{
+    Id, Init, Limits, Mount, MountIds, MountSource, Network, Root, Spec, User,
+};
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,14 +24,24 @@ const CLONE_TARGET: &str = "/tmp/boatyard-clone";
 /// Whose credentials open host paths of this environment.
 pub(crate) fn owner(spec: &EnvironmentSpec) -> Result<User, Failed> {
     let owner = spec.owner.as_ref();
-    let ids = owner.and_then(|owner| Some(User { uid: owner.uid?, gid: owner.gid? }));
+    let ids = owner.and_then(|owner| {
+        Some(User {
+            uid: owner.uid?,
+            gid: owner.gid?,
+        })
+    });
     ids.ok_or_else(|| {
         Failed::lasting("SourceNotLocal", "host folders can be opened only for callers on this host's unix socket; use a git source instead")
     })
 }
 
 /// Puts the source in place, or checks that it is.
-pub(crate) async fn fetch(context: &Context, uid: &Uid, spec: &EnvironmentSpec, slot: u32) -> Result<String, Failed> {
+pub(crate) async fn fetch(
+    context: &Context,
+    uid: &Uid,
+    spec: &EnvironmentSpec,
+    slot: u32,
+) -> Result<String, Failed> {
     if let Some(folder) = &spec.source.folder {
         let path = PathBuf::from(&folder.path);
         let user = owner(spec)?;
@@ -41,21 +53,37 @@ pub(crate) async fn fetch(context: &Context, uid: &Uid, spec: &EnvironmentSpec, 
         clone(context, uid, &paths, git, slot).await?;
         return Ok(format!("cloned {}", git.url));
     }
-    private_directory(&paths.workspace()).map_err(|error| Failed::disk(&paths.workspace(), &error))?;
+    private_directory(&paths.workspace())
+        .map_err(|error| Failed::disk(&paths.workspace(), &error))?;
     Ok("empty workspace".to_owned())
 }
 
 async fn open_directory(context: &Context, user: User, path: &Path) -> Result<File, Failed> {
     let sandboxes = context.sandboxes.clone();
     let wanted = path.to_owned();
-    let opened = context.blocking(move || sandboxes.open_as(user, &wanted)).await;
+    let opened = context
+        .blocking(move || sandboxes.open_as(user, &wanted))
+        .await;
     let file = opened.map(File::from).map_err(|error| {
-        Failed::lasting("SourceUnreadable", format!("user id {} may not read the folder {}: {error}", user.uid, path.display()))
+        Failed::lasting(
+            "SourceUnreadable",
+            format!(
+                "user id {} may not read the folder {}: {error}",
+                user.uid,
+                path.display()
+            ),
+        )
     })?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         Ok(file)
     } else {
-        Err(Failed::lasting("SourceNotAFolder", format!("{} is not a folder; name the folder that holds the code", path.display())))
+        Err(Failed::lasting(
+            "SourceNotAFolder",
+            format!(
+                "{} is not a folder; name the folder that holds the code",
+                path.display()
+            ),
+        ))
     }
 }
 
@@ -77,10 +105,19 @@ enum Place {
 
 impl<'a> Files<'a> {
     /// Of an environment whose source is in place.
-    pub(crate) fn of(context: &'a Context, uid: &Uid, spec: &EnvironmentSpec) -> Result<Self, Failed> {
+    pub(crate) fn of(
+        context: &'a Context,
+        uid: &Uid,
+        spec: &EnvironmentSpec,
+    ) -> Result<Self, Failed> {
         let place = match &spec.source.folder {
-            Some(folder) => Place::Folder { path: PathBuf::from(&folder.path), owner: owner(spec)? },
-            None => Place::Clone { root: context.layout.environment(uid).workspace() },
+            Some(folder) => Place::Folder {
+                path: PathBuf::from(&folder.path),
+                owner: owner(spec)?,
+            },
+            None => Place::Clone {
+                root: context.layout.environment(uid).workspace(),
+            },
         };
         Ok(Self { context, place })
     }
@@ -88,14 +125,27 @@ impl<'a> Files<'a> {
     /// Reads one file; None when there is none.
     pub(crate) async fn read(&self, path: &str) -> Result<Option<String>, Failed> {
         let unreadable = |error: &dyn std::fmt::Display| {
-            Failed::lasting("ConfigurationUnreadable", format!("{path} cannot be read: {error}"))
+            Failed::lasting(
+                "ConfigurationUnreadable",
+                format!("{path} cannot be read: {error}"),
+            )
         };
         match &self.place {
             Place::Clone { root } => beneath::read(root, path).map_err(|error| unreadable(&error)),
-            Place::Folder { path: folder, owner } => {
-                let (sandboxes, owner, wanted) = (self.context.sandboxes.clone(), *owner, folder.join(path));
-                match self.context.blocking(move || sandboxes.open_as(owner, &wanted)).await {
-                    Ok(file) => beneath::text(File::from(file)).map(Some).map_err(|error| unreadable(&error)),
+            Place::Folder {
+                path: folder,
+                owner,
+            } => {
+                let (sandboxes, owner, wanted) =
+                    (self.context.sandboxes.clone(), *owner, folder.join(path));
+                match self
+                    .context
+                    .blocking(move || sandboxes.open_as(owner, &wanted))
+                    .await
+                {
+                    Ok(file) => beneath::text(File::from(file))
+                        .map(Some)
+                        .map_err(|error| unreadable(&error)),
                     Err(error) if not_found(&error) => Ok(None),
                     Err(error) => Err(unreadable(&error)),
                 }
@@ -122,13 +172,25 @@ impl<'a> Files<'a> {
 
     async fn directories(&self, path: &str) -> Vec<String> {
         let opened = match &self.place {
-            Place::Clone { root } => File::open(root).and_then(|root| beneath::open(&root, path, OFlags::DIRECTORY)).ok(),
-            Place::Folder { path: folder, owner } => {
-                let (sandboxes, owner, wanted) = (self.context.sandboxes.clone(), *owner, folder.join(path));
-                self.context.blocking(move || sandboxes.open_as(owner, &wanted)).await.ok().map(File::from)
+            Place::Clone { root } => File::open(root)
+                .and_then(|root| beneath::open(&root, path, OFlags::DIRECTORY))
+                .ok(),
+            Place::Folder {
+                path: folder,
+                owner,
+            } => {
+                let (sandboxes, owner, wanted) =
+                    (self.context.sandboxes.clone(), *owner, folder.join(path));
+                self.context
+                    .blocking(move || sandboxes.open_as(owner, &wanted))
+                    .await
+                    .ok()
+                    .map(File::from)
             }
         };
-        opened.and_then(|directory| beneath::names(&directory).ok()).unwrap_or_default()
+        opened
+            .and_then(|directory| beneath::names(&directory).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -139,7 +201,13 @@ git -c advice.detachedHead=false clone --recurse-submodules -- "$1" "$3/clone" 2
 if [ -n "$2" ]; then cd "$3/clone"; git -c advice.detachedHead=false checkout "$2" -- 2>&1; git submodule update --init --recursive 2>&1; fi
 "#;
 
-async fn clone(context: &Context, uid: &Uid, paths: &EnvironmentPaths, git: &GitSource, slot: u32) -> Result<(), Failed> {
+async fn clone(
+    context: &Context,
+    uid: &Uid,
+    paths: &EnvironmentPaths,
+    git: &GitSource,
+    slot: u32,
+) -> Result<(), Failed> {
     let workspace = paths.workspace();
     let staging = paths.disk().join("clone");
     let disk = |error: std::io::Error| Failed::disk(&staging, &error);
@@ -152,7 +220,11 @@ async fn clone(context: &Context, uid: &Uid, paths: &EnvironmentPaths, git: &Git
     private_directory(&staging).map_err(disk)?;
     let state = paths.root().join("clone-run");
     private_directory(&state).map_err(disk)?;
-    let id = Id::try_from(format!("{}-git", &uid.as_str()[..uid.as_str().len().min(36)])).map_err(|error| Failed::internal(&error))?;
+    let id = Id::try_from(format!(
+        "{}-git",
+        &uid.as_str()[..uid.as_str().len().min(36)]
+    ))
+    .map_err(|error| Failed::internal(&error))?;
     let reference = git.reference.clone().unwrap_or_default();
     let argv = ["sh", "-c", CLONE, "sh", &git.url, &reference, CLONE_TARGET];
     let spec = Spec {
@@ -162,29 +234,52 @@ async fn clone(context: &Context, uid: &Uid, paths: &EnvironmentPaths, git: &Git
         hostname: "clone".into(),
         root: Root::Host,
         mounts: vec![Mount {
-            source: MountSource::Host { path: staging.clone(), ids: MountIds::Unshifted, open_as: None },
+            source: MountSource::Host {
+                path: staging.clone(),
+                ids: MountIds::Unshifted,
+                open_as: None,
+            },
             target: CLONE_TARGET.into(),
             read_only: false,
         }],
-        network: Network::Routed { address: crate::record::address(slot) },
-        limits: Limits { cpu_millis: None, memory_bytes: Some(2 << 30), pids: Some(1024) },
+        network: Network::Routed {
+            address: crate::record::address(slot),
+        },
+        limits: Limits {
+            cpu_millis: None,
+            memory_bytes: Some(2 << 30),
+            pids: Some(1024),
+        },
         init: Init {
             executable: "/bin/sh".into(),
             argv: argv.map(str::to_owned).to_vec(),
-            env: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into(), "LANG=C.UTF-8".into()],
+            env: vec![
+                "PATH=/usr/local/bin:/usr/bin:/bin".into(),
+                "LANG=C.UTF-8".into(),
+            ],
             listener: false,
         },
         nofile: None,
         devices: Vec::new(),
     };
     let ended = context.run_to_end(spec).await?;
-    let log = beneath::read(&state, "console.log").ok().flatten().unwrap_or_default();
+    let log = beneath::read(&state, "console.log")
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     let _ = std::fs::remove_dir_all(&state);
     if !matches!(ended, Observed::Exited { code: Some(0), .. }) {
         let _ = std::fs::remove_dir_all(&staging);
-        let why = log.lines().rev().find(|line| line.starts_with("fatal:") || line.starts_with("error:")).or_else(|| log.lines().last());
+        let why = log
+            .lines()
+            .rev()
+            .find(|line| line.starts_with("fatal:") || line.starts_with("error:"))
+            .or_else(|| log.lines().last());
         let why = why.unwrap_or("git said nothing");
-        return Err(Failed::transient("CloneFailed", format!("cloning {} failed: {why}", git.url)));
+        return Err(Failed::transient(
+            "CloneFailed",
+            format!("cloning {} failed: {why}", git.url),
+        ));
     }
     std::fs::rename(staging.join("clone"), &workspace).map_err(disk)?;
     std::fs::remove_dir(&staging).map_err(disk)

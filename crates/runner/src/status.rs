@@ -8,8 +8,8 @@ use boatyard_api::class::Resources;
 use boatyard_api::environment::{EnvironmentStatus, ImageStatus, Phase, Step, StepState};
 use boatyard_api::words::condition;
 use boatyard_plan::environment::{Hook, SandboxSeen, Seen, Want};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// What the status is computed from, besides the record.
 pub(crate) struct Inputs<'a> {
@@ -30,42 +30,73 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
     let phase = phase(inputs, wait_for_done, failure.is_some());
     let message = match (phase, failure) {
         (_, Some(failure)) => Some(failure.message.clone()),
-        (Phase::Running, None) => seen.hooks_left.first().map(|hook| format!("{} is running", hook.name())),
-        _ => record.and_then(|record| record.steps.last()).and_then(|step| step.message.clone()),
+        (Phase::Running, None) => seen
+            .hooks_left
+            .first()
+            .map(|hook| format!("{} is running", hook.name())),
+        _ => record
+            .and_then(|record| record.steps.last())
+            .and_then(|step| step.message.clone()),
     };
     let mut status = EnvironmentStatus {
         observed_generation: inputs.generation,
         phase,
         message,
         // The scheduler's condition is not ours: it is kept as it is.
-        conditions: inputs.previous.conditions.iter().filter(|kept| kept.type_ == condition::SCHEDULED).cloned().collect(),
+        conditions: inputs
+            .previous
+            .conditions
+            .iter()
+            .filter(|kept| kept.type_ == condition::SCHEDULED)
+            .cloned()
+            .collect(),
         ..EnvironmentStatus::default()
     };
-    let Some(record) = record else { return status };
-    status.steps = record.steps.iter().map(step).collect();
-    status.incarnation = record.incarnation;
-    status.started_at = record.started_at.map(Time);
-    status.restarted_at.clone_from(&record.restarted_at);
-    status.image = record.image.as_ref().map(|image| ImageStatus { reference: image.reference.clone(), digest: image.digest.clone() });
-    if let Some(resolved) = &record.resolved {
-        status.workspace_folder = Some(resolved.plan.workspace_folder.clone());
-        status.remote_user = Some(resolved.remote_user.clone());
-    }
     let running = matches!(seen.sandbox, SandboxSeen::Running { .. });
-    if running {
-        status.address = Some(address(record.slot).to_string());
-        status.resources = inputs.resources.cloned();
+    if let Some(record) = record {
+        recorded(&mut status, record);
+        if running {
+            status.address = Some(address(record.slot).to_string());
+            status.resources = inputs.resources.cloned();
+        }
     }
     let reason_of = |steps: &[&str]| {
-        failure.filter(|failure| steps.contains(&failure.step.as_str())).map(|failure| (failure.reason.as_str(), failure.message.as_str()))
+        failure
+            .filter(|failure| steps.contains(&failure.step.as_str()))
+            .map(|failure| (failure.reason.as_str(), failure.message.as_str()))
     };
     let hook_names = Hook::ALL.map(Hook::name);
     let states = [
-        (condition::CONFIGURED, seen.configured, ("ConfigurationRead", "the configuration is read"), reason_of(&["source", "configure"])),
-        (condition::IMAGE_PRESENT, seen.image, ("LayersPresent", "every layer of the image is present"), reason_of(&["image", "resolve"])),
-        (condition::SANDBOX_RUNNING, running, ("ProcessesRun", "the environment's processes run"), reason_of(&["sandbox", "agent"])),
-        (condition::LIFECYCLE_COMPLETE, running && seen.session && seen.hooks_left.is_empty() && failure.is_none(), ("CommandsSucceeded", "every lifecycle command succeeded"), reason_of(&hook_names)),
-        (condition::READY, phase == Phase::Running, ("Ready", "the environment can be used"), failure.map(|failure| (failure.reason.as_str(), failure.message.as_str()))),
+        (
+            condition::CONFIGURED,
+            seen.configured,
+            ("ConfigurationRead", "the configuration is read"),
+            reason_of(&["source", "configure"]),
+        ),
+        (
+            condition::IMAGE_PRESENT,
+            seen.image,
+            ("LayersPresent", "every layer of the image is present"),
+            reason_of(&["image", "resolve"]),
+        ),
+        (
+            condition::SANDBOX_RUNNING,
+            running,
+            ("ProcessesRun", "the environment's processes run"),
+            reason_of(&["sandbox", "agent"]),
+        ),
+        (
+            condition::LIFECYCLE_COMPLETE,
+            running && seen.session && seen.hooks_left.is_empty() && failure.is_none(),
+            ("CommandsSucceeded", "every lifecycle command succeeded"),
+            reason_of(&hook_names),
+        ),
+        (
+            condition::READY,
+            phase == Phase::Running,
+            ("Ready", "the environment can be used"),
+            failure.map(|failure| (failure.reason.as_str(), failure.message.as_str())),
+        ),
     ];
     for (kind, holds, good, bad) in states {
         let (truth, (reason, message)) = match (holds, bad) {
@@ -73,7 +104,11 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
             (false, Some(bad)) => ("False", bad),
             (false, None) => ("False", ("NotYet", "not yet, or not any more")),
         };
-        let previous = inputs.previous.conditions.iter().find(|condition| condition.type_ == kind);
+        let previous = inputs
+            .previous
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == kind);
         let unchanged = previous.filter(|previous| previous.status == truth);
         status.conditions.push(Condition {
             type_: kind.to_owned(),
@@ -81,17 +116,41 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
             reason: reason.to_owned(),
             message: message.to_owned(),
             observed_generation: inputs.generation,
-            last_transition_time: unchanged.map_or(Time(inputs.now), |previous| previous.last_transition_time.clone()),
+            last_transition_time: unchanged.map_or(Time(inputs.now), |previous| {
+                previous.last_transition_time.clone()
+            }),
         });
     }
     status
 }
 
+/// What of the status the record alone says.
+fn recorded(status: &mut EnvironmentStatus, record: &Record) {
+    status.steps = record.steps.iter().map(step).collect();
+    status.incarnation = record.incarnation;
+    status.started_at = record.started_at.map(Time);
+    status.restarted_at.clone_from(&record.restarted_at);
+    status.image = record.image.as_ref().map(|image| ImageStatus {
+        reference: image.reference.clone(),
+        digest: image.digest.clone(),
+    });
+    if let Some(resolved) = &record.resolved {
+        status.workspace_folder = Some(resolved.plan.workspace_folder.clone());
+        status.remote_user = Some(resolved.remote_user.clone());
+    }
+}
+
 /// Whether every lifecycle command up to and including `waitFor` is done.
 fn waited(record: &Record, seen: &Seen) -> bool {
-    let Some(resolved) = &record.resolved else { return false };
+    let Some(resolved) = &record.resolved else {
+        return false;
+    };
     let wait_for = crate::hooks::hook(resolved.plan.wait_for);
-    seen.session && seen.hooks_left.iter().all(|left| wait_for.is_none_or(|wait_for| *left > wait_for))
+    seen.session
+        && seen
+            .hooks_left
+            .iter()
+            .all(|left| wait_for.is_none_or(|wait_for| *left > wait_for))
 }
 
 fn phase(inputs: &Inputs<'_>, waited: bool, failed: bool) -> Phase {
@@ -99,8 +158,16 @@ fn phase(inputs: &Inputs<'_>, waited: bool, failed: bool) -> Phase {
         (Want::Gone, _) => Phase::Deleting,
         (Want::Stopped, SandboxSeen::Absent) => Phase::Stopped,
         (Want::Stopped, _) => Phase::Stopping,
-        (Want::Running { restart }, sandbox) if inputs.seen.allocated && restart.is_some() && *restart != inputs.seen.restarted_at => {
-            if sandbox == SandboxSeen::Absent { Phase::Preparing } else { Phase::Stopping }
+        (Want::Running { restart }, sandbox)
+            if inputs.seen.allocated
+                && restart.is_some()
+                && *restart != inputs.seen.restarted_at =>
+        {
+            if sandbox == SandboxSeen::Absent {
+                Phase::Preparing
+            } else {
+                Phase::Stopping
+            }
         }
         (Want::Running { .. }, _) if failed => Phase::Failed,
         (Want::Running { .. }, SandboxSeen::Running { agent: true }) if waited => Phase::Running,

@@ -27,7 +27,11 @@ pub const DEFAULT_IMAGE: &str = "debian:bookworm";
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Performs one action; on success, one sentence about it.
-pub(crate) async fn apply(worker: &mut Worker, object: &Environment, action: &Action) -> Result<Option<String>, Failed> {
+pub(crate) async fn apply(
+    worker: &mut Worker,
+    object: &Environment,
+    action: &Action,
+) -> Result<Option<String>, Failed> {
     match action {
         Action::Allocate => allocate(worker, object).map(|()| None),
         Action::FetchSource => {
@@ -67,13 +71,28 @@ pub(crate) async fn apply(worker: &mut Worker, object: &Environment, action: &Ac
 
 /// The record, which every action after Allocate has.
 pub(crate) fn record(worker: &mut Worker) -> Result<&mut Record, Failed> {
-    worker.record.as_mut().ok_or_else(|| Failed::transient("Internal", "the environment has no record yet"))
+    worker
+        .record
+        .as_mut()
+        .ok_or_else(|| Failed::transient("Internal", "the environment has no record yet"))
 }
 
 fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
-    let (namespace, name) = (object.metadata.namespace.as_deref().unwrap_or_default(), object.metadata.name.as_deref().unwrap_or_default());
-    let allocated = worker.context.slots.allocate(&worker.context.layout, &worker.uid, namespace, name);
-    let mut record = allocated.map_err(|error| Failed::disk(worker.context.layout.environment(&worker.uid).root(), &error))?;
+    let (namespace, name) = (
+        object.metadata.namespace.as_deref().unwrap_or_default(),
+        object.metadata.name.as_deref().unwrap_or_default(),
+    );
+    let allocated =
+        worker
+            .context
+            .slots
+            .allocate(&worker.context.layout, &worker.uid, namespace, name);
+    let mut record = allocated.map_err(|error| {
+        Failed::disk(
+            worker.context.layout.environment(&worker.uid).root(),
+            &error,
+        )
+    })?;
     record.restarted_at.clone_from(&object.spec.restarted_at);
     worker.record = Some(record);
     Ok(())
@@ -85,7 +104,10 @@ fn local_context(object: &Environment) -> LocalContext {
     let folder = match (&object.spec.source.folder, &object.spec.source.git) {
         (Some(folder), _) => folder.path.clone(),
         (None, Some(git)) => format!("/{}", repository_name(&git.url)),
-        (None, None) => format!("/{}", object.metadata.name.as_deref().unwrap_or("workspace")),
+        (None, None) => format!(
+            "/{}",
+            object.metadata.name.as_deref().unwrap_or("workspace")
+        ),
     };
     let mut context = LocalContext::new(&folder);
     context.local_env = devcontainer.local_env;
@@ -95,21 +117,30 @@ fn local_context(object: &Environment) -> LocalContext {
 
 /// `https://host/owner/name.git` → `name`.
 fn repository_name(url: &str) -> &str {
-    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or("repository");
+    let last = url
+        .trim_end_matches('/')
+        .rsplit(['/', ':'])
+        .next()
+        .unwrap_or("repository");
     let name = last.strip_suffix(".git").unwrap_or(last);
     if name.is_empty() { "repository" } else { name }
 }
 
 fn document(configured: &Configured) -> Result<Document, Failed> {
     match (&configured.path, &configured.text) {
-        (Some(path), Some(text)) => Document::parse(path, text).map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string())),
+        (Some(path), Some(text)) => Document::parse(path, text)
+            .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string())),
         _ => Ok(Document::default_configuration(DEFAULT_IMAGE)),
     }
 }
 
 async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
     let files = Files::of(&worker.context, &worker.uid, &object.spec)?;
-    let wanted = object.spec.devcontainer.as_ref().and_then(|devcontainer| devcontainer.path.as_deref());
+    let wanted = object
+        .spec
+        .devcontainer
+        .as_ref()
+        .and_then(|devcontainer| devcontainer.path.as_deref());
     let mut candidates = files.candidates().await?;
     if let Some(wanted) = wanted
         && !candidates.iter().any(|candidate| candidate == wanted)
@@ -117,16 +148,28 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
     {
         candidates.push(wanted.to_owned());
     }
-    let path = boatyard_devcontainer::discover(&candidates, wanted).map_err(|error| Failed::lasting("ConfigurationNotFound", error.to_string()))?;
+    let path = boatyard_devcontainer::discover(&candidates, wanted)
+        .map_err(|error| Failed::lasting("ConfigurationNotFound", error.to_string()))?;
     let text = match &path {
         Some(path) => files.read(path).await?,
         None => None,
     };
-    let mut configured = Configured { path, text, image: String::new(), warnings: Vec::new() };
+    let mut configured = Configured {
+        path,
+        text,
+        image: String::new(),
+        warnings: Vec::new(),
+    };
     let document = document(&configured)?;
-    let image = document.image(&local_context(object)).map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
+    let image = document
+        .image(&local_context(object))
+        .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
     configured.image = image;
-    configured.warnings = document.warnings().iter().map(ToString::to_string).collect();
+    configured.warnings = document
+        .warnings()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let message = match &configured.path {
         Some(path) => format!("{path}: image {}", configured.image),
         None => format!("no devcontainer.json; default image {}", configured.image),
@@ -136,8 +179,12 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
 }
 
 async fn fetch_image(worker: &mut Worker) -> Result<String, Failed> {
-    let configured = record(worker)?.configured.clone().ok_or_else(|| Failed::transient("Internal", "no configuration"))?;
-    let reference = Reference::parse(&configured.image).map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
+    let configured = record(worker)?
+        .configured
+        .clone()
+        .ok_or_else(|| Failed::transient("Internal", "no configuration"))?;
+    let reference = Reference::parse(&configured.image)
+        .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
     let progress = Arc::new(Reporter::default());
     let ensured = worker.context.images.ensure(&reference, progress).await;
     let image = ensured.map_err(|error| Failed::image(&error))?;
@@ -145,8 +192,16 @@ async fn fetch_image(worker: &mut Worker) -> Result<String, Failed> {
     record(worker)?.image = Some(ImageRecord {
         reference: configured.image,
         digest: image.digest.clone(),
-        layers: image.layers.iter().map(|layer| layer.directory.clone()).collect(),
-        layer_ids: image.layers.iter().map(|layer| layer.id.to_string()).collect(),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| layer.directory.clone())
+            .collect(),
+        layer_ids: image
+            .layers
+            .iter()
+            .map(|layer| layer.id.to_string())
+            .collect(),
         env: image.config.env.clone(),
         user: image.config.user.clone(),
         labels: image.config.labels.clone(),
@@ -159,28 +214,54 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
     let upper = worker.context.layout.environment(&worker.uid).upper();
     let record = record(worker)?;
     let (Some(configured), Some(image)) = (&record.configured, &record.image) else {
-        return Err(Failed::transient("Internal", "configuration or image are not there yet"));
+        return Err(Failed::transient(
+            "Internal",
+            "configuration or image are not there yet",
+        ));
     };
     let document = document(configured)?;
-    let metadata = ImageMetadata { env: image.env.clone(), user: image.user.clone(), labels: image.labels.clone() };
-    let mut plan = document.run_plan(&context, &metadata).map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
+    let metadata = ImageMetadata {
+        env: image.env.clone(),
+        user: image.user.clone(),
+        labels: image.labels.clone(),
+    };
+    let mut plan = document
+        .run_plan(&context, &metadata)
+        .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
     let mut container_env = parse_env(&image.env);
     container_env.extend(plan.container_env.clone());
     plan.bind_container_env(&container_env);
     let named = |user: &Option<String>| user.clone().filter(|user| !user.is_empty());
-    let remote = named(&plan.remote_user).or_else(|| named(&plan.container_user)).or_else(|| named(&image.user)).unwrap_or_else(|| "root".into());
+    let remote = named(&plan.remote_user)
+        .or_else(|| named(&plan.container_user))
+        .or_else(|| named(&image.user))
+        .unwrap_or_else(|| "root".into());
     let mut roots: Vec<&Path> = vec![&upper];
     roots.extend(image.layers.iter().map(std::path::PathBuf::as_path));
     let user = passwd::find(&roots, &remote).ok_or_else(|| {
-        Failed::lasting("UnknownUser", format!("the image {} has no user {remote}; name one of its users as remoteUser", image.reference))
+        Failed::lasting(
+            "UnknownUser",
+            format!(
+                "the image {} has no user {remote}; name one of its users as remoteUser",
+                image.reference
+            ),
+        )
     })?;
     let message = format!("user {}, folder {}", user.name, plan.workspace_folder);
-    record.resolved = Some(Resolved { plan, remote_user: user.name, remote_uid: user.uid, remote_gid: user.gid });
+    record.resolved = Some(Resolved {
+        plan,
+        remote_user: user.name,
+        remote_uid: user.uid,
+        remote_gid: user.gid,
+    });
     Ok(message)
 }
 
 fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, String> {
-    env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    env.iter()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
@@ -188,12 +269,21 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
     let limits = limits(&class)?;
     worker.resources = Some(class);
     let paths = worker.context.layout.environment(&worker.uid);
-    for directory in [paths.disk(), paths.upper(), paths.work(), paths.logs(), paths.run(), paths.nested("docker"), paths.nested("containers")] {
+    for directory in [
+        paths.disk(),
+        paths.upper(),
+        paths.work(),
+        paths.logs(),
+        paths.run(),
+        paths.nested("docker"),
+        paths.nested("containers"),
+    ] {
         private_directory(&directory).map_err(|error| Failed::disk(&directory, &error))?;
     }
     // The root of the root filesystem is what everybody inside sees as `/`.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(paths.upper(), open).map_err(|error| Failed::disk(&paths.upper(), &error))?;
+    std::fs::set_permissions(paths.upper(), open)
+        .map_err(|error| Failed::disk(&paths.upper(), &error))?;
     let current = record(worker)?;
     current.incarnation += 1;
     (current.session_of, current.started_at) = (None, None);
@@ -203,20 +293,40 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
     };
     let mut env = parse_env(&image.env);
     env.extend(resolved.plan.container_env.clone());
-    env.entry("PATH".into()).or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    env.entry("PATH".into())
+        .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     let spec = Spec {
         id: worker.id.clone(),
         id_base: id_base(record.slot),
         state: paths.run(),
-        hostname: resolved.plan.hostname.clone().unwrap_or_else(|| record.name.clone()),
-        root: Root::Overlay { layers: image.layers.clone(), upper: paths.upper(), work: paths.work() },
-        mounts: crate::mounts::plan(&worker.context.layout, &paths, &record.namespace, &object.spec, resolved)?,
-        network: Network::Routed { address: address(record.slot) },
+        hostname: resolved
+            .plan
+            .hostname
+            .clone()
+            .unwrap_or_else(|| record.name.clone()),
+        root: Root::Overlay {
+            layers: image.layers.clone(),
+            upper: paths.upper(),
+            work: paths.work(),
+        },
+        mounts: crate::mounts::plan(
+            &worker.context.layout,
+            &paths,
+            &record.namespace,
+            &object.spec,
+            resolved,
+        )?,
+        network: Network::Routed {
+            address: address(record.slot),
+        },
         limits,
         init: Init {
             executable: worker.context.agent.clone(),
             argv: vec!["boatyard-agent".into()],
-            env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: env
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             listener: true,
         },
         nofile: None,
@@ -230,15 +340,40 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
 }
 
 fn limits(resources: &boatyard_api::class::Resources) -> Result<Limits, Failed> {
-    let bad = |error: &dyn std::fmt::Display| Failed::lasting("ClassInvalid", format!("the environment's class has an unreadable quantity: {error}"));
-    let cpu = resources.cpu.as_ref().map(boatyard_api::quantity::cpu_millis).transpose().map_err(|error| bad(&error))?;
-    let memory = resources.memory.as_ref().map(boatyard_api::quantity::bytes).transpose().map_err(|error| bad(&error))?;
-    Ok(Limits { cpu_millis: cpu, memory_bytes: memory, pids: resources.pids.map(u64::from) })
+    let bad = |error: &dyn std::fmt::Display| {
+        Failed::lasting(
+            "ClassInvalid",
+            format!("the environment's class has an unreadable quantity: {error}"),
+        )
+    };
+    let cpu = resources
+        .cpu
+        .as_ref()
+        .map(boatyard_api::quantity::cpu_millis)
+        .transpose()
+        .map_err(|error| bad(&error))?;
+    let memory = resources
+        .memory
+        .as_ref()
+        .map(boatyard_api::quantity::bytes)
+        .transpose()
+        .map_err(|error| bad(&error))?;
+    Ok(Limits {
+        cpu_millis: cpu,
+        memory_bytes: memory,
+        pids: resources.pids.map(u64::from),
+    })
 }
 
 async fn await_agent(worker: &mut Worker) -> Result<(), Failed> {
-    let socket = worker.context.layout.environment(&worker.uid).agent_socket();
-    agent::ping(&socket).await.map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
+    let socket = worker
+        .context
+        .layout
+        .environment(&worker.uid)
+        .agent_socket();
+    agent::ping(&socket)
+        .await
+        .map_err(|error| Failed::transient("AgentSilent", crate::failure::chain(&error)))?;
     worker.agent_answered();
     let now = worker.context.now();
     record(worker)?.started_at.get_or_insert(now);
@@ -246,7 +381,11 @@ async fn await_agent(worker: &mut Worker) -> Result<(), Failed> {
 }
 
 async fn run_hook(worker: &mut Worker, hook: Hook) -> Result<String, Failed> {
-    let socket = worker.context.layout.environment(&worker.uid).agent_socket();
+    let socket = worker
+        .context
+        .layout
+        .environment(&worker.uid)
+        .agent_socket();
     let env = session::variables(worker);
     let Some(resolved) = record(worker)?.resolved.clone() else {
         return Err(Failed::transient("Internal", "there is no run plan yet"));
@@ -263,8 +402,16 @@ async fn stop(worker: &mut Worker) -> Result<(), Failed> {
     if let Err(error) = agent::shutdown(&paths.agent_socket(), GRACE).await {
         tracing::info!(environment = %worker.uid, %error, "the agent did not end its processes; killing them");
     }
-    let (sandboxes, id, state) = (worker.context.sandboxes.clone(), worker.id.clone(), paths.run());
-    worker.context.blocking(move || sandboxes.kill(&id, &state)).await.map_err(|error| Failed::internal(&error))?;
+    let (sandboxes, id, state) = (
+        worker.context.sandboxes.clone(),
+        worker.id.clone(),
+        paths.run(),
+    );
+    worker
+        .context
+        .blocking(move || sandboxes.kill(&id, &state))
+        .await
+        .map_err(|error| Failed::internal(&error))?;
     if let Some(record) = &mut worker.record {
         record.failure = None;
         record.steps.clear();
@@ -281,7 +428,11 @@ async fn remove(worker: &mut Worker) -> Result<(), Failed> {
     std::fs::rename(paths.root(), &trash).map_err(|error| Failed::disk(&trash, &error))?;
     let slot = worker.record.take().map(|record| record.slot);
     let emptied = trash.clone();
-    worker.context.blocking(move || std::fs::remove_dir_all(&emptied)).await.map_err(|error| Failed::disk(&trash, &error))?;
+    worker
+        .context
+        .blocking(move || std::fs::remove_dir_all(&emptied))
+        .await
+        .map_err(|error| Failed::disk(&trash, &error))?;
     if let Some(slot) = slot {
         worker.context.slots.free(slot);
     }

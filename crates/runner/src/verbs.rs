@@ -34,10 +34,17 @@ impl Progress for Forward {
     fn layer(&self, id: &str, state: LayerProgress) {
         let phase = format!("{:?}", state.phase).to_ascii_lowercase();
         // Progress may be lost; results are sent on another way.
-        let _ = self.0.try_send(Reply::Layer { id: id.to_owned(), phase, done: state.bytes_done, total: (state.bytes_total > 0).then_some(state.bytes_total) });
+        let _ = self.0.try_send(Reply::Layer {
+            id: id.to_owned(),
+            phase,
+            done: state.bytes_done,
+            total: (state.bytes_total > 0).then_some(state.bytes_total),
+        });
     }
     fn message(&self, text: &str) {
-        let _ = self.0.try_send(Reply::Message { text: text.to_owned() });
+        let _ = self.0.try_send(Reply::Message {
+            text: text.to_owned(),
+        });
     }
 }
 
@@ -45,19 +52,29 @@ impl Progress for Forward {
 pub(crate) async fn serve(context: &Context, stream: Stream) -> std::io::Result<()> {
     let mut frames = Framed::new(stream, Codec);
     let broken = |error: boatyard_link::frames::Error| std::io::Error::other(error);
-    let Some(first) = frames.next().await else { return Ok(()) };
+    let Some(first) = frames.next().await else {
+        return Ok(());
+    };
     let request: Request = serde_json::from_slice(&first.map_err(broken)?.payload)?;
     let outcome = answer(context, &mut frames, request).await;
     let last = match outcome {
         Ok(()) => Reply::Done,
-        Err(failed) => Reply::Error { reason: failed.reason, message: failed.message },
+        Err(failed) => Reply::Error {
+            reason: failed.reason,
+            message: failed.message,
+        },
     };
     send(&mut frames, &last).await.map_err(broken)?;
     frames.close().await.map_err(broken)
 }
 
 async fn send(frames: &mut Frames, reply: &Reply) -> Result<(), boatyard_link::frames::Error> {
-    frames.send(Frame { kind: Kind::Reply, payload: serde_json::to_vec(reply)?.into() }).await
+    frames
+        .send(Frame {
+            kind: Kind::Reply,
+            payload: serde_json::to_vec(reply)?.into(),
+        })
+        .await
 }
 
 fn failed(error: boatyard_image::Error) -> Failed {
@@ -65,7 +82,8 @@ fn failed(error: boatyard_image::Error) -> Failed {
 }
 
 fn parse(reference: &str) -> Result<Reference, Failed> {
-    Reference::parse(reference).map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))
+    Reference::parse(reference)
+        .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))
 }
 
 fn gone(error: boatyard_link::frames::Error) -> Failed {
@@ -76,21 +94,50 @@ async fn answer(context: &Context, frames: &mut Frames, request: Request) -> Res
     let images = &context.images;
     let (sender, progress) = mpsc::channel(BACKLOG);
     let forward: Arc<dyn Progress> = Arc::new(Forward(sender));
-    let image = |image: boatyard_image::Image| Reply::Image { reference: image.reference.to_string(), digest: image.digest };
+    let image = |image: boatyard_image::Image| Reply::Image {
+        reference: image.reference.to_string(),
+        digest: image.digest,
+    };
     let reply = match request {
-        Request::ImageList => Reply::Images { images: list(context)? },
+        Request::ImageList => Reply::Images {
+            images: list(context)?,
+        },
         Request::ImagePull { reference } => {
             let reference = parse(&reference)?;
-            image(relayed(frames, progress, images.pull(&reference, boatyard_image::Policy::Always, forward)).await?)
+            image(
+                relayed(
+                    frames,
+                    progress,
+                    images.pull(&reference, boatyard_image::Policy::Always, forward),
+                )
+                .await?,
+            )
         }
-        Request::ImageBootstrap { reference, packages } => {
+        Request::ImageBootstrap {
+            reference,
+            packages,
+        } => {
             let reference = parse(&reference)?;
-            image(relayed(frames, progress, images.bootstrap(&reference, &packages, forward)).await?)
+            image(
+                relayed(
+                    frames,
+                    progress,
+                    images.bootstrap(&reference, &packages, forward),
+                )
+                .await?,
+            )
         }
         Request::ImageImport { tag } => {
             let tag = tag.as_deref().map(parse).transpose()?;
             let file = receive(context, frames).await?;
-            image(relayed(frames, progress, images.import(&file.0, tag.as_ref(), forward)).await?)
+            image(
+                relayed(
+                    frames,
+                    progress,
+                    images.import(&file.0, tag.as_ref(), forward),
+                )
+                .await?,
+            )
         }
         Request::ImageExport { reference, format } => {
             let reference = parse(&reference)?;
@@ -99,11 +146,18 @@ async fn answer(context: &Context, frames: &mut Frames, request: Request) -> Res
                 ArchiveFormat::Docker => Format::DockerArchive,
             };
             let file = Temporary::new(context, "export");
-            relayed(frames, progress, images.export(&reference, &file.0, format, forward)).await?;
+            relayed(
+                frames,
+                progress,
+                images.export(&reference, &file.0, format, forward),
+            )
+            .await?;
             return transmit(frames, &file).await;
         }
         Request::ImageTag { reference, tag } => {
-            images.tag(&parse(&reference)?, &parse(&tag)?).map_err(failed)?;
+            images
+                .tag(&parse(&reference)?, &parse(&tag)?)
+                .map_err(failed)?;
             return Ok(());
         }
         Request::ImageRemove { reference } => {
@@ -113,19 +167,33 @@ async fn answer(context: &Context, frames: &mut Frames, request: Request) -> Res
         Request::ImagePrune => {
             let in_use = layers_in_use(context)?;
             let pruned = images.prune(&in_use).map_err(failed)?;
-            Reply::Pruned { layers: pruned.layers as u64, bytes: pruned.bytes }
+            Reply::Pruned {
+                layers: pruned.layers as u64,
+                bytes: pruned.bytes,
+            }
         }
         Request::Doctor => {
             let checks = context.blocking(boatyard_sandbox::doctor).await;
-            let checks = checks.into_iter().map(|check| Check { name: check.name, ok: check.ok, detail: check.detail, remedy: (!check.remedy.is_empty()).then_some(check.remedy) });
-            Reply::Checks { checks: checks.collect() }
+            let checks = checks.into_iter().map(|check| Check {
+                name: check.name,
+                ok: check.ok,
+                detail: check.detail,
+                remedy: (!check.remedy.is_empty()).then_some(check.remedy),
+            });
+            Reply::Checks {
+                checks: checks.collect(),
+            }
         }
     };
     send(frames, &reply).await.map_err(gone)
 }
 
 /// Runs `work`, sending its progress to the caller meanwhile; the caller going away ends it.
-async fn relayed<T>(frames: &mut Frames, mut progress: mpsc::Receiver<Reply>, work: impl Future<Output = Result<T, boatyard_image::Error>>) -> Result<T, Failed> {
+async fn relayed<T>(
+    frames: &mut Frames,
+    mut progress: mpsc::Receiver<Reply>,
+    work: impl Future<Output = Result<T, boatyard_image::Error>>,
+) -> Result<T, Failed> {
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -157,13 +225,30 @@ fn layers_in_use(context: &Context) -> Result<Vec<LayerId>, Failed> {
     let directory = context.layout.environments();
     let mut layers = Vec::new();
     for entry in std::fs::read_dir(&directory).map_err(|error| Failed::disk(&directory, &error))? {
-        let path = entry.map_err(|error| Failed::disk(&directory, &error))?.path().join("record.json");
+        let path = entry
+            .map_err(|error| Failed::disk(&directory, &error))?
+            .path()
+            .join("record.json");
         let record = Record::read(&path).map_err(|error| {
-            Failed::lasting("RecordDamaged", format!("{} is damaged ({error}): its layers are unknown, so nothing is pruned", path.display()))
+            Failed::lasting(
+                "RecordDamaged",
+                format!(
+                    "{} is damaged ({error}): its layers are unknown, so nothing is pruned",
+                    path.display()
+                ),
+            )
         })?;
-        let ids = record.and_then(|record| record.image).map(|image| image.layer_ids).unwrap_or_default();
+        let ids = record
+            .and_then(|record| record.image)
+            .map(|image| image.layer_ids)
+            .unwrap_or_default();
         for id in ids {
-            layers.push(LayerId::parse(&id).ok_or_else(|| Failed::lasting("RecordDamaged", format!("{} names a malformed layer", path.display())))?);
+            layers.push(LayerId::parse(&id).ok_or_else(|| {
+                Failed::lasting(
+                    "RecordDamaged",
+                    format!("{} names a malformed layer", path.display()),
+                )
+            })?);
         }
     }
     Ok(layers)
@@ -176,7 +261,12 @@ impl Temporary {
     fn new(context: &Context, purpose: &str) -> Self {
         static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self(context.layout.cache().join(format!("{purpose}-{}-{number}.tar", std::process::id())))
+        Self(
+            context
+                .layout
+                .cache()
+                .join(format!("{purpose}-{}-{number}.tar", std::process::id())),
+        )
     }
 }
 
@@ -191,7 +281,11 @@ async fn receive(context: &Context, frames: &mut Frames) -> Result<Temporary, Fa
     let disk = |error: std::io::Error| Failed::disk(&file.0, &error);
     let mut output = tokio::fs::File::create_new(&file.0).await.map_err(disk)?;
     loop {
-        let frame = frames.next().await.ok_or_else(|| Failed::transient("CallerGone", "the archive ended early"))?.map_err(gone)?;
+        let frame = frames
+            .next()
+            .await
+            .ok_or_else(|| Failed::transient("CallerGone", "the archive ended early"))?
+            .map_err(gone)?;
         if frame.payload.is_empty() {
             break;
         }
@@ -211,7 +305,13 @@ async fn transmit(frames: &mut Frames, file: &Temporary) -> Result<(), Failed> {
         if length == 0 {
             return Ok(());
         }
-        frames.send(Frame { kind: Kind::Stdout, payload: Bytes::copy_from_slice(&buffer[..length]) }).await.map_err(gone)?;
+        frames
+            .send(Frame {
+                kind: Kind::Stdout,
+                payload: Bytes::copy_from_slice(&buffer[..length]),
+            })
+            .await
+            .map_err(gone)?;
     }
 }
 
@@ -220,15 +320,26 @@ async fn transmit(frames: &mut Frames, file: &Temporary) -> Result<(), Failed> {
 pub(crate) async fn logs(paths: &EnvironmentPaths, mut stream: Stream) -> std::io::Result<()> {
     let logs = paths.logs();
     if let Ok(directory) = File::open(&logs) {
-        let mut names: Vec<String> = beneath::names(&directory)?.into_iter().filter(|name| name.ends_with(".log")).collect();
-        let order = |name: &String| boatyard_plan::environment::Hook::ALL.iter().position(|hook| name.starts_with(&hook.name().to_ascii_lowercase()));
+        let mut names: Vec<String> = beneath::names(&directory)?
+            .into_iter()
+            .filter(|name| name.ends_with(".log"))
+            .collect();
+        let order = |name: &String| {
+            boatyard_plan::environment::Hook::ALL
+                .iter()
+                .position(|hook| name.starts_with(&hook.name().to_ascii_lowercase()))
+        };
         names.sort_by_key(|name| (order(name).unwrap_or(usize::MAX), name.clone()));
         for name in names {
-            let Ok(file) = beneath::open(&directory, &name, OFlags::NOFOLLOW) else { continue };
+            let Ok(file) = beneath::open(&directory, &name, OFlags::NOFOLLOW) else {
+                continue;
+            };
             if !file.metadata()?.is_file() {
                 continue;
             }
-            stream.write_all(format!("==> {} <==\n", name.trim_end_matches(".log")).as_bytes()).await?;
+            stream
+                .write_all(format!("==> {} <==\n", name.trim_end_matches(".log")).as_bytes())
+                .await?;
             tokio::io::copy(&mut tokio::fs::File::from_std(file), &mut stream).await?;
         }
     }

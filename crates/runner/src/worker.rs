@@ -40,25 +40,50 @@ pub(crate) fn want(object: &Environment) -> Want {
         return Want::Gone;
     }
     match object.spec.state {
-        WantedState::Running => Want::Running { restart: object.spec.restarted_at.clone() },
+        WantedState::Running => Want::Running {
+            restart: object.spec.restarted_at.clone(),
+        },
         WantedState::Stopped => Want::Stopped,
     }
 }
 
 impl Worker {
-    pub(crate) fn new(context: Context, uid: Uid, latest: Latest, status: watch::Sender<EnvironmentStatus>) -> Result<Self, Failed> {
+    pub(crate) fn new(
+        context: Context,
+        uid: Uid,
+        latest: Latest,
+        status: watch::Sender<EnvironmentStatus>,
+    ) -> Result<Self, Failed> {
         let id = Id::try_from(uid.as_str().to_owned()).map_err(|error| Failed::internal(&error))?;
         let path = context.layout.environment(&uid).record();
         let record = Record::read(&path).map_err(|error| {
-            Failed::lasting("RecordDamaged", format!("{} is damaged ({error}); restore it or delete the environment's directory", path.display()))
+            Failed::lasting(
+                "RecordDamaged",
+                format!(
+                    "{} is damaged ({error}); restore it or delete the environment's directory",
+                    path.display()
+                ),
+            )
         })?;
-        Ok(Self { context, uid, id, record, resources: None, init_pid: None, agent_answers: false, latest, status })
+        Ok(Self {
+            context,
+            uid,
+            id,
+            record,
+            resources: None,
+            init_pid: None,
+            agent_answers: false,
+            latest,
+            status,
+        })
     }
 
     /// Runs until the environment is let go of, or the object vanished.
     pub(crate) async fn run(mut self) {
         loop {
-            let Some(object) = self.latest.borrow_and_update().clone() else { return };
+            let Some(object) = self.latest.borrow_and_update().clone() else {
+                return;
+            };
             let want = want(&object);
             let seen = match self.observe().await {
                 Ok(seen) => seen,
@@ -89,7 +114,13 @@ impl Worker {
     }
 
     /// Applies one action, unless the want changes meanwhile.
-    async fn perform(&mut self, object: &Environment, want_then: &Want, seen: &Seen, action: Action) {
+    async fn perform(
+        &mut self,
+        object: &Environment,
+        want_then: &Want,
+        seen: &Seen,
+        action: Action,
+    ) {
         let step = step_name(&action);
         if let Some(step) = step {
             self.begin(step);
@@ -101,14 +132,19 @@ impl Worker {
                 if latest.changed().await.is_err() {
                     return;
                 }
-                let differs = latest.borrow().as_ref().is_none_or(|object| want(object) != *want_then);
+                let differs = latest
+                    .borrow()
+                    .as_ref()
+                    .is_none_or(|object| want(object) != *want_then);
                 if differs {
                     return;
                 }
             }
         };
         let ended_pid = match (&action, self.init_pid) {
-            (Action::AwaitAgent | Action::PrepareSession | Action::RunHook(_), Some(pid)) => Some(pid),
+            (Action::AwaitAgent | Action::PrepareSession | Action::RunHook(_), Some(pid)) => {
+                Some(pid)
+            }
             _ => None,
         };
         let died = async {
@@ -117,7 +153,14 @@ impl Worker {
                 None => std::future::pending().await,
             }
         };
-        let outcome = if matches!(action, Action::StopSandbox | Action::CleanSandbox | Action::Remove | Action::Allocate | Action::StartSandbox) {
+        let outcome = if matches!(
+            action,
+            Action::StopSandbox
+                | Action::CleanSandbox
+                | Action::Remove
+                | Action::Allocate
+                | Action::StartSandbox
+        ) {
             Some(crate::steps::apply(self, object, &action).await)
         } else {
             tokio::select! {
@@ -147,28 +190,45 @@ impl Worker {
                 self.init_pid = Some(crate::context::pid(init_pid));
                 if !self.agent_answers {
                     // A restarted runner finds the agent already there.
-                    let adopted = self.record.as_ref().is_some_and(|record| record.session_of == Some(record.incarnation));
-                    self.agent_answers = adopted && crate::agent::ping(&paths.agent_socket()).await.is_ok();
+                    let adopted = self
+                        .record
+                        .as_ref()
+                        .is_some_and(|record| record.session_of == Some(record.incarnation));
+                    self.agent_answers =
+                        adopted && crate::agent::ping(&paths.agent_socket()).await.is_ok();
                 }
-                SandboxSeen::Running { agent: self.agent_answers }
+                SandboxSeen::Running {
+                    agent: self.agent_answers,
+                }
             }
         };
         if self.init_pid.is_none() {
             self.agent_answers = false;
         }
         let Some(record) = &self.record else {
-            return Ok(Seen { sandbox, on_disk, ..Seen::default() });
+            return Ok(Seen {
+                sandbox,
+                on_disk,
+                ..Seen::default()
+            });
         };
         Ok(Seen {
             allocated: true,
             source: record.source,
             configured: record.configured.is_some(),
-            image: record.image.as_ref().is_some_and(|image| image.layers.iter().all(|layer| layer.exists())),
+            image: record
+                .image
+                .as_ref()
+                .is_some_and(|image| image.layers.iter().all(|layer| layer.exists())),
             resolved: record.resolved.is_some(),
             sandbox,
             session: record.session_of == Some(record.incarnation),
             hooks_left: hooks_left(record),
-            failure: record.failure.as_ref().map(|failure| Failure { at: failure.at, count: failure.count, transient: failure.transient }),
+            failure: record.failure.as_ref().map(|failure| Failure {
+                at: failure.at,
+                count: failure.count,
+                transient: failure.transient,
+            }),
             restarted_at: record.restarted_at.clone(),
             on_disk,
         })
@@ -234,13 +294,24 @@ impl Worker {
         let now = self.context.now();
         if let Some(record) = &mut self.record {
             record.steps.retain(|step| step.name != name);
-            record.steps.push(StepRecord { name: name.to_owned(), started_at: now, duration_millis: None, failed: false, message: None });
+            record.steps.push(StepRecord {
+                name: name.to_owned(),
+                started_at: now,
+                duration_millis: None,
+                failed: false,
+                message: None,
+            });
         }
     }
 
     fn finish(&mut self, name: Option<&str>, failed: bool, message: Option<String>) {
         let now = self.context.now();
-        let step = self.record.as_mut().and_then(|record| record.steps.iter_mut().find(|step| Some(step.name.as_str()) == name));
+        let step = self.record.as_mut().and_then(|record| {
+            record
+                .steps
+                .iter_mut()
+                .find(|step| Some(step.name.as_str()) == name)
+        });
         if let Some(step) = step {
             let millis = now.duration_since(step.started_at).as_millis();
             step.duration_millis = Some(u64::try_from(millis).unwrap_or_default());
@@ -252,7 +323,10 @@ impl Worker {
     fn succeeded(&mut self, step: Option<&str>, message: Option<String>) {
         self.finish(step, false, message);
         if let Some(record) = &mut self.record
-            && record.failure.as_ref().is_some_and(|failure| Some(failure.step.as_str()) == step)
+            && record
+                .failure
+                .as_ref()
+                .is_some_and(|failure| Some(failure.step.as_str()) == step)
         {
             record.failure = None;
         }
@@ -264,7 +338,11 @@ impl Worker {
         self.finish(Some(step), true, Some(failed.message.clone()));
         let now = self.context.now();
         if let Some(record) = &mut self.record {
-            let before = record.failure.as_ref().filter(|before| before.step == step).map_or(0, |before| before.count);
+            let before = record
+                .failure
+                .as_ref()
+                .filter(|before| before.step == step)
+                .map_or(0, |before| before.count);
             record.failure = Some(FailureRecord {
                 step: step.to_owned(),
                 reason: failed.reason,
@@ -286,9 +364,16 @@ impl Worker {
 
 /// Lifecycle commands the record does not show as done for this incarnation.
 fn hooks_left(record: &Record) -> Vec<Hook> {
-    let Some(resolved) = &record.resolved else { return Vec::new() };
+    let Some(resolved) = &record.resolved else {
+        return Vec::new();
+    };
     let defined = crate::hooks::defined(&resolved.plan);
-    let done = |hook: Hook| record.hooks.get(hook.name()).is_some_and(|of| hook.once() || *of == record.incarnation);
+    let done = |hook: Hook| {
+        record
+            .hooks
+            .get(hook.name())
+            .is_some_and(|of| hook.once() || *of == record.incarnation)
+    };
     defined.into_iter().filter(|hook| !done(*hook)).collect()
 }
 

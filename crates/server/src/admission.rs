@@ -25,16 +25,25 @@ pub(crate) fn create(caller: &Caller, kind: &Kind, object: &mut Value) -> Result
     }
     object["spec"]["owner"] = owner;
     if !object["spec"]["source"]["folder"].is_null() && caller.local.is_none() {
-        return Err(Failure::forbidden("a folder of the host can be opened only through the host's unix socket; use a git source, or run boatyard on that host"));
+        return Err(Failure::forbidden(
+            "a folder of the host can be opened only through the host's unix socket; use a git source, or run boatyard on that host",
+        ));
     }
     if !object["spec"]["runnerName"].is_null() && !caller.is_admin() {
-        return Err(Failure::forbidden("only administrators choose the runner; leave spec.runnerName out"));
+        return Err(Failure::forbidden(
+            "only administrators choose the runner; leave spec.runnerName out",
+        ));
     }
     Ok(())
 }
 
 /// On every later write.
-pub(crate) fn update(caller: &Caller, kind: &Kind, object: &mut Value, old: &Value) -> Result<(), Failure> {
+pub(crate) fn update(
+    caller: &Caller,
+    kind: &Kind,
+    object: &mut Value,
+    old: &Value,
+) -> Result<(), Failure> {
     if !is_environment(kind) {
         return Ok(());
     }
@@ -42,8 +51,13 @@ pub(crate) fn update(caller: &Caller, kind: &Kind, object: &mut Value, old: &Val
     if caller.runner_name().is_some() && object["spec"] != old["spec"] {
         return Err(Failure::forbidden("a runner writes status, not spec"));
     }
-    if old["spec"]["runnerName"].is_null() && !object["spec"]["runnerName"].is_null() && !caller.is_admin() {
-        return Err(Failure::forbidden("only administrators choose the runner; leave spec.runnerName out"));
+    if old["spec"]["runnerName"].is_null()
+        && !object["spec"]["runnerName"].is_null()
+        && !caller.is_admin()
+    {
+        return Err(Failure::forbidden(
+            "only administrators choose the runner; leave spec.runnerName out",
+        ));
     }
     Ok(())
 }

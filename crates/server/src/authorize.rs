@@ -56,11 +56,34 @@ impl Authorizer for Rules {
         if allowed {
             return Decision::Allow;
         }
-        let Attributes { caller, verb, plural, subresource, namespace, name, .. } = attributes;
-        let what = if subresource.is_empty() { (*plural).to_owned() } else { format!("{plural}/{subresource}") };
-        let place = if namespace.is_empty() { String::new() } else { format!(" in the namespace {namespace:?}") };
-        let whom = if name.is_empty() { String::new() } else { format!(" {name:?}") };
-        Decision::Deny(format!("{} may not {verb} {what}{whom}{place}", caller.user))
+        let Attributes {
+            caller,
+            verb,
+            plural,
+            subresource,
+            namespace,
+            name,
+            ..
+        } = attributes;
+        let what = if subresource.is_empty() {
+            (*plural).to_owned()
+        } else {
+            format!("{plural}/{subresource}")
+        };
+        let place = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!(" in the namespace {namespace:?}")
+        };
+        let whom = if name.is_empty() {
+            String::new()
+        } else {
+            format!(" {name:?}")
+        };
+        Decision::Deny(format!(
+            "{} may not {verb} {what}{whom}{place}",
+            caller.user
+        ))
     }
 }
 
@@ -69,15 +92,31 @@ fn reads(verb: &str) -> bool {
 }
 
 fn runner_may(runner: &str, a: &Attributes<'_>) -> bool {
-    let bound = || a.object.is_some_and(|object| object["spec"]["runnerName"] == runner);
+    let bound = || {
+        a.object
+            .is_some_and(|object| object["spec"]["runnerName"] == runner)
+    };
     match (a.group, a.plural, a.subresource) {
-        ("boatyard.dev", "runners", "" | "status") => a.name == runner && matches!(a.verb, "get" | "create" | "update" | "patch" | "watch"),
+        ("boatyard.dev", "runners", "" | "status") => {
+            a.name == runner && matches!(a.verb, "get" | "create" | "update" | "patch" | "watch")
+        }
         ("boatyard.dev", "runners", "tunnel") => a.name == runner,
-        ("coordination.k8s.io", "leases", "") => a.namespace == NAMESPACE_RUNNERS && a.name == runner && matches!(a.verb, "get" | "create" | "update" | "patch"),
-        ("boatyard.dev", "environments", "") if matches!(a.verb, "list" | "watch") => a.selected_runner == Some(runner),
+        ("coordination.k8s.io", "leases", "") => {
+            a.namespace == NAMESPACE_RUNNERS
+                && a.name == runner
+                && matches!(a.verb, "get" | "create" | "update" | "patch")
+        }
+        ("boatyard.dev", "environments", "") if matches!(a.verb, "list" | "watch") => {
+            a.selected_runner == Some(runner)
+        }
         // A get of what does not exist tells nothing; whose it is decides otherwise.
-        ("boatyard.dev", "environments", "") => matches!(a.verb, "get" | "patch" | "update") && (bound() || (a.verb == "get" && a.object.is_none())),
-        ("boatyard.dev", "environments", "status") => matches!(a.verb, "get" | "patch" | "update") && bound(),
+        ("boatyard.dev", "environments", "") => {
+            matches!(a.verb, "get" | "patch" | "update")
+                && (bound() || (a.verb == "get" && a.object.is_none()))
+        }
+        ("boatyard.dev", "environments", "status") => {
+            matches!(a.verb, "get" | "patch" | "update") && bound()
+        }
         ("boatyard.dev", "environmentclasses", "") => reads(a.verb),
         ("", "events", "") => a.verb == "create",
         _ => false,
@@ -85,7 +124,10 @@ fn runner_may(runner: &str, a: &Attributes<'_>) -> bool {
 }
 
 fn local_may(uid: u32, a: &Attributes<'_>) -> bool {
-    let own = || a.object.is_some_and(|object| object["spec"]["owner"]["uid"] == uid);
+    let own = || {
+        a.object
+            .is_some_and(|object| object["spec"]["owner"]["uid"] == uid)
+    };
     match (a.group, a.plural, a.subresource) {
         ("boatyard.dev", "environments", "") => match a.verb {
             "create" => a.namespace == boatyard_api::DEFAULT_NAMESPACE,
@@ -94,7 +136,8 @@ fn local_may(uid: u32, a: &Attributes<'_>) -> bool {
             _ => a.object.is_none() || own(),
         },
         ("boatyard.dev", "environments", "connect" | "log") => own(),
-        ("boatyard.dev", "environmentclasses" | "runners", "") | ("", "namespaces" | "events", "") => reads(a.verb),
+        ("boatyard.dev", "environmentclasses" | "runners", "")
+        | ("", "namespaces" | "events", "") => reads(a.verb),
         _ => false,
     }
 }

@@ -5,11 +5,24 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 fn verbs() -> Value {
-    json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"])
+    json!([
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch"
+    ])
 }
 
 fn groups(kinds: &Kinds) -> BTreeMap<&str, &str> {
-    kinds.iter().filter(|kind| !kind.group.is_empty()).map(|kind| (kind.group.as_str(), kind.version.as_str())).collect()
+    kinds
+        .iter()
+        .filter(|kind| !kind.group.is_empty())
+        .map(|kind| (kind.group.as_str(), kind.version.as_str()))
+        .collect()
 }
 
 /// `/api`.
@@ -24,7 +37,10 @@ fn group(name: &str, version: &str) -> Value {
 
 /// `/apis`.
 pub(crate) fn api_groups(kinds: &Kinds) -> Value {
-    let mut list: Vec<Value> = groups(kinds).into_iter().map(|(name, version)| group(name, version)).collect();
+    let mut list: Vec<Value> = groups(kinds)
+        .into_iter()
+        .map(|(name, version)| group(name, version))
+        .collect();
     list.push(group("authorization.k8s.io", "v1"));
     list.push(group("authentication.k8s.io", "v1"));
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
@@ -38,7 +54,10 @@ pub(crate) fn api_group(kinds: &Kinds, name: &str) -> Option<Value> {
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut list = Vec::new();
-    for kind in kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
+    for kind in kinds
+        .iter()
+        .filter(|kind| kind.group == group && kind.version == version)
+    {
         let mut entry = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs(), "shortNames": kind.short_names, "categories": kind.categories});
         if let Some(entry) = entry.as_object_mut() {
             entry.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
@@ -53,7 +72,11 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Val
         "authentication.k8s.io" => list.push(json!({"name": "selfsubjectreviews", "singularName": "selfsubjectreview", "namespaced": false, "kind": "SelfSubjectReview", "verbs": ["create"]})),
         _ => {}
     }
-    let name = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let name = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     (!list.is_empty()).then(|| json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": list}))
 }
 
@@ -75,24 +98,51 @@ pub(crate) fn openapi_index(kinds: &Kinds) -> Value {
 }
 
 fn path_of(kind: &Kind) -> String {
-    if kind.group.is_empty() { format!("api/{}", kind.version) } else { format!("apis/{}/{}", kind.group, kind.version) }
+    if kind.group.is_empty() {
+        format!("api/{}", kind.version)
+    } else {
+        format!("apis/{}/{}", kind.group, kind.version)
+    }
 }
 
 /// `/openapi/v3/<path>`: schemas, and the paths with the parameters kubectl looks for.
 pub(crate) fn openapi(kinds: &Kinds, wanted: &str) -> Option<Value> {
     let (mut schemas, mut paths) = (Map::new(), Map::new());
     for kind in kinds.iter().filter(|kind| path_of(kind) == wanted) {
-        let mut reversed: Vec<&str> = kind.group.split('.').filter(|part| !part.is_empty()).collect();
+        let mut reversed: Vec<&str> = kind
+            .group
+            .split('.')
+            .filter(|part| !part.is_empty())
+            .collect();
         reversed.reverse();
-        let prefix = if kind.group.is_empty() { "io.k8s.api.core".to_owned() } else { reversed.join(".") };
+        let prefix = if kind.group.is_empty() {
+            "io.k8s.api.core".to_owned()
+        } else {
+            reversed.join(".")
+        };
         let name = format!("{prefix}.{}.{}", kind.version, kind.kind);
         let reference = json!({"$ref": format!("#/components/schemas/{name}")});
         schemas.insert(name, kind.schema.clone());
-        let collection = if kind.namespaced { format!("/{}/namespaces/{{namespace}}/{}", path_of(kind), kind.plural) } else { format!("/{}/{}", path_of(kind), kind.plural) };
+        let collection = if kind.namespaced {
+            format!(
+                "/{}/namespaces/{{namespace}}/{}",
+                path_of(kind),
+                kind.plural
+            )
+        } else {
+            format!("/{}/{}", path_of(kind), kind.plural)
+        };
         let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
         let parameter = |name: &str, place: &str, required: bool| json!({"name": name, "in": place, "required": required, "schema": {"type": "string"}});
-        let mut common: Vec<Value> = if kind.namespaced { vec![parameter("namespace", "path", true)] } else { Vec::new() };
-        let writes: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation"].iter().map(|name| parameter(name, "query", false)).collect();
+        let mut common: Vec<Value> = if kind.namespaced {
+            vec![parameter("namespace", "path", true)]
+        } else {
+            Vec::new()
+        };
+        let writes: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation"]
+            .iter()
+            .map(|name| parameter(name, "query", false))
+            .collect();
         let content = json!({"application/json": {"schema": reference}});
         let responses = json!({"200": {"description": "OK", "content": content}});
         let operation = |action: &str, parameters: &[Value], body: bool| {

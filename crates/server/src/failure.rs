@@ -20,7 +20,12 @@ pub struct Failure {
 
 impl Failure {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Value::Null,
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -28,7 +33,11 @@ impl Failure {
     }
 
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "who are you? give a bearer token, or connect through the host's unix socket")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized",
+            "who are you? give a bearer token, or connect through the host's unix socket",
+        )
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
@@ -36,19 +45,45 @@ impl Failure {
     }
 
     pub(crate) fn no_such_path(path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("the server has nothing at {path}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("the server has nothing at {path}"),
+        )
     }
 
     pub(crate) fn not_found(plural: &str, group: &str, name: &str) -> Self {
-        let kind = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let kind = if group.is_empty() {
+            plural.to_owned()
+        } else {
+            format!("{plural}.{group}")
+        };
         let details = json!({"name": name, "group": group, "kind": plural});
-        Self { details, ..Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{kind} \"{name}\" not found")) }
+        Self {
+            details,
+            ..Self::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                format!("{kind} \"{name}\" not found"),
+            )
+        }
     }
 
     pub(crate) fn exists(plural: &str, group: &str, name: &str) -> Self {
-        let kind = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let kind = if group.is_empty() {
+            plural.to_owned()
+        } else {
+            format!("{plural}.{group}")
+        };
         let details = json!({"name": name, "group": group, "kind": plural});
-        Self { details, ..Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{kind} \"{name}\" already exists")) }
+        Self {
+            details,
+            ..Self::new(
+                StatusCode::CONFLICT,
+                "AlreadyExists",
+                format!("{kind} \"{name}\" already exists"),
+            )
+        }
     }
 
     pub(crate) fn conflict(plural: &str, name: &str, why: &str) -> Self {
@@ -58,10 +93,16 @@ impl Failure {
 
     pub(crate) fn invalid(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {
         let causes: Vec<Value> = errors.iter().map(|error| json!({"reason": error.reason.word(), "message": error.message, "field": error.path})).collect();
-        let list: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
+        let list: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.path, error.message))
+            .collect();
         let message = format!("{kind} \"{name}\" is invalid: {}", list.join("; "));
         let details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
-        Self { details, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+        Self {
+            details,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+        }
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
@@ -69,23 +110,43 @@ impl Failure {
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", format!("the body is larger than {limit} bytes"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            format!("the body is larger than {limit} bytes"),
+        )
     }
 
     pub(crate) fn media_type(found: &str, allowed: &str) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", format!("the content type {found} is not supported here; use {allowed}"))
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            format!("the content type {found} is not supported here; use {allowed}"),
+        )
     }
 
     pub(crate) fn not_acceptable() -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", "only application/json is served")
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "NotAcceptable",
+            "only application/json is served",
+        )
     }
 
     pub(crate) fn method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            message,
+        )
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

@@ -7,7 +7,9 @@ use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
 use crate::kinds::Kind;
-use crate::resources::{FieldValidation, PageRequest, Patch, Resources, Selection, Target, WriteOptions, Written};
+use crate::resources::{
+    FieldValidation, PageRequest, Patch, Resources, Selection, Target, WriteOptions, Written,
+};
 use crate::selectors::{Fields, Labels};
 use crate::table::table;
 use crate::watching::{self, WatchOptions};
@@ -51,7 +53,10 @@ pub(crate) fn full(text: impl Into<Bytes>) -> Body {
 fn respond(code: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(full(value.to_string()));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -72,7 +77,11 @@ struct Path {
 }
 
 fn parse_path(path: &str) -> Option<Path> {
-    let decoded: Option<Vec<String>> = path.trim_matches('/').split('/').map(percent_decode).collect();
+    let decoded: Option<Vec<String>> = path
+        .trim_matches('/')
+        .split('/')
+        .map(percent_decode)
+        .collect();
     let decoded = decoded?;
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let (group, version, rest) = match parts.as_slice() {
@@ -81,7 +90,9 @@ fn parse_path(path: &str) -> Option<Path> {
         _ => return None,
     };
     let (namespace, rest) = match rest {
-        ["namespaces", namespace, plural, more @ ..] if !matches!(*plural, "status" | "finalize") => {
+        ["namespaces", namespace, plural, more @ ..]
+            if !matches!(*plural, "status" | "finalize") =>
+        {
             (*namespace, [&[*plural], more].concat())
         }
         rest => ("", rest.to_vec()),
@@ -90,7 +101,14 @@ fn parse_path(path: &str) -> Option<Path> {
     let mut take = || rest.next().unwrap_or_default().to_owned();
     let (plural, name, subresource) = (take(), take(), take());
     let more = rest.next().is_some();
-    (!plural.is_empty() && !more).then(|| Path { group: group.to_owned(), version: version.to_owned(), namespace: namespace.to_owned(), plural, name, subresource })
+    (!plural.is_empty() && !more).then(|| Path {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        namespace: namespace.to_owned(),
+        plural,
+        name,
+        subresource,
+    })
 }
 
 fn percent_decode(text: &str) -> Option<String> {
@@ -115,9 +133,16 @@ struct Query(HashMap<String, String>);
 impl Query {
     fn parse(query: Option<&str>) -> Result<Self, Failure> {
         let mut parameters = HashMap::new();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| percent_decode(&text.replace('+', " ")).ok_or_else(|| Failure::bad_request("the query is not UTF-8"));
+            let decode = |text: &str| {
+                percent_decode(&text.replace('+', " "))
+                    .ok_or_else(|| Failure::bad_request("the query is not UTF-8"))
+            };
             parameters.entry(decode(name)?).or_insert(decode(value)?);
         }
         Ok(Self(parameters))
@@ -134,7 +159,14 @@ impl Query {
     fn revision(&self, name: &str) -> Result<Option<Revision>, Failure> {
         match self.get(name) {
             "" | "0" => Ok(None),
-            text => text.parse().map(|number| Some(Revision(number))).map_err(|_| Failure::bad_request(format!("{name} {text:?} is no resource version of this server"))),
+            text => text
+                .parse()
+                .map(|number| Some(Revision(number)))
+                .map_err(|_| {
+                    Failure::bad_request(format!(
+                        "{name} {text:?} is no resource version of this server"
+                    ))
+                }),
         }
     }
 
@@ -143,25 +175,45 @@ impl Query {
             "" | "Warn" => FieldValidation::Warn,
             "Strict" => FieldValidation::Strict,
             "Ignore" => FieldValidation::Ignore,
-            other => return Err(Failure::bad_request(format!("fieldValidation {other:?} is not Ignore, Warn or Strict"))),
+            other => {
+                return Err(Failure::bad_request(format!(
+                    "fieldValidation {other:?} is not Ignore, Warn or Strict"
+                )));
+            }
         };
         match self.get("dryRun") {
-            "" => Ok(WriteOptions { dry_run: false, validation }),
-            "All" => Ok(WriteOptions { dry_run: true, validation }),
+            "" => Ok(WriteOptions {
+                dry_run: false,
+                validation,
+            }),
+            "All" => Ok(WriteOptions {
+                dry_run: true,
+                validation,
+            }),
             other => Err(Failure::bad_request(format!("dryRun {other:?} is not All"))),
         }
     }
 
     fn selection(&self, kind: &Kind) -> Result<Selection, Failure> {
-        Ok(Selection { labels: Labels::parse(self.get("labelSelector"))?, fields: Fields::parse(self.get("fieldSelector"), &kind.selectable)? })
+        Ok(Selection {
+            labels: Labels::parse(self.get("labelSelector"))?,
+            fields: Fields::parse(self.get("fieldSelector"), &kind.selectable)?,
+        })
     }
 
     fn page(&self) -> Result<PageRequest, Failure> {
         let limit = match self.get("limit") {
             "" | "0" => None,
-            text => Some(text.parse().map_err(|_| Failure::bad_request(format!("limit {text:?} is no number")))?),
+            text => Some(
+                text.parse()
+                    .map_err(|_| Failure::bad_request(format!("limit {text:?} is no number")))?,
+            ),
         };
-        let mut page = PageRequest { limit, at: None, after: None };
+        let mut page = PageRequest {
+            limit,
+            at: None,
+            after: None,
+        };
         let token = self.get("continue");
         if token.is_empty() {
             if self.get("resourceVersionMatch") == "Exact" {
@@ -170,28 +222,50 @@ impl Query {
             return Ok(page);
         }
         let bad = || Failure::bad_request("the continue token is malformed; list again without it");
-        let token = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token).map_err(|_| bad())?;
+        let token =
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
+                .map_err(|_| bad())?;
         let token: Value = serde_json::from_slice(&token).map_err(|_| bad())?;
         let text = |member: &str| token[member].as_str().map(str::to_owned).ok_or_else(bad);
         page.at = Some(Revision(token["at"].as_u64().ok_or_else(bad)?));
-        page.after = Some(Key { resource: text("r")?, namespace: text("ns")?, name: text("n")? });
+        page.after = Some(Key {
+            resource: text("r")?,
+            namespace: text("ns")?,
+            name: text("n")?,
+        });
         Ok(page)
     }
 }
 
 fn continue_token(at: Revision, after: &Key) -> String {
-    let token = json!({"at": at.0, "r": after.resource, "ns": after.namespace, "n": after.name}).to_string();
+    let token = json!({"at": at.0, "r": after.resource, "ns": after.namespace, "n": after.name})
+        .to_string();
     base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
 }
 
 fn wants_table(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accept.split(',').next().is_some_and(|first| first.contains("as=Table"))
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    accept
+        .split(',')
+        .next()
+        .is_some_and(|first| first.contains("as=Table"))
 }
 
 fn acceptable(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else { return true };
-    accept.is_empty() || accept.split(',').any(|kind| ["application/json", "application/*", "*/*"].contains(&kind.split(';').next().unwrap_or_default().trim()))
+    let Some(accept) = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return true;
+    };
+    accept.is_empty()
+        || accept.split(',').any(|kind| {
+            ["application/json", "application/*", "*/*"]
+                .contains(&kind.split(';').next().unwrap_or_default().trim())
+        })
 }
 
 /// Refuses what would exhaust the parser's stack or this server's patience.
@@ -207,7 +281,9 @@ fn check_depth(text: &[u8]) -> Result<(), Failure> {
             _ => {}
         }
         if depth > DEEPEST {
-            return Err(Failure::bad_request(format!("the body is nested deeper than {DEEPEST} levels")));
+            return Err(Failure::bad_request(format!(
+                "the body is nested deeper than {DEEPEST} levels"
+            )));
         }
     }
     Ok(())
@@ -215,28 +291,50 @@ fn check_depth(text: &[u8]) -> Result<(), Failure> {
 
 /// Parses a body of the declared type.
 fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, Failure> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("application/json");
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    let text = std::str::from_utf8(body).map_err(|_| Failure::bad_request("the body is not UTF-8"))?;
+    let text =
+        std::str::from_utf8(body).map_err(|_| Failure::bad_request("the body is not UTF-8"))?;
     match kind {
         "application/yaml" | "application/x-yaml" => {
             // Aliases make small bombs: JSON-like data needs none.
-            if text.lines().any(|line| line.split_whitespace().any(|word| word.starts_with('*') || word.starts_with('&'))) {
-                return Err(Failure::bad_request("YAML anchors and aliases are not accepted"));
+            if text.lines().any(|line| {
+                line.split_whitespace()
+                    .any(|word| word.starts_with('*') || word.starts_with('&'))
+            }) {
+                return Err(Failure::bad_request(
+                    "YAML anchors and aliases are not accepted",
+                ));
             }
-            serde_norway::from_str(text).map_err(|error| Failure::bad_request(format!("the body is not YAML: {error}")))
+            serde_norway::from_str(text)
+                .map_err(|error| Failure::bad_request(format!("the body is not YAML: {error}")))
         }
-        "application/json" | "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/json-patch+json" | "" => {
+        "application/json"
+        | "application/merge-patch+json"
+        | "application/strategic-merge-patch+json"
+        | "application/json-patch+json"
+        | "" => {
             check_depth(body)?;
-            serde_json::from_str(text).map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))
+            serde_json::from_str(text)
+                .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))
         }
-        other => Err(Failure::media_type(other, "application/json or application/yaml")),
+        other => Err(Failure::media_type(
+            other,
+            "application/json or application/yaml",
+        )),
     }
 }
 
 impl Handler {
     /// Answers one request; `peer` is who the socket says it is.
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: Option<Caller>) -> Response<Body> {
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<Caller>,
+    ) -> Response<Body> {
         match self.route(request, peer).await {
             Ok(response) => response,
             Err(failure) => refuse(&failure),
@@ -244,15 +342,30 @@ impl Handler {
     }
 
     fn authenticate(&self, headers: &HeaderMap, peer: Option<Caller>) -> Result<Caller, Failure> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else { return peer.ok_or_else(Failure::unauthorized) };
-        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        token.and_then(|token| self.tokens.caller(token.trim())).ok_or_else(Failure::unauthorized)
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return peer.ok_or_else(Failure::unauthorized);
+        };
+        let token = value
+            .to_str()
+            .ok()
+            .and_then(|value| value.strip_prefix("Bearer "));
+        token
+            .and_then(|token| self.tokens.caller(token.trim()))
+            .ok_or_else(Failure::unauthorized)
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Option<Caller>) -> Result<Response<Body>, Failure> {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<Caller>,
+    ) -> Result<Response<Body>, Failure> {
         let path = request.uri().path().to_owned();
         if ["/healthz", "/livez", "/readyz"].contains(&path.as_str()) {
-            self.resources.store.revision().await.map_err(|error| Failure::unavailable(error.to_string()))?;
+            self.resources
+                .store
+                .revision()
+                .await
+                .map_err(|error| Failure::unavailable(error.to_string()))?;
             return Ok(Response::new(full("ok")));
         }
         let caller = self.authenticate(request.headers(), peer)?;
@@ -269,12 +382,21 @@ impl Handler {
             return self.review(&caller, &parsed, request).await;
         }
         let kinds = self.resources.kinds.clone();
-        let kind = kinds.find(&parsed.group, &parsed.version, &parsed.plural).ok_or_else(|| Failure::no_such_path(&path))?;
-        let target = Target { kind, namespace: &parsed.namespace, name: &parsed.name, subresource: &parsed.subresource };
+        let kind = kinds
+            .find(&parsed.group, &parsed.version, &parsed.plural)
+            .ok_or_else(|| Failure::no_such_path(&path))?;
+        let target = Target {
+            kind,
+            namespace: &parsed.namespace,
+            name: &parsed.name,
+            subresource: &parsed.subresource,
+        };
         match parsed.subresource.as_str() {
             "" => {}
             "status" if kind.has_status => {}
-            "connect" | "log" | "tunnel" => return crate::streams::open(self, &caller, &target, request).await,
+            "connect" | "log" | "tunnel" => {
+                return crate::streams::open(self, &caller, &target, request).await;
+            }
             _ => return Err(Failure::no_such_path(&path)),
         }
         if !kind.namespaced && !parsed.namespace.is_empty() {
@@ -282,10 +404,19 @@ impl Handler {
         }
         let query = Query::parse(request.uri().query())?;
         if request.method() == Method::GET && parsed.name.is_empty() && query.flag("watch") {
-            return self.watch(&caller, &target, &query, request.headers()).await;
+            return self
+                .watch(&caller, &target, &query, request.headers())
+                .await;
         }
-        let answered = tokio::time::timeout(DEADLINE, self.operate(&caller, &target, &query, request)).await;
-        answered.unwrap_or_else(|_| Err(Failure { code: StatusCode::GATEWAY_TIMEOUT, reason: "Timeout", ..Failure::bad_request("the request took too long") }))
+        let answered =
+            tokio::time::timeout(DEADLINE, self.operate(&caller, &target, &query, request)).await;
+        answered.unwrap_or_else(|_| {
+            Err(Failure {
+                code: StatusCode::GATEWAY_TIMEOUT,
+                reason: "Timeout",
+                ..Failure::bad_request("the request took too long")
+            })
+        })
     }
 
     /// What the server tells of itself.
@@ -309,70 +440,143 @@ impl Handler {
         let (parts, body) = request.into_parts();
         let collected = Limited::new(body, LARGEST).collect().await;
         let bytes = collected.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() { Failure::too_large(LARGEST) } else { Failure::bad_request("the body ended early") }
+            if error.is::<http_body_util::LengthLimitError>() {
+                Failure::too_large(LARGEST)
+            } else {
+                Failure::bad_request("the body ended early")
+            }
         })?;
         Ok((parts.headers, bytes.to_bytes()))
     }
 
-    async fn operate(&self, caller: &Caller, target: &Target<'_>, query: &Query, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+    async fn operate(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
         let as_table = wants_table(request.headers());
-        let shown = |object: &Value| if as_table { table(target.kind, std::slice::from_ref(object), &json!({"resourceVersion": object["metadata"]["resourceVersion"]}), self.resources.now(), true) } else { object.clone() };
+        let shown = |object: &Value| {
+            if as_table {
+                table(
+                    target.kind,
+                    std::slice::from_ref(object),
+                    &json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
+                    self.resources.now(),
+                    true,
+                )
+            } else {
+                object.clone()
+            }
+        };
         let method = request.method().clone();
         match (method, target.name.is_empty()) {
-            (Method::GET, false) => Ok(respond(StatusCode::OK, &shown(&self.resources.get(caller, "get", target).await?))),
+            (Method::GET, false) => Ok(respond(
+                StatusCode::OK,
+                &shown(&self.resources.get(caller, "get", target).await?),
+            )),
             (Method::GET, true) => self.list(caller, target, query, as_table).await,
             (Method::POST, true) => {
                 let options = query.write_options()?;
                 let (headers, body) = Self::body(request).await?;
                 let object = parse_body(&headers, &body)?;
-                let written = self.resources.create(caller, target, object, &options).await?;
+                let written = self
+                    .resources
+                    .create(caller, target, object, &options)
+                    .await?;
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::PUT, false) => {
                 let options = query.write_options()?;
                 let (headers, body) = Self::body(request).await?;
                 let object = parse_body(&headers, &body)?;
-                let written = self.resources.update(caller, target, object, &options).await?;
+                let written = self
+                    .resources
+                    .update(caller, target, object, &options)
+                    .await?;
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::PATCH, false) => {
                 let options = query.write_options()?;
                 let (headers, body) = Self::body(request).await?;
                 let patch = patch(target.kind, &headers, &body)?;
-                let written = self.resources.patch(caller, target, &patch, &options).await?;
+                let written = self
+                    .resources
+                    .patch(caller, target, &patch, &options)
+                    .await?;
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::DELETE, false) => {
                 let dry_run = query.write_options()?.dry_run;
                 let (headers, body) = Self::body(request).await?;
-                let options = if body.is_empty() { json!({}) } else { parse_body(&headers, &body)? };
-                let dry_run = dry_run || options["dryRun"].as_array().is_some_and(|list| !list.is_empty());
-                let (object, gone) = self.resources.delete(caller, target, &options["preconditions"], dry_run).await?;
+                let options = if body.is_empty() {
+                    json!({})
+                } else {
+                    parse_body(&headers, &body)?
+                };
+                let dry_run = dry_run
+                    || options["dryRun"]
+                        .as_array()
+                        .is_some_and(|list| !list.is_empty());
+                let (object, gone) = self
+                    .resources
+                    .delete(caller, target, &options["preconditions"], dry_run)
+                    .await?;
                 if !gone {
                     return Ok(respond(StatusCode::OK, &object));
                 }
                 let details = json!({"name": target.name, "group": target.kind.group, "kind": target.kind.plural, "uid": object["metadata"]["uid"]});
-                Ok(respond(StatusCode::OK, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})))
+                Ok(respond(
+                    StatusCode::OK,
+                    &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+                ))
             }
             (Method::DELETE, true) => {
-                self.resources.authorize(caller, "deletecollection", target, None, None)?;
+                self.resources
+                    .authorize(caller, "deletecollection", target, None, None)?;
                 let selection = query.selection(target.kind)?;
-                let listed = self.resources.list(caller, target, &selection, &PageRequest::default()).await?;
+                let listed = self
+                    .resources
+                    .list(caller, target, &selection, &PageRequest::default())
+                    .await?;
                 for object in &listed.items {
-                    let (namespace, name) = (crate::objects::meta(object, "namespace"), crate::objects::meta(object, "name"));
-                    let one = Target { namespace, name, ..target.clone() };
-                    match self.resources.delete(caller, &one, &Value::Null, query.write_options()?.dry_run).await {
-                        Err(failure) if failure.code != StatusCode::NOT_FOUND => return Err(failure),
+                    let (namespace, name) = (
+                        crate::objects::meta(object, "namespace"),
+                        crate::objects::meta(object, "name"),
+                    );
+                    let one = Target {
+                        namespace,
+                        name,
+                        ..target.clone()
+                    };
+                    match self
+                        .resources
+                        .delete(caller, &one, &Value::Null, query.write_options()?.dry_run)
+                        .await
+                    {
+                        Err(failure) if failure.code != StatusCode::NOT_FOUND => {
+                            return Err(failure);
+                        }
                         _ => {}
                     }
                 }
-                Ok(respond(StatusCode::OK, &self.list_object(target.kind, listed.items, listed.revision, None)))
+                Ok(respond(
+                    StatusCode::OK,
+                    &self.list_object(target.kind, listed.items, listed.revision, None),
+                ))
             }
             _ => Err(Failure::method()),
         }
     }
 
-    fn list_object(&self, kind: &Kind, items: Vec<Value>, revision: Revision, more: Option<(String, u64)>) -> Value {
+    fn list_object(
+        &self,
+        kind: &Kind,
+        items: Vec<Value>,
+        revision: Revision,
+        more: Option<(String, u64)>,
+    ) -> Value {
         let mut metadata = json!({"resourceVersion": revision.0.to_string()});
         if let Some((token, remaining)) = more {
             metadata["continue"] = json!(token);
@@ -381,21 +585,58 @@ impl Handler {
         json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
     }
 
-    async fn list(&self, caller: &Caller, target: &Target<'_>, query: &Query, as_table: bool) -> Result<Response<Body>, Failure> {
-        let listed = self.resources.list(caller, target, &query.selection(target.kind)?, &query.page()?).await?;
-        let more = listed.next.as_ref().map(|next| (continue_token(listed.revision, next), listed.remaining));
+    async fn list(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        query: &Query,
+        as_table: bool,
+    ) -> Result<Response<Body>, Failure> {
+        let listed = self
+            .resources
+            .list(
+                caller,
+                target,
+                &query.selection(target.kind)?,
+                &query.page()?,
+            )
+            .await?;
+        let more = listed
+            .next
+            .as_ref()
+            .map(|next| (continue_token(listed.revision, next), listed.remaining));
         let list = self.list_object(target.kind, listed.items, listed.revision, more);
         if !as_table {
             return Ok(respond(StatusCode::OK, &list));
         }
-        let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(respond(StatusCode::OK, &table(target.kind, items, &list["metadata"], self.resources.now(), true)))
+        let items = list["items"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        Ok(respond(
+            StatusCode::OK,
+            &table(
+                target.kind,
+                items,
+                &list["metadata"],
+                self.resources.now(),
+                true,
+            ),
+        ))
     }
 
-    async fn watch(&self, caller: &Caller, target: &Target<'_>, query: &Query, headers: &HeaderMap) -> Result<Response<Body>, Failure> {
+    async fn watch(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Failure> {
         let timeout = match query.get("timeoutSeconds") {
             "" => None,
-            text => Some(Duration::from_secs(text.parse().map_err(|_| Failure::bad_request(format!("timeoutSeconds {text:?} is no number")))?)),
+            text => Some(Duration::from_secs(text.parse().map_err(|_| {
+                Failure::bad_request(format!("timeoutSeconds {text:?} is no number"))
+            })?)),
         };
         let initial_events = query.flag("sendInitialEvents");
         let unversioned = matches!(query.get("resourceVersion"), "" | "0");
@@ -408,31 +649,57 @@ impl Handler {
             table: wants_table(headers),
         };
         let selection = query.selection(target.kind)?;
-        let stream = watching::open(&self.resources, caller, target, selection, options, self.shutdown.clone()).await?;
+        let stream = watching::open(
+            &self.resources,
+            caller,
+            target,
+            selection,
+            options,
+            self.shutdown.clone(),
+        )
+        .await?;
         let frames = stream.map(|line| line.map(Frame::data));
         let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         Ok(response)
     }
 
     /// `kubectl auth can-i` and `kubectl auth whoami`.
-    async fn review(&self, caller: &Caller, path: &Path, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+    async fn review(
+        &self,
+        caller: &Caller,
+        path: &Path,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
         if request.method() != Method::POST {
             return Err(Failure::method());
         }
         let (headers, body) = Self::body(request).await?;
         let mut review = parse_body(&headers, &body)?;
         if path.plural == "selfsubjectreviews" {
-            review["status"] = json!({"userInfo": {"username": caller.user, "groups": caller.groups}});
+            review["status"] =
+                json!({"userInfo": {"username": caller.user, "groups": caller.groups}});
             return Ok(respond(StatusCode::CREATED, &review));
         }
         let asked = review["spec"]["resourceAttributes"].clone();
         let text = |member: &str| asked[member].as_str().unwrap_or_default();
         let kinds = self.resources.kinds.clone();
-        let found = kinds.iter().find(|kind| kind.plural == text("resource") && (text("group").is_empty() || kind.group == text("group")));
+        let found = kinds.iter().find(|kind| {
+            kind.plural == text("resource")
+                && (text("group").is_empty() || kind.group == text("group"))
+        });
         let decided = found.map(|kind| {
-            let target = Target { kind, namespace: text("namespace"), name: text("name"), subresource: text("subresource") };
-            self.resources.authorize(caller, text("verb"), &target, None, None)
+            let target = Target {
+                kind,
+                namespace: text("namespace"),
+                name: text("name"),
+                subresource: text("subresource"),
+            };
+            self.resources
+                .authorize(caller, text("verb"), &target, None, None)
         });
         review["status"] = match decided {
             Some(Ok(())) => json!({"allowed": true}),
@@ -455,16 +722,33 @@ impl<B> SyncBody<B> {
 impl<B: http_body::Body<Data = Bytes, Error = Infallible>> http_body::Body for SyncBody<B> {
     type Data = Bytes;
     type Error = Infallible;
-    fn poll_frame(self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let body = self.get_mut().0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let body = self
+            .get_mut()
+            .0
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         body.as_mut().poll_frame(context)
     }
 }
 
 fn answer(written: &Written, shown: Value) -> Response<Body> {
-    let mut response = respond(if written.created { StatusCode::CREATED } else { StatusCode::OK }, &shown);
+    let mut response = respond(
+        if written.created {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        },
+        &shown,
+    );
     for warning in &written.warnings {
-        if let Ok(value) = HeaderValue::try_from(format!("299 - \"{}\"", warning.replace('\\', "\\\\").replace('"', "\\\""))) {
+        if let Ok(value) = HeaderValue::try_from(format!(
+            "299 - \"{}\"",
+            warning.replace('\\', "\\\\").replace('"', "\\\"")
+        )) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
@@ -472,18 +756,31 @@ fn answer(written: &Written, shown: Value) -> Response<Body> {
 }
 
 fn patch(kind: &Kind, headers: &HeaderMap, body: &[u8]) -> Result<Patch, Failure> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim();
-    let allowed = if kind.strategic { "application/merge-patch+json, application/json-patch+json or application/strategic-merge-patch+json" } else { "application/merge-patch+json or application/json-patch+json" };
+    let allowed = if kind.strategic {
+        "application/merge-patch+json, application/json-patch+json or application/strategic-merge-patch+json"
+    } else {
+        "application/merge-patch+json or application/json-patch+json"
+    };
     match media {
         "application/merge-patch+json" => Ok(Patch::Merge(parse_body(headers, body)?)),
-        "application/strategic-merge-patch+json" if kind.strategic => Ok(Patch::Merge(parse_body(headers, body)?)),
+        "application/strategic-merge-patch+json" if kind.strategic => {
+            Ok(Patch::Merge(parse_body(headers, body)?))
+        }
         "application/json-patch+json" => {
             let value = parse_body(headers, body)?;
             if value.as_array().is_some_and(|list| list.len() > 10_000) {
                 return Err(Failure::too_large(10_000));
             }
-            serde_json::from_value(value).map(Patch::Json).map_err(|error| Failure::bad_request(format!("the body is no JSON patch: {error}")))
+            serde_json::from_value(value)
+                .map(Patch::Json)
+                .map_err(|error| {
+                    Failure::bad_request(format!("the body is no JSON patch: {error}"))
+                })
         }
         other => Err(Failure::media_type(other, allowed)),
     }
@@ -497,14 +794,50 @@ mod tests {
 
     #[test]
     fn paths_are_read_as_kubernetes_reads_them() {
-        let path = |text: &str| parse_path(text).map(|path| (path.group, path.namespace, path.plural, path.name, path.subresource));
-        let wanted = |g: &str, ns: &str, p: &str, n: &str, s: &str| Some((g.to_owned(), ns.to_owned(), p.to_owned(), n.to_owned(), s.to_owned()));
-        assert_eq!(path("/api/v1/namespaces"), wanted("", "", "namespaces", "", ""));
-        assert_eq!(path("/api/v1/namespaces/a"), wanted("", "", "namespaces", "a", ""));
-        assert_eq!(path("/api/v1/namespaces/a/status"), wanted("", "", "namespaces", "a", "status"));
-        assert_eq!(path("/api/v1/namespaces/a/events/b"), wanted("", "a", "events", "b", ""));
-        assert_eq!(path("/apis/g/v1/namespaces/a/environments/e/status"), wanted("g", "a", "environments", "e", "status"));
-        assert_eq!(path("/apis/g/v1/runners/r/tunnel"), wanted("g", "", "runners", "r", "tunnel"));
+        let path = |text: &str| {
+            parse_path(text).map(|path| {
+                (
+                    path.group,
+                    path.namespace,
+                    path.plural,
+                    path.name,
+                    path.subresource,
+                )
+            })
+        };
+        let wanted = |g: &str, ns: &str, p: &str, n: &str, s: &str| {
+            Some((
+                g.to_owned(),
+                ns.to_owned(),
+                p.to_owned(),
+                n.to_owned(),
+                s.to_owned(),
+            ))
+        };
+        assert_eq!(
+            path("/api/v1/namespaces"),
+            wanted("", "", "namespaces", "", "")
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a"),
+            wanted("", "", "namespaces", "a", "")
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a/status"),
+            wanted("", "", "namespaces", "a", "status")
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a/events/b"),
+            wanted("", "a", "events", "b", "")
+        );
+        assert_eq!(
+            path("/apis/g/v1/namespaces/a/environments/e/status"),
+            wanted("g", "a", "environments", "e", "status")
+        );
+        assert_eq!(
+            path("/apis/g/v1/runners/r/tunnel"),
+            wanted("g", "", "runners", "r", "tunnel")
+        );
         assert_eq!(path("/apis/g/v1/runners/r/a/b"), None);
         assert_eq!(path("/api/v1/namespaces/%zz"), None);
     }
@@ -515,7 +848,10 @@ mod tests {
         assert!(check_depth(deep.as_bytes()).is_err());
         assert!(check_depth(br#"{"a": "[[[[{{{{\"[["}"#).is_ok());
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/yaml"),
+        );
         assert!(parse_body(&headers, b"a: &a [x]\nb: *a").is_err());
         assert!(parse_body(&headers, b"a: 1").is_ok());
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Group of those who may do everything.
 pub(crate) const ADMINS: &str = "boatyard:admins";
@@ -28,24 +28,43 @@ pub(crate) struct Caller {
 impl Caller {
     /// Through the unix socket.
     pub(crate) fn local(uid: u32, gid: u32) -> Self {
-        let mut groups = vec!["system:authenticated".to_owned(), "boatyard:local".to_owned()];
+        let mut groups = vec![
+            "system:authenticated".to_owned(),
+            "boatyard:local".to_owned(),
+        ];
         if uid == 0 {
             groups.push(ADMINS.to_owned());
         }
-        Self { user: format!("local:{uid}"), groups, local: Some((uid, gid)) }
+        Self {
+            user: format!("local:{uid}"),
+            groups,
+            local: Some((uid, gid)),
+        }
     }
 
     /// A part of this process.
     pub(crate) fn internal(name: &str) -> Self {
-        Self { user: format!("system:{name}"), groups: vec![ADMINS.to_owned(), "system:authenticated".to_owned()], local: None }
+        Self {
+            user: format!("system:{name}"),
+            groups: vec![ADMINS.to_owned(), "system:authenticated".to_owned()],
+            local: None,
+        }
     }
 
     fn admin() -> Self {
-        Self { user: "admin".to_owned(), groups: vec![ADMINS.to_owned(), "system:authenticated".to_owned()], local: None }
+        Self {
+            user: "admin".to_owned(),
+            groups: vec![ADMINS.to_owned(), "system:authenticated".to_owned()],
+            local: None,
+        }
     }
 
     fn runner(name: &str) -> Self {
-        Self { user: format!("system:runner:{name}"), groups: vec![RUNNERS.to_owned(), "system:authenticated".to_owned()], local: None }
+        Self {
+            user: format!("system:runner:{name}"),
+            groups: vec![RUNNERS.to_owned(), "system:authenticated".to_owned()],
+            local: None,
+        }
     }
 
     pub(crate) fn is_admin(&self) -> bool {
@@ -54,7 +73,9 @@ impl Caller {
 
     /// The runner it is, if it is one.
     pub(crate) fn runner_name(&self) -> Option<&str> {
-        self.user.strip_prefix("system:runner:").filter(|_| self.groups.iter().any(|group| group == RUNNERS))
+        self.user
+            .strip_prefix("system:runner:")
+            .filter(|_| self.groups.iter().any(|group| group == RUNNERS))
     }
 }
 
@@ -66,36 +87,52 @@ pub(crate) struct Tokens {
 }
 
 fn hash(token: &str) -> String {
-    Sha256::digest(token.as_bytes()).iter().fold(String::new(), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Sha256::digest(token.as_bytes())
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            use std::fmt::Write;
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 impl Tokens {
     /// Reads the hashes kept in `directory`.
     pub(crate) fn open(directory: &Path) -> std::io::Result<Self> {
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(directory)?;
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+            .create(directory)?;
         let mut known = HashMap::new();
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             let caller = if name == "admin.hash" {
                 Caller::admin()
-            } else if let Some(runner) = name.strip_prefix("runner-").and_then(|name| name.strip_suffix(".hash")) {
+            } else if let Some(runner) = name
+                .strip_prefix("runner-")
+                .and_then(|name| name.strip_suffix(".hash"))
+            {
                 Caller::runner(runner)
             } else {
                 continue;
             };
             known.insert(std::fs::read_to_string(&path)?.trim().to_owned(), caller);
         }
-        Ok(Self { directory: directory.to_owned(), known: Arc::new(RwLock::new(known)) })
+        Ok(Self {
+            directory: directory.to_owned(),
+            known: Arc::new(RwLock::new(known)),
+        })
     }
 
     /// The caller a token belongs to.
     pub(crate) fn caller(&self, token: &str) -> Option<Caller> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&hash(token)).cloned()
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&hash(token))
+            .cloned()
     }
 
     /// A fresh token for a runner; earlier ones of it are forgotten.
@@ -112,7 +149,12 @@ impl Tokens {
         let token = boatyard_link::token::generate()?;
         let path = self.directory.join(format!("{file}.hash"));
         let fresh = path.with_extension("new");
-        let mut opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut opened = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
         opened.write_all(hash(&token).as_bytes())?;
         std::fs::rename(&fresh, &path)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

@@ -65,18 +65,32 @@ impl Kind {
     /// Name of the stored resource.
     #[must_use]
     pub fn resource(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// As in `apiVersion:`.
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// Fills in defaults and checks the rules.
-    pub(crate) fn prepare(&self, name: &str, object: &Value, old: Option<&Value>) -> Result<Value, Failure> {
-        (self.prepare)(object, old).map_err(|errors| Failure::invalid(&self.kind, &self.group, name, &errors))
+    pub(crate) fn prepare(
+        &self,
+        name: &str,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        (self.prepare)(object, old)
+            .map_err(|errors| Failure::invalid(&self.kind, &self.group, name, &errors))
     }
 
     /// A kind of our own, from its derive.
@@ -88,16 +102,35 @@ impl Kind {
         let (spec, names) = (&definition["spec"], &definition["spec"]["names"]);
         let version = &spec["versions"][0];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
-        let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten().map(|column| Column {
-            name: text(&column["name"]),
-            kind: text(&column["type"]),
-            paths: text(&column["jsonPath"]).split('|').map(|path| path.trim_start_matches('.').to_owned()).collect(),
-            priority: column["priority"].as_i64().unwrap_or_default(),
-        });
+        let texts = |value: &Value| {
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect::<Vec<_>>()
+        };
+        let columns = version["additionalPrinterColumns"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|column| Column {
+                name: text(&column["name"]),
+                kind: text(&column["type"]),
+                paths: text(&column["jsonPath"])
+                    .split('|')
+                    .map(|path| path.trim_start_matches('.').to_owned())
+                    .collect(),
+                priority: column["priority"].as_i64().unwrap_or_default(),
+            });
         let selectable = version["selectableFields"].as_array().into_iter().flatten();
         let mut schema = version["schema"]["openAPIV3Schema"].clone();
-        envelope(&mut schema, &spec["group"], &version["name"], &names["kind"]);
+        envelope(
+            &mut schema,
+            &spec["group"],
+            &version["name"],
+            &names["kind"],
+        );
         Self {
             group: text(&spec["group"]),
             version: text(&version["name"]),
@@ -110,13 +143,22 @@ impl Kind {
             has_status: version["subresources"]["status"].is_object(),
             strategic: false,
             columns: columns.collect(),
-            selectable: selectable.map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned()).collect(),
+            selectable: selectable
+                .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
+                .collect(),
             schema,
             prepare: prepare::<T>,
         }
     }
 
-    fn core<T: Serialize + DeserializeOwned>(group: &str, kind: &str, plural: &str, short: &str, namespaced: bool, fields: Value) -> Self {
+    fn core<T: Serialize + DeserializeOwned>(
+        group: &str,
+        kind: &str,
+        plural: &str,
+        short: &str,
+        namespaced: bool,
+        fields: Value,
+    ) -> Self {
         let mut schema = json!({"type": "object", "properties": fields});
         envelope(&mut schema, &group.into(), &"v1".into(), &kind.into());
         Self {
@@ -125,7 +167,11 @@ impl Kind {
             kind: kind.to_owned(),
             plural: plural.to_owned(),
             singular: kind.to_ascii_lowercase(),
-            short_names: if short.is_empty() { Vec::new() } else { vec![short.to_owned()] },
+            short_names: if short.is_empty() {
+                Vec::new()
+            } else {
+                vec![short.to_owned()]
+            },
             categories: Vec::new(),
             namespaced,
             has_status: false,
@@ -140,27 +186,43 @@ impl Kind {
 
 /// Adds what every object has.
 fn envelope(schema: &mut Value, group: &Value, version: &Value, kind: &Value) {
-    schema["properties"]["apiVersion"] = json!({"type": "string", "description": "Version of the object's schema."});
+    schema["properties"]["apiVersion"] =
+        json!({"type": "string", "description": "Version of the object's schema."});
     schema["properties"]["kind"] = json!({"type": "string", "description": "Kind of the object."});
     schema["properties"]["metadata"] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "Standard object's metadata."});
-    schema["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);
+    schema["x-kubernetes-group-version-kind"] =
+        json!([{"group": group, "version": version, "kind": kind}]);
 }
 
 fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
     T::deserialize(value).map_err(|error| {
-        vec![FieldError { path: String::new(), reason: boatyard_api::rules::Reason::Invalid, message: error.to_string() }]
+        vec![FieldError {
+            path: String::new(),
+            reason: boatyard_api::rules::Reason::Invalid,
+            message: error.to_string(),
+        }]
     })
 }
 
-fn prepare<T: Rules + Serialize + DeserializeOwned>(object: &Value, old: Option<&Value>) -> Result<Value, Vec<FieldError>> {
+fn prepare<T: Rules + Serialize + DeserializeOwned>(
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<Value, Vec<FieldError>> {
     let mut parsed: T = parse(object)?;
     let old: Option<T> = old.map(parse).transpose()?;
     parsed.defaults();
     let errors = parsed.validate(old.as_ref());
-    if errors.is_empty() { Ok(reserialized(object, &parsed)) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(reserialized(object, &parsed))
+    } else {
+        Err(errors)
+    }
 }
 
-fn prepare_core<T: Serialize + DeserializeOwned>(object: &Value, _old: Option<&Value>) -> Result<Value, Vec<FieldError>> {
+fn prepare_core<T: Serialize + DeserializeOwned>(
+    object: &Value,
+    _old: Option<&Value>,
+) -> Result<Value, Vec<FieldError>> {
     let parsed: T = parse(object)?;
     Ok(reserialized(object, &parsed))
 }
@@ -189,7 +251,11 @@ impl Default for Kinds {
 impl Kinds {
     /// Registered kinds of our own: to add one, add a line.
     fn ours() -> Vec<Kind> {
-        vec![Kind::own::<Environment>(), Kind::own::<EnvironmentClass>(), Kind::own::<Runner>()]
+        vec![
+            Kind::own::<Environment>(),
+            Kind::own::<EnvironmentClass>(),
+            Kind::own::<Runner>(),
+        ]
     }
 
     fn core() -> Vec<Kind> {
@@ -199,22 +265,74 @@ impl Kinds {
         let text = json!({"type": "string"});
         let namespace = Kind {
             has_status: true,
-            columns: columns(&[("Status", "string", "status.phase"), ("Age", "date", "metadata.creationTimestamp")]),
+            columns: columns(&[
+                ("Status", "string", "status.phase"),
+                ("Age", "date", "metadata.creationTimestamp"),
+            ]),
             selectable: vec!["status.phase".to_owned()],
-            ..Kind::core::<Namespace>("", "Namespace", "namespaces", "ns", false, json!({"spec": open, "status": open}))
+            ..Kind::core::<Namespace>(
+                "",
+                "Namespace",
+                "namespaces",
+                "ns",
+                false,
+                json!({"spec": open, "status": open}),
+            )
         };
         let lease = Kind {
-            columns: columns(&[("Holder", "string", "spec.holderIdentity"), ("Age", "date", "metadata.creationTimestamp")]),
-            ..Kind::core::<Lease>("coordination.k8s.io", "Lease", "leases", "", true, json!({"spec": open}))
+            columns: columns(&[
+                ("Holder", "string", "spec.holderIdentity"),
+                ("Age", "date", "metadata.creationTimestamp"),
+            ]),
+            ..Kind::core::<Lease>(
+                "coordination.k8s.io",
+                "Lease",
+                "leases",
+                "",
+                true,
+                json!({"spec": open}),
+            )
         };
         let mut fields = json!({"involvedObject": open, "source": open, "series": open, "related": open, "count": {"type": "integer"}});
-        for field in ["reason", "message", "type", "action", "reportingComponent", "reportingInstance", "firstTimestamp", "lastTimestamp", "eventTime"] {
-            fields[field] = if field == "eventTime" { json!({"type": "string", "nullable": true}) } else { text.clone() };
+        for field in [
+            "reason",
+            "message",
+            "type",
+            "action",
+            "reportingComponent",
+            "reportingInstance",
+            "firstTimestamp",
+            "lastTimestamp",
+            "eventTime",
+        ] {
+            fields[field] = if field == "eventTime" {
+                json!({"type": "string", "nullable": true})
+            } else {
+                text.clone()
+            };
         }
-        let selectable = ["kind", "name", "namespace", "uid", "apiVersion", "fieldPath", "resourceVersion"].map(|field| format!("involvedObject.{field}"));
+        let selectable = [
+            "kind",
+            "name",
+            "namespace",
+            "uid",
+            "apiVersion",
+            "fieldPath",
+            "resourceVersion",
+        ]
+        .map(|field| format!("involvedObject.{field}"));
         let event = Kind {
-            columns: columns(&[("Last Seen", "date", "lastTimestamp"), ("Type", "string", "type"), ("Reason", "string", "reason"), ("Object", "string", "involvedObject.name"), ("Message", "string", "message")]),
-            selectable: selectable.into_iter().chain(["reason".to_owned(), "type".to_owned()]).collect(),
+            columns: columns(&[
+                ("Last Seen", "date", "lastTimestamp"),
+                ("Type", "string", "type"),
+                ("Reason", "string", "reason"),
+                ("Object", "string", "involvedObject.name"),
+                ("Message", "string", "message"),
+            ]),
+            selectable: selectable
+                .into_iter()
+                .chain(["reason".to_owned(), "type".to_owned()])
+                .collect(),
             ..Kind::core::<Event>("", "Event", "events", "ev", true, fields)
         };
         vec![namespace, event, lease]
@@ -228,10 +346,19 @@ impl Kinds {
     /// One by group, version and plural.
     #[must_use]
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Kind> {
-        self.iter().find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
+        self.iter()
+            .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
     }
 }
 
 fn columns(columns: &[(&str, &str, &str)]) -> Vec<Column> {
-    columns.iter().map(|(name, kind, path)| Column { name: (*name).to_owned(), kind: (*kind).to_owned(), paths: vec![(*path).to_owned()], priority: 0 }).collect()
+    columns
+        .iter()
+        .map(|(name, kind, path)| Column {
+            name: (*name).to_owned(),
+            kind: (*kind).to_owned(),
+            paths: vec![(*path).to_owned()],
+            priority: 0,
+        })
+        .collect()
 }

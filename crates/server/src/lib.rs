@@ -57,7 +57,13 @@ impl Options {
     /// Neither socket nor address yet.
     #[must_use]
     pub fn new(state_dir: PathBuf, store: Arc<dyn Store>) -> Self {
-        Self { state_dir, store, unix_socket: None, listen: None, names: Vec::new() }
+        Self {
+            state_dir,
+            store,
+            unix_socket: None,
+            listen: None,
+            names: Vec::new(),
+        }
     }
 }
 
@@ -107,13 +113,25 @@ impl Service {
     /// # Errors
     /// When a socket, a file or the store cannot be used.
     pub async fn new(options: Options) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: options.state_dir.clone(), source };
+        let io = |source| Error::Io {
+            path: options.state_dir.clone(),
+            source,
+        };
         let tokens = Tokens::open(&options.state_dir.join("tokens")).map_err(io)?;
         let resources = Resources::new(options.store.clone(), Arc::new(authorize::Rules));
         first_objects(&resources).await.map_err(Error::Bootstrap)?;
         let shutdown = CancellationToken::new();
-        let handler = Handler { resources, tokens, tunnels: Registry::new(), shutdown: shutdown.clone() };
-        let unix = options.unix_socket.as_deref().map(listen::Unix::bind).transpose()?;
+        let handler = Handler {
+            resources,
+            tokens,
+            tunnels: Registry::new(),
+            shutdown: shutdown.clone(),
+        };
+        let unix = options
+            .unix_socket
+            .as_deref()
+            .map(listen::Unix::bind)
+            .transpose()?;
         let tls = match options.listen {
             None => None,
             Some(address) => {
@@ -121,11 +139,17 @@ impl Service {
                 let tls = listen::Tls::bind(address, &authority, options.names.clone()).await?;
                 let token = handler.tokens.mint_admin().map_err(io)?;
                 let path = options.state_dir.join("admin.kubeconfig");
-                listen::write_kubeconfig(&path, tls.address(), &authority.pem, &token).map_err(|source| Error::Io { path, source })?;
+                listen::write_kubeconfig(&path, tls.address(), &authority.pem, &token)
+                    .map_err(|source| Error::Io { path, source })?;
                 Some(tls)
             }
         };
-        Ok(Self { handler, unix, tls, shutdown })
+        Ok(Self {
+            handler,
+            unix,
+            tls,
+            shutdown,
+        })
     }
 
     /// The address TLS is served on.
@@ -147,7 +171,12 @@ impl Service {
     /// # Errors
     /// None once it serves; the type leaves room.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { handler, unix, tls, shutdown: ours } = self;
+        let Self {
+            handler,
+            unix,
+            tls,
+            shutdown: ours,
+        } = self;
         let controllers = controllers::run(handler.resources.clone(), ours.clone());
         let unix_serving = async {
             if let Some(unix) = unix {
@@ -175,15 +204,37 @@ async fn first_objects(resources: &Resources) -> Result<(), Failure> {
         "spec": {"description": "Everything the host has, with a bound on processes", "resources": {"pids": 16384}},
     });
     let objects = [
-        ("", "namespaces", json!({"metadata": {"name": boatyard_api::DEFAULT_NAMESPACE}})),
-        ("", "namespaces", json!({"metadata": {"name": NAMESPACE_RUNNERS}})),
+        (
+            "",
+            "namespaces",
+            json!({"metadata": {"name": boatyard_api::DEFAULT_NAMESPACE}}),
+        ),
+        (
+            "",
+            "namespaces",
+            json!({"metadata": {"name": NAMESPACE_RUNNERS}}),
+        ),
         ("boatyard.dev", "environmentclasses", class),
     ];
     for (group, plural, object) in objects {
         let kinds = resources.kinds.clone();
-        let kind = kinds.find(group, "v1", plural).ok_or_else(|| Failure::internal("an unknown kind"))?;
-        let target = Target { kind, namespace: "", name: "", subresource: "" };
-        let created: Result<_, Failure> = resources.create(&Caller::internal("server"), &target, object, &WriteOptions::default()).await;
+        let kind = kinds
+            .find(group, "v1", plural)
+            .ok_or_else(|| Failure::internal("an unknown kind"))?;
+        let target = Target {
+            kind,
+            namespace: "",
+            name: "",
+            subresource: "",
+        };
+        let created: Result<_, Failure> = resources
+            .create(
+                &Caller::internal("server"),
+                &target,
+                object,
+                &WriteOptions::default(),
+            )
+            .await;
         match created {
             Err(failure) if failure.reason == "AlreadyExists" => {}
             outcome => drop::<Value>(outcome?.object),

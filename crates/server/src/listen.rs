@@ -38,7 +38,10 @@ pub(crate) struct Unix(UnixListener);
 impl Unix {
     /// Binds the socket: mode 0660 for the group boatyard where there is one, else 0600.
     pub(crate) fn bind(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(Error::Taken(path.to_owned()));
         }
@@ -69,15 +72,23 @@ impl Unix {
                 () = shutdown.cancelled() => break,
             };
             while connections.try_join_next().is_some() {}
-            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else { continue };
-            let peer = stream.peer_cred().ok().map(|peer| Caller::local(peer.uid(), peer.gid()));
+            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else {
+                continue;
+            };
+            let peer = stream
+                .peer_cred()
+                .ok()
+                .map(|peer| Caller::local(peer.uid(), peer.gid()));
             let (handler, shutdown) = (handler.clone(), shutdown.clone());
             connections.spawn(async move {
                 converse(stream, handler, peer, shutdown).await;
                 drop(place);
             });
         }
-        let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(FAREWELL, async {
+            while connections.join_next().await.is_some() {}
+        })
+        .await;
     }
 }
 
@@ -97,18 +108,30 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) async fn bind(address: SocketAddr, authority: &Authority, mut names: Vec<String>) -> Result<Self, Error> {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        authority: &Authority,
+        mut names: Vec<String>,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        names.extend(["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()]);
+        names.extend([
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "::1".to_owned(),
+        ]);
         if !address.ip().is_unspecified() {
             names.push(address.ip().to_string());
         }
         names.sort();
         names.dedup();
         let acceptor = authority.server_config(names)?.into();
-        Ok(Self { listener, address, acceptor })
+        Ok(Self {
+            listener,
+            address,
+            acceptor,
+        })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -123,17 +146,25 @@ impl Tls {
                 () = shutdown.cancelled() => break,
             };
             while connections.try_join_next().is_some() {}
-            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else { continue };
+            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else {
+                continue;
+            };
             let _ = stream.set_nodelay(true);
-            let (acceptor, handler, shutdown) = (self.acceptor.clone(), handler.clone(), shutdown.clone());
+            let (acceptor, handler, shutdown) =
+                (self.acceptor.clone(), handler.clone(), shutdown.clone());
             connections.spawn(async move {
-                if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                if let Ok(Ok(stream)) =
+                    tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await
+                {
                     converse(stream, handler, None, shutdown).await;
                 }
                 drop(place);
             });
         }
-        let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(FAREWELL, async {
+            while connections.join_next().await.is_some() {}
+        })
+        .await;
     }
 }
 
@@ -142,8 +173,15 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(Duration::from_secs(30));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .keep_alive_interval(Duration::from_secs(30));
     let service = service_fn(move |request| {
         let (handler, peer) = (handler.clone(), peer.clone());
         async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer).await) }
@@ -161,8 +199,17 @@ where
 }
 
 /// Writes a kubeconfig for the administrator, readable by root alone.
-pub(crate) fn write_kubeconfig(path: &Path, address: SocketAddr, authority: &str, token: &str) -> std::io::Result<()> {
-    let host = if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+pub(crate) fn write_kubeconfig(
+    path: &Path,
+    address: SocketAddr,
+    authority: &str,
+    token: &str,
+) -> std::io::Result<()> {
+    let host = if address.ip().is_unspecified() {
+        format!("127.0.0.1:{}", address.port())
+    } else {
+        address.to_string()
+    };
     let authority = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, authority);
     let config = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "boatyard",
@@ -172,7 +219,12 @@ pub(crate) fn write_kubeconfig(path: &Path, address: SocketAddr, authority: &str
     });
     let text = serde_norway::to_string(&config).map_err(std::io::Error::other)?;
     let fresh = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&fresh, path)
 }

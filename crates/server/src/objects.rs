@@ -11,7 +11,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// Members of metadata that only the server sets.
-const OURS: [&str; 7] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "selfLink"];
+const OURS: [&str; 7] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "resourceVersion",
+    "selfLink",
+];
 
 /// The time as the API writes it: whole seconds.
 pub(crate) fn stamp(now: Timestamp) -> Value {
@@ -27,11 +35,18 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
     if !object.is_object() {
         return Err(Failure::bad_request("the body is not an object"));
     }
-    for (member, wanted) in [("apiVersion", kind.api_version()), ("kind", kind.kind.clone())] {
+    for (member, wanted) in [
+        ("apiVersion", kind.api_version()),
+        ("kind", kind.kind.clone()),
+    ] {
         match &object[member] {
             Value::Null => object[member] = json!(wanted),
             Value::String(found) if *found == wanted => {}
-            found => return Err(Failure::bad_request(format!("the object's {member} is {found}, but this path is for {wanted}"))),
+            found => {
+                return Err(Failure::bad_request(format!(
+                    "the object's {member} is {found}, but this path is for {wanted}"
+                )));
+            }
         }
     }
     if object["metadata"].is_null() {
@@ -43,16 +58,25 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
     metadata.remove("managedFields");
     metadata.retain(|_, value| !value.is_null());
     for member in ["labels", "annotations"] {
-        let all_text = metadata.get(member).is_none_or(|map| map.as_object().is_some_and(|map| map.values().all(Value::is_string)));
+        let all_text = metadata.get(member).is_none_or(|map| {
+            map.as_object()
+                .is_some_and(|map| map.values().all(Value::is_string))
+        });
         if !all_text {
-            return Err(Failure::bad_request(format!("metadata.{member} must be an object of strings")));
+            return Err(Failure::bad_request(format!(
+                "metadata.{member} must be an object of strings"
+            )));
         }
     }
     if kind.namespaced {
         match metadata.get("namespace").and_then(Value::as_str) {
             None | Some("") => drop(metadata.insert("namespace".to_owned(), json!(namespace))),
             Some(found) if found == namespace => {}
-            Some(found) => return Err(Failure::bad_request(format!("the namespace of the object ({found}) does not match the namespace of the request ({namespace})"))),
+            Some(found) => {
+                return Err(Failure::bad_request(format!(
+                    "the namespace of the object ({found}) does not match the namespace of the request ({namespace})"
+                )));
+            }
         }
     } else {
         metadata.remove("namespace");
@@ -61,26 +85,60 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
 }
 
 /// Readies a new object.
-pub(crate) fn create(kind: &Kind, mut object: Value, namespace: &str, now: Timestamp) -> Result<Value, Failure> {
+pub(crate) fn create(
+    kind: &Kind,
+    mut object: Value,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Value, Failure> {
     check_envelope(kind, &mut object, namespace)?;
     if !meta(&object, "resourceVersion").is_empty() {
-        return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Failure::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let uid = uuid::Uuid::new_v4().to_string();
     if meta(&object, "name").is_empty() {
         let prefix = meta(&object, "generateName");
         if prefix.is_empty() {
-            return Err(Failure::invalid(&kind.kind, &kind.group, "", &[required("metadata.name", "name or generateName is required")]));
+            return Err(Failure::invalid(
+                &kind.kind,
+                &kind.group,
+                "",
+                &[required(
+                    "metadata.name",
+                    "name or generateName is required",
+                )],
+            ));
         }
-        let name = format!("{}{}", &prefix[..prefix.len().min(240)], &uid.replace('-', "")[..8]);
+        let name = format!(
+            "{}{}",
+            &prefix[..prefix.len().min(240)],
+            &uid.replace('-', "")[..8]
+        );
         object["metadata"]["name"] = json!(name);
     }
     let name = meta(&object, "name").to_owned();
     // Names that become host names or folders are labels; the rest are subdomains.
     let strict = kind.plural == "environments" || kind.plural == "namespaces";
-    if !(if strict { rules::is_label(&name) } else { rules::is_name(&name) }) {
-        let message = format!("{name:?} is no valid name: lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit");
-        return Err(Failure::invalid(&kind.kind, &kind.group, &name, &[rules::FieldError { path: "metadata.name".into(), reason: rules::Reason::Invalid, message }]));
+    if !(if strict {
+        rules::is_label(&name)
+    } else {
+        rules::is_name(&name)
+    }) {
+        let message = format!(
+            "{name:?} is no valid name: lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
+        );
+        return Err(Failure::invalid(
+            &kind.kind,
+            &kind.group,
+            &name,
+            &[rules::FieldError {
+                path: "metadata.name".into(),
+                reason: rules::Reason::Invalid,
+                message,
+            }],
+        ));
     }
     for member in OURS {
         if let Some(metadata) = object["metadata"].as_object_mut() {
@@ -101,7 +159,11 @@ pub(crate) fn create(kind: &Kind, mut object: Value, namespace: &str, now: Times
 }
 
 fn required(path: &str, message: &str) -> rules::FieldError {
-    rules::FieldError { path: path.to_owned(), reason: rules::Reason::Required, message: message.to_owned() }
+    rules::FieldError {
+        path: path.to_owned(),
+        reason: rules::Reason::Required,
+        message: message.to_owned(),
+    }
 }
 
 fn clear_status(object: &mut Value) {
@@ -111,16 +173,33 @@ fn clear_status(object: &mut Value) {
 }
 
 /// Readies a changed object: `object` is what it shall be, `old` what is stored.
-pub(crate) fn update(kind: &Kind, mut object: Value, old: &Value, subresource: &str) -> Result<Value, Failure> {
-    let (namespace, name) = (meta(old, "namespace").to_owned(), meta(old, "name").to_owned());
+pub(crate) fn update(
+    kind: &Kind,
+    mut object: Value,
+    old: &Value,
+    subresource: &str,
+) -> Result<Value, Failure> {
+    let (namespace, name) = (
+        meta(old, "namespace").to_owned(),
+        meta(old, "name").to_owned(),
+    );
     check_envelope(kind, &mut object, &namespace)?;
     let wanted = meta(&object, "name");
     if !wanted.is_empty() && wanted != name {
-        return Err(Failure::bad_request(format!("the name of the object ({wanted}) does not match the name in the path ({name})")));
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({wanted}) does not match the name in the path ({name})"
+        )));
     }
     let uid = meta(&object, "uid");
     if !uid.is_empty() && uid != meta(old, "uid") {
-        return Err(Failure::conflict(&kind.plural, &name, &format!("the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated", meta(old, "uid"))));
+        return Err(Failure::conflict(
+            &kind.plural,
+            &name,
+            &format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+                meta(old, "uid")
+            ),
+        ));
     }
     if subresource == "status" {
         let status = object["status"].take();
@@ -139,26 +218,42 @@ pub(crate) fn update(kind: &Kind, mut object: Value, old: &Value, subresource: &
         object["metadata"]["name"] = json!(name);
         for member in OURS {
             match &old["metadata"][member] {
-                Value::Null => drop(object["metadata"].as_object_mut().and_then(|metadata| metadata.remove(member))),
+                Value::Null => drop(
+                    object["metadata"]
+                        .as_object_mut()
+                        .and_then(|metadata| metadata.remove(member)),
+                ),
                 value => object["metadata"][member] = value.clone(),
             }
         }
         if !meta(old, "deletionTimestamp").is_empty() {
             let before = texts(&old["metadata"]["finalizers"]);
-            if let Some(fresh) = texts(&object["metadata"]["finalizers"]).iter().find(|finalizer| !before.contains(finalizer)) {
-                return Err(Failure::forbidden(format!("no new finalizers can be added if the object is being deleted, found new finalizer {fresh}")));
+            if let Some(fresh) = texts(&object["metadata"]["finalizers"])
+                .iter()
+                .find(|finalizer| !before.contains(finalizer))
+            {
+                return Err(Failure::forbidden(format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizer {fresh}"
+                )));
             }
         }
     }
     let mut object = kind.prepare(&name, &object, Some(old))?;
     if object["spec"] != old["spec"] {
-        object["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
+        object["metadata"]["generation"] =
+            json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
     }
     Ok(object)
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What a deletion does to an object.
@@ -174,7 +269,8 @@ pub(crate) enum Deletion {
 /// Decides what a deletion does.
 pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
     // A namespace goes when its contents have.
-    let held = !texts(&old["metadata"]["finalizers"]).is_empty() || (kind.plural == "namespaces" && kind.group.is_empty());
+    let held = !texts(&old["metadata"]["finalizers"]).is_empty()
+        || (kind.plural == "namespaces" && kind.group.is_empty());
     if !held {
         return Deletion::Remove;
     }
@@ -184,7 +280,8 @@ pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
     let mut marked = old.clone();
     marked["metadata"]["deletionTimestamp"] = stamp(now);
     marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-    marked["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
+    marked["metadata"]["generation"] =
+        json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
     if kind.plural == "namespaces" {
         marked["status"] = json!({"phase": "Terminating"});
     }
@@ -193,7 +290,9 @@ pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
 
 /// Whether an updated object is marked for deletion and no finalizer holds it any more.
 pub(crate) fn is_released(kind: &Kind, object: &Value) -> bool {
-    kind.plural != "namespaces" && !meta(object, "deletionTimestamp").is_empty() && texts(&object["metadata"]["finalizers"]).is_empty()
+    kind.plural != "namespaces"
+        && !meta(object, "deletionTimestamp").is_empty()
+        && texts(&object["metadata"]["finalizers"]).is_empty()
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ pub(crate) fn object(stored: &Stored) -> Result<Value, Failure> {
 
 /// Stored bytes with the resourceVersion of a revision.
 pub(crate) fn parse(data: &[u8], revision: Revision) -> Result<Value, Failure> {
-    let mut object: Value = serde_json::from_slice(data).map_err(|error| Failure::internal(format!("a stored object is damaged: {error}")))?;
+    let mut object: Value = serde_json::from_slice(data)
+        .map_err(|error| Failure::internal(format!("a stored object is damaged: {error}")))?;
     object["metadata"]["resourceVersion"] = json!(revision.0.to_string());
     Ok(object)
 }
@@ -83,12 +84,18 @@ fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
-    serde_json::to_vec(&object).map(Into::into).map_err(|error| Failure::internal(error.to_string()))
+    serde_json::to_vec(&object)
+        .map(Into::into)
+        .map_err(|error| Failure::internal(error.to_string()))
 }
 
 impl Resources {
     pub(crate) fn new(store: Arc<dyn Store>, authorizer: Arc<dyn Authorizer>) -> Self {
-        Self { kinds: Kinds::default(), store, authorizer }
+        Self {
+            kinds: Kinds::default(),
+            store,
+            authorizer,
+        }
     }
 
     #[allow(clippy::disallowed_methods, reason = "the server's clock")]
@@ -97,11 +104,22 @@ impl Resources {
     }
 
     fn key(target: &Target<'_>, name: &str) -> Key {
-        Key { resource: target.kind.resource(), namespace: target.namespace.to_owned(), name: name.to_owned() }
+        Key {
+            resource: target.kind.resource(),
+            namespace: target.namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// Fails unless the caller may do it.
-    pub(crate) fn authorize(&self, caller: &Caller, verb: &str, target: &Target<'_>, object: Option<&Value>, selected_runner: Option<&str>) -> Result<(), Failure> {
+    pub(crate) fn authorize(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target<'_>,
+        object: Option<&Value>,
+        selected_runner: Option<&str>,
+    ) -> Result<(), Failure> {
         let attributes = Attributes {
             caller,
             verb,
@@ -125,7 +143,11 @@ impl Resources {
         match error {
             Error::Exists(_) => Failure::exists(&kind.plural, &kind.group, name),
             Error::NotFound(_) => Failure::not_found(&kind.plural, &kind.group, name),
-            Error::Conflict { .. } => Failure::conflict(&kind.plural, name, "the object has been modified; please apply your changes to the latest version and try again"),
+            Error::Conflict { .. } => Failure::conflict(
+                &kind.plural,
+                name,
+                "the object has been modified; please apply your changes to the latest version and try again",
+            ),
             Error::Compacted { .. } => Failure::expired(format!("{error}")),
             Error::Future { .. } => Failure::bad_request(format!("{error}")),
             Error::Lagged(_) => Failure::expired("the watch fell behind; list again"),
@@ -138,31 +160,64 @@ impl Resources {
 
     async fn stored(&self, target: &Target<'_>) -> Result<Option<Value>, Failure> {
         let stored = self.store.get(Self::key(target, target.name)).await;
-        stored.map_err(|error| Self::store_failure(target, target.name, error))?.as_ref().map(object).transpose()
+        stored
+            .map_err(|error| Self::store_failure(target, target.name, error))?
+            .as_ref()
+            .map(object)
+            .transpose()
     }
 
     /// The stored object; authorized as `verb`.
-    pub(crate) async fn get(&self, caller: &Caller, verb: &str, target: &Target<'_>) -> Result<Value, Failure> {
+    pub(crate) async fn get(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target<'_>,
+    ) -> Result<Value, Failure> {
         let found = self.stored(target).await?;
         self.authorize(caller, verb, target, found.as_ref(), None)?;
-        found.ok_or_else(|| Failure::not_found(&target.kind.plural, &target.kind.group, target.name))
+        found
+            .ok_or_else(|| Failure::not_found(&target.kind.plural, &target.kind.group, target.name))
     }
 
     /// Scope of a collection; all namespaces when the target names none.
     pub(crate) fn scope(target: &Target<'_>) -> Scope {
         let all = !target.kind.namespaced || target.namespace.is_empty();
-        Scope { resource: target.kind.resource(), namespace: if all { None } else { Some(target.namespace.to_owned()) } }
+        Scope {
+            resource: target.kind.resource(),
+            namespace: if all {
+                None
+            } else {
+                Some(target.namespace.to_owned())
+            },
+        }
     }
 
     /// A page of a collection that the caller may see and the selectors let through.
-    pub(crate) async fn list(&self, caller: &Caller, target: &Target<'_>, selection: &Selection, page: &PageRequest) -> Result<Listed, Failure> {
-        self.authorize(caller, "list", target, None, selection.fields.demands("spec.runnerName"))?;
+    pub(crate) async fn list(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        selection: &Selection,
+        page: &PageRequest,
+    ) -> Result<Listed, Failure> {
+        self.authorize(
+            caller,
+            "list",
+            target,
+            None,
+            selection.fields.demands("spec.runnerName"),
+        )?;
         let scope = Self::scope(target);
         let (mut at, mut after) = (page.at, page.after.clone());
         let mut items = Vec::new();
         loop {
             let wanted = page.limit.map(|limit| limit - items.len());
-            let read = self.store.list(scope.clone(), at, after.clone(), wanted).await.map_err(|error| Self::store_failure(target, "", error))?;
+            let read = self
+                .store
+                .list(scope.clone(), at, after.clone(), wanted)
+                .await
+                .map_err(|error| Self::store_failure(target, "", error))?;
             at = Some(read.revision);
             for stored in &read.items {
                 let object = object(stored)?;
@@ -173,21 +228,46 @@ impl Resources {
             after = read.next;
             // Selectors may have thinned the page: fill it before answering.
             if after.is_none() || page.limit.is_none_or(|limit| items.len() >= limit) {
-                return Ok(Listed { items, revision: read.revision, next: after, remaining: read.remaining });
+                return Ok(Listed {
+                    items,
+                    revision: read.revision,
+                    next: after,
+                    remaining: read.remaining,
+                });
             }
         }
     }
 
     /// Checks the schema; the object loses unknown fields.
-    fn checked(&self, target: &Target<'_>, object: &mut Value, validation: FieldValidation) -> Result<Vec<String>, Failure> {
+    fn checked(
+        &self,
+        target: &Target<'_>,
+        object: &mut Value,
+        validation: FieldValidation,
+    ) -> Result<Vec<String>, Failure> {
         let findings = schema::check(&target.kind.schema, object);
         if !findings.errors.is_empty() {
-            return Err(Failure::invalid(&target.kind.kind, &target.kind.group, meta(object, "name"), &findings.errors));
+            return Err(Failure::invalid(
+                &target.kind.kind,
+                &target.kind.group,
+                meta(object, "name"),
+                &findings.errors,
+            ));
         }
-        let unknown: Vec<String> = findings.unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        let unknown: Vec<String> = findings
+            .unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""))
+            .collect();
         match validation {
             FieldValidation::Strict if !unknown.is_empty() => {
-                let message = format!("{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}", target.kind.kind, target.kind.version, target.kind.kind, unknown.join(", "));
+                let message = format!(
+                    "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+                    target.kind.kind,
+                    target.kind.version,
+                    target.kind.kind,
+                    unknown.join(", ")
+                );
                 Err(Failure::bad_request(message))
             }
             FieldValidation::Ignore => Ok(Vec::new()),
@@ -196,8 +276,17 @@ impl Resources {
     }
 
     /// Creates an object.
-    pub(crate) async fn create(&self, caller: &Caller, target: &Target<'_>, mut object: Value, options: &WriteOptions) -> Result<Written, Failure> {
-        let named = Target { name: object["metadata"]["name"].as_str().unwrap_or_default(), ..target.clone() };
+    pub(crate) async fn create(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        let named = Target {
+            name: object["metadata"]["name"].as_str().unwrap_or_default(),
+            ..target.clone()
+        };
         self.authorize(caller, "create", &named, None, None)?;
         let warnings = self.checked(target, &mut object, options.validation)?;
         if target.kind.namespaced {
@@ -207,63 +296,148 @@ impl Resources {
         crate::admission::create(caller, target.kind, &mut object)?;
         let name = meta(&object, "name").to_owned();
         if options.dry_run {
-            if self.store.get(Self::key(target, &name)).await.map_err(|error| Self::store_failure(target, &name, error))?.is_some() {
-                return Err(Failure::exists(&target.kind.plural, &target.kind.group, &name));
+            if self
+                .store
+                .get(Self::key(target, &name))
+                .await
+                .map_err(|error| Self::store_failure(target, &name, error))?
+                .is_some()
+            {
+                return Err(Failure::exists(
+                    &target.kind.plural,
+                    &target.kind.group,
+                    &name,
+                ));
             }
-            return Ok(Written { object, warnings, created: true });
+            return Ok(Written {
+                object,
+                warnings,
+                created: true,
+            });
         }
-        let stored = self.store.create(Self::key(target, &name), bytes(&object)?).await.map_err(|error| Self::store_failure(target, &name, error))?;
-        Ok(Written { object: self::object(&stored)?, warnings, created: true })
+        let stored = self
+            .store
+            .create(Self::key(target, &name), bytes(&object)?)
+            .await
+            .map_err(|error| Self::store_failure(target, &name, error))?;
+        Ok(Written {
+            object: self::object(&stored)?,
+            warnings,
+            created: true,
+        })
     }
 
     async fn namespace_takes(&self, namespace: &str) -> Result<(), Failure> {
-        let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name: namespace.to_owned() };
-        let found = self.store.get(key).await.map_err(|error| Failure::unavailable(error.to_string()))?;
-        let found = found.as_ref().map(object).transpose()?.ok_or_else(|| Failure::not_found("namespaces", "", namespace))?;
+        let key = Key {
+            resource: "namespaces".to_owned(),
+            namespace: String::new(),
+            name: namespace.to_owned(),
+        };
+        let found = self
+            .store
+            .get(key)
+            .await
+            .map_err(|error| Failure::unavailable(error.to_string()))?;
+        let found = found
+            .as_ref()
+            .map(object)
+            .transpose()?
+            .ok_or_else(|| Failure::not_found("namespaces", "", namespace))?;
         if meta(&found, "deletionTimestamp").is_empty() {
             return Ok(());
         }
-        Err(Failure::forbidden(format!("the namespace {namespace} is being deleted; nothing can be created in it")))
+        Err(Failure::forbidden(format!(
+            "the namespace {namespace} is being deleted; nothing can be created in it"
+        )))
     }
 
     /// Replaces an object; `object` must be of the version it was read at, when it names one.
-    pub(crate) async fn update(&self, caller: &Caller, target: &Target<'_>, mut object: Value, options: &WriteOptions) -> Result<Written, Failure> {
+    pub(crate) async fn update(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
         let old = self.get(caller, "update", target).await?;
         let warnings = self.checked(target, &mut object, options.validation)?;
         let version = meta(&object, "resourceVersion");
         if !version.is_empty() && version != meta(&old, "resourceVersion") {
-            return Err(Self::store_failure(target, target.name, boatyard_store::Error::Conflict { key: Self::key(target, target.name), expected: Revision(0), actual: Revision(0) }));
+            return Err(Self::store_failure(
+                target,
+                target.name,
+                boatyard_store::Error::Conflict {
+                    key: Self::key(target, target.name),
+                    expected: Revision(0),
+                    actual: Revision(0),
+                },
+            ));
         }
-        self.replace(caller, target, object, &old, options).await.map(|object| Written { object, warnings, created: false })
+        self.replace(caller, target, object, &old, options)
+            .await
+            .map(|object| Written {
+                object,
+                warnings,
+                created: false,
+            })
     }
 
     /// Patches an object.
-    pub(crate) async fn patch(&self, caller: &Caller, target: &Target<'_>, patch: &Patch, options: &WriteOptions) -> Result<Written, Failure> {
+    pub(crate) async fn patch(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        patch: &Patch,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, "patch", target).await?;
             let mut object = old.clone();
             match patch {
                 Patch::Merge(patch) => json_patch::merge(&mut object, patch),
-                Patch::Json(patch) => json_patch::patch(&mut object, patch).map_err(|error| {
-                    Failure { code: http::StatusCode::UNPROCESSABLE_ENTITY, reason: "Invalid", ..Failure::bad_request(format!("the JSON patch does not apply: {error}")) }
-                })?,
+                Patch::Json(patch) => {
+                    json_patch::patch(&mut object, patch).map_err(|error| Failure {
+                        code: http::StatusCode::UNPROCESSABLE_ENTITY,
+                        reason: "Invalid",
+                        ..Failure::bad_request(format!("the JSON patch does not apply: {error}"))
+                    })?
+                }
             }
             let warnings = self.checked(target, &mut object, options.validation)?;
             let demanded = meta(&object, "resourceVersion") != meta(&old, "resourceVersion");
             if demanded {
-                return Err(Failure::conflict(&target.kind.plural, target.name, "the object has been modified; please apply your changes to the latest version and try again"));
+                return Err(Failure::conflict(
+                    &target.kind.plural,
+                    target.name,
+                    "the object has been modified; please apply your changes to the latest version and try again",
+                ));
             }
             match self.replace(caller, target, object, &old, options).await {
-                Ok(object) => return Ok(Written { object, warnings, created: false }),
-                Err(failure) if failure.reason == "Conflict" && !names_version(patch) => last = Some(failure),
+                Ok(object) => {
+                    return Ok(Written {
+                        object,
+                        warnings,
+                        created: false,
+                    });
+                }
+                Err(failure) if failure.reason == "Conflict" && !names_version(patch) => {
+                    last = Some(failure)
+                }
                 Err(failure) => return Err(failure),
             }
         }
         Err(last.unwrap_or_else(|| Failure::internal("a patch was tried no times")))
     }
 
-    async fn replace(&self, caller: &Caller, target: &Target<'_>, mut object: Value, old: &Value, options: &WriteOptions) -> Result<Value, Failure> {
+    async fn replace(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        mut object: Value,
+        old: &Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Failure> {
         let expected = Revision(meta(old, "resourceVersion").parse().unwrap_or_default());
         crate::admission::update(caller, target.kind, &mut object, old)?;
         let mut object = objects::update(target.kind, object, old, target.subresource)?;
@@ -274,37 +448,85 @@ impl Resources {
         let key = Self::key(target, target.name);
         let failed = |error| Self::store_failure(target, target.name, error);
         let stored = if objects::is_released(target.kind, &object) {
-            self.store.delete(key, expected, bytes(&object)?).await.map_err(failed)?
+            self.store
+                .delete(key, expected, bytes(&object)?)
+                .await
+                .map_err(failed)?
         } else {
-            self.store.update(key, expected, bytes(&object)?).await.map_err(failed)?
+            self.store
+                .update(key, expected, bytes(&object)?)
+                .await
+                .map_err(failed)?
         };
         self::object(&stored)
     }
 
     /// Deletes an object; the last version of it, and whether it is gone already.
-    pub(crate) async fn delete(&self, caller: &Caller, target: &Target<'_>, preconditions: &Value, dry_run: bool) -> Result<(Value, bool), Failure> {
+    pub(crate) async fn delete(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        preconditions: &Value,
+        dry_run: bool,
+    ) -> Result<(Value, bool), Failure> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, "delete", target).await?;
             for member in ["uid", "resourceVersion"] {
-                if let Some(wanted) = preconditions[member].as_str().filter(|wanted| *wanted != meta(&old, member)) {
-                    return Err(Failure::conflict(&target.kind.plural, target.name, &format!("the precondition {member} is {wanted}, but the object's is {}", meta(&old, member))));
+                if let Some(wanted) = preconditions[member]
+                    .as_str()
+                    .filter(|wanted| *wanted != meta(&old, member))
+                {
+                    return Err(Failure::conflict(
+                        &target.kind.plural,
+                        target.name,
+                        &format!(
+                            "the precondition {member} is {wanted}, but the object's is {}",
+                            meta(&old, member)
+                        ),
+                    ));
                 }
             }
-            if target.kind.plural == "namespaces" && [boatyard_api::DEFAULT_NAMESPACE, boatyard_api::words::NAMESPACE_RUNNERS].contains(&target.name) {
-                return Err(Failure::forbidden(format!("the namespace {} cannot be deleted", target.name)));
+            if target.kind.plural == "namespaces"
+                && [
+                    boatyard_api::DEFAULT_NAMESPACE,
+                    boatyard_api::words::NAMESPACE_RUNNERS,
+                ]
+                .contains(&target.name)
+            {
+                return Err(Failure::forbidden(format!(
+                    "the namespace {} cannot be deleted",
+                    target.name
+                )));
             }
-            let (key, expected) = (Self::key(target, target.name), Revision(meta(&old, "resourceVersion").parse().unwrap_or_default()));
+            let (key, expected) = (
+                Self::key(target, target.name),
+                Revision(meta(&old, "resourceVersion").parse().unwrap_or_default()),
+            );
             let written = match objects::delete(target.kind, &old, self.now()) {
                 Deletion::Waiting => return Ok((old, false)),
                 Deletion::Remove if dry_run => return Ok((old, true)),
                 Deletion::Mark(marked) if dry_run => return Ok((marked, false)),
-                Deletion::Remove => self.store.delete(key, expected, bytes(&old)?).await.map(|stored| (stored, true)),
-                Deletion::Mark(marked) => self.store.update(key, expected, bytes(&marked)?).await.map(|stored| (stored, false)),
+                Deletion::Remove => self
+                    .store
+                    .delete(key, expected, bytes(&old)?)
+                    .await
+                    .map(|stored| (stored, true)),
+                Deletion::Mark(marked) => self
+                    .store
+                    .update(key, expected, bytes(&marked)?)
+                    .await
+                    .map(|stored| (stored, false)),
             };
             match written {
                 Ok((stored, gone)) => return Ok((object(&stored)?, gone)),
-                Err(boatyard_store::Error::Conflict { .. }) => last = Some(Failure::conflict(&target.kind.plural, target.name, "other writers were always faster")),
+                Err(boatyard_store::Error::Conflict { .. }) => {
+                    last = Some(Failure::conflict(
+                        &target.kind.plural,
+                        target.name,
+                        "other writers were always faster",
+                    ))
+                }
                 Err(error) => return Err(Self::store_failure(target, target.name, error)),
             }
         }
@@ -313,8 +535,16 @@ impl Resources {
 
     /// Removes a namespace whose contents are gone.
     pub(crate) async fn finish_namespace(&self, namespace: &Value) -> Result<(), Failure> {
-        let key = Key { resource: "namespaces".to_owned(), namespace: String::new(), name: meta(namespace, "name").to_owned() };
-        let expected = Revision(meta(namespace, "resourceVersion").parse().unwrap_or_default());
+        let key = Key {
+            resource: "namespaces".to_owned(),
+            namespace: String::new(),
+            name: meta(namespace, "name").to_owned(),
+        };
+        let expected = Revision(
+            meta(namespace, "resourceVersion")
+                .parse()
+                .unwrap_or_default(),
+        );
         match self.store.delete(key, expected, bytes(namespace)?).await {
             Ok(_) | Err(boatyard_store::Error::NotFound(_)) => Ok(()),
             Err(error) => Err(Failure::unavailable(error.to_string())),
@@ -336,7 +566,9 @@ pub(crate) struct Selection {
 
 impl Selection {
     pub(crate) fn matches(&self, caller: &Caller, kind: &Kind, object: &Value) -> bool {
-        self.labels.matches(object) && self.fields.matches(object) && crate::authorize::may_see(caller, &kind.group, &kind.plural, object)
+        self.labels.matches(object)
+            && self.fields.matches(object)
+            && crate::authorize::may_see(caller, &kind.group, &kind.plural, object)
     }
 }
 

@@ -48,32 +48,56 @@ fn fits(wanted: &str, value: &Value, schema: &Value) -> bool {
 }
 
 fn join(path: &str, field: &str) -> String {
-    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+    if path.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{path}.{field}")
+    }
 }
 
 fn walk(schema: &Value, value: &mut Value, path: &str, findings: &mut Findings) {
     let mut wrong = |reason: Reason, message: String| {
         if findings.errors.len() < MOST {
-            findings.errors.push(FieldError { path: path.to_owned(), reason, message });
+            findings.errors.push(FieldError {
+                path: path.to_owned(),
+                reason,
+                message,
+            });
         }
     };
     if schema["x-kubernetes-int-or-string"] == true {
         if !matches!(kind_of(value), "string" | "integer") {
-            wrong(Reason::Invalid, format!("expected a string or an integer, found {}", kind_of(value)));
+            wrong(
+                Reason::Invalid,
+                format!("expected a string or an integer, found {}", kind_of(value)),
+            );
         }
         return;
     }
     if let Some(wanted) = schema["type"].as_str()
         && !fits(wanted, value, schema)
     {
-        return wrong(Reason::Invalid, format!("expected {wanted}, found {}", kind_of(value)));
+        return wrong(
+            Reason::Invalid,
+            format!("expected {wanted}, found {}", kind_of(value)),
+        );
     }
     if let Some(allowed) = schema["enum"].as_array()
         && !value.is_null()
         && !allowed.contains(value)
     {
-        let allowed: Vec<String> = allowed.iter().filter(|value| !value.is_null()).map(ToString::to_string).collect();
-        return wrong(Reason::NotSupported, format!("{value} is not supported; supported: {}", allowed.join(", ")));
+        let allowed: Vec<String> = allowed
+            .iter()
+            .filter(|value| !value.is_null())
+            .map(ToString::to_string)
+            .collect();
+        return wrong(
+            Reason::NotSupported,
+            format!(
+                "{value} is not supported; supported: {}",
+                allowed.join(", ")
+            ),
+        );
     }
     if let (Some(least), Some(found)) = (schema["minimum"].as_f64(), value.as_f64())
         && found < least
@@ -87,15 +111,26 @@ fn walk(schema: &Value, value: &mut Value, path: &str, findings: &mut Findings) 
     }
     match value {
         Value::Object(fields) => {
-            for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            for required in schema["required"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+            {
                 if !fields.contains_key(required) {
                     let path = join(path, required);
-                    findings.errors.push(FieldError { path, reason: Reason::Required, message: "required".to_owned() });
+                    findings.errors.push(FieldError {
+                        path,
+                        reason: Reason::Required,
+                        message: "required".to_owned(),
+                    });
                 }
             }
             let properties = schema["properties"].as_object();
             let additional = &schema["additionalProperties"];
-            let open = schema["x-kubernetes-preserve-unknown-fields"] == true || (properties.is_none() && additional.is_null()) || *additional == true;
+            let open = schema["x-kubernetes-preserve-unknown-fields"] == true
+                || (properties.is_none() && additional.is_null())
+                || *additional == true;
             fields.retain(|name, field| {
                 let below = join(path, name);
                 if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
@@ -115,7 +150,12 @@ fn walk(schema: &Value, value: &mut Value, path: &str, findings: &mut Findings) 
         }
         Value::Array(items) => {
             for (number, item) in items.iter_mut().enumerate() {
-                walk(&schema["items"], item, &format!("{path}[{number}]"), findings);
+                walk(
+                    &schema["items"],
+                    item,
+                    &format!("{path}[{number}]"),
+                    findings,
+                );
             }
         }
         _ => {}
@@ -135,7 +175,11 @@ mod tests {
             "m": {"type": "object", "additionalProperties": {"type": "string"}}, "l": {"type": "array", "items": {"type": "object", "properties": {}, "additionalProperties": false}}}});
         let mut value = json!({"a": "z", "n": 0, "m": {"k": 1}, "u": 1, "l": [{"q": 1}]});
         let found = check(&schema, &mut value);
-        let paths: Vec<&str> = found.errors.iter().map(|error| error.path.as_str()).collect();
+        let paths: Vec<&str> = found
+            .errors
+            .iter()
+            .map(|error| error.path.as_str())
+            .collect();
         assert_eq!(paths, ["a", "m.k", "n"]);
         assert_eq!(found.unknown, ["l[0].q", "u"]);
         assert!(value.get("u").is_none());

@@ -23,9 +23,15 @@ pub(crate) struct Labels(Vec<(String, Test)>);
 
 impl Labels {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let bad = |part: &str| Failure::bad_request(format!("the label selector is malformed at {part:?}; write for example app=web,tier in (a,b),!old"));
+        let bad = |part: &str| {
+            Failure::bad_request(format!(
+                "the label selector is malformed at {part:?}; write for example app=web,tier in (a,b),!old"
+            ))
+        };
         if text.len() > LONGEST {
-            return Err(Failure::bad_request(format!("the label selector is longer than {LONGEST} bytes")));
+            return Err(Failure::bad_request(format!(
+                "the label selector is longer than {LONGEST} bytes"
+            )));
         }
         let mut tests = Vec::new();
         for part in split(text) {
@@ -39,7 +45,9 @@ impl Labels {
                 (key, Test::In(values(list).ok_or_else(|| bad(part))?))
             } else if let Some((key, value)) = part.split_once("!=") {
                 (key, Test::NotIn(vec![value.trim().to_owned()]))
-            } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+            } else if let Some((key, value)) =
+                part.split_once("==").or_else(|| part.split_once('='))
+            {
                 (key, Test::In(vec![value.trim().to_owned()]))
             } else if let Some(key) = part.strip_prefix('!') {
                 (key, Test::Absent)
@@ -47,7 +55,11 @@ impl Labels {
                 (part, Test::Exists)
             };
             let key = key.trim();
-            if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) {
+            if key.is_empty()
+                || !key
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+            {
                 return Err(bad(part));
             }
             tests.push((key.to_owned(), test));
@@ -60,8 +72,12 @@ impl Labels {
         self.0.iter().all(|(key, test)| {
             let value = labels[key.as_str()].as_str();
             match test {
-                Test::In(values) => value.is_some_and(|value| values.iter().any(|wanted| wanted == value)),
-                Test::NotIn(values) => value.is_none_or(|value| values.iter().all(|wanted| wanted != value)),
+                Test::In(values) => {
+                    value.is_some_and(|value| values.iter().any(|wanted| wanted == value))
+                }
+                Test::NotIn(values) => {
+                    value.is_none_or(|value| values.iter().all(|wanted| wanted != value))
+                }
                 Test::Exists => value.is_some(),
                 Test::Absent => value.is_none(),
             }
@@ -89,7 +105,11 @@ fn split(text: &str) -> Vec<&str> {
 
 fn values(list: &str) -> Option<Vec<String>> {
     let list = list.trim().strip_prefix('(')?.strip_suffix(')')?;
-    Some(list.split(',').map(|value| value.trim().to_owned()).collect())
+    Some(
+        list.split(',')
+            .map(|value| value.trim().to_owned())
+            .collect(),
+    )
 }
 
 /// Parsed field selector.
@@ -100,20 +120,30 @@ impl Fields {
     pub(crate) fn parse(text: &str, selectable: &[String]) -> Result<Self, Failure> {
         let mut tests = Vec::new();
         if text.len() > LONGEST {
-            return Err(Failure::bad_request(format!("the field selector is longer than {LONGEST} bytes")));
+            return Err(Failure::bad_request(format!(
+                "the field selector is longer than {LONGEST} bytes"
+            )));
         }
         for part in text.split(',').filter(|part| !part.trim().is_empty()) {
             let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
                 (path, false, value)
-            } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+            } else if let Some((path, value)) =
+                part.split_once("==").or_else(|| part.split_once('='))
+            {
                 (path, true, value)
             } else {
-                return Err(Failure::bad_request(format!("the field selector is malformed at {part:?}; write for example metadata.name=web")));
+                return Err(Failure::bad_request(format!(
+                    "the field selector is malformed at {part:?}; write for example metadata.name=web"
+                )));
             };
             let path = path.trim();
-            let known = ["metadata.name", "metadata.namespace"].contains(&path) || selectable.iter().any(|known| known == path);
+            let known = ["metadata.name", "metadata.namespace"].contains(&path)
+                || selectable.iter().any(|known| known == path);
             if !known {
-                return Err(Failure::bad_request(format!("field label not supported: {path}; supported: metadata.name, metadata.namespace, {}", selectable.join(", "))));
+                return Err(Failure::bad_request(format!(
+                    "field label not supported: {path}; supported: metadata.name, metadata.namespace, {}",
+                    selectable.join(", ")
+                )));
             }
             tests.push((path.to_owned(), equal, value.trim().to_owned()));
         }
@@ -123,14 +153,26 @@ impl Fields {
     pub(crate) fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(path, equal, wanted)| {
             let value = lookup(object, path);
-            let text = value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned);
+            let text = value.as_str().map_or_else(
+                || {
+                    if value.is_null() {
+                        String::new()
+                    } else {
+                        value.to_string()
+                    }
+                },
+                str::to_owned,
+            );
             (text == *wanted) == *equal
         })
     }
 
     /// The value a path must have, when the selector demands one.
     pub(crate) fn demands(&self, path: &str) -> Option<&str> {
-        self.0.iter().find(|(known, equal, _)| known == path && *equal).map(|(_, _, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, equal, _)| known == path && *equal)
+            .map(|(_, _, value)| value.as_str())
     }
 }
 
@@ -150,10 +192,23 @@ mod tests {
     fn label_selectors_match_as_in_kubernetes() {
         let object = json!({"metadata": {"labels": {"app": "web", "tier": "a"}}});
         for (selector, matches) in [
-            ("app=web", true), ("app==web,tier=a", true), ("app!=web", false), ("tier in (a,b)", true), ("tier in (b, c)", false),
-            ("tier notin (b)", true), ("app", true), ("!app", false), ("!old", true), ("old!=x", true), ("", true),
+            ("app=web", true),
+            ("app==web,tier=a", true),
+            ("app!=web", false),
+            ("tier in (a,b)", true),
+            ("tier in (b, c)", false),
+            ("tier notin (b)", true),
+            ("app", true),
+            ("!app", false),
+            ("!old", true),
+            ("old!=x", true),
+            ("", true),
         ] {
-            assert_eq!(Labels::parse(selector).unwrap().matches(&object), matches, "{selector}");
+            assert_eq!(
+                Labels::parse(selector).unwrap().matches(&object),
+                matches,
+                "{selector}"
+            );
         }
         for bad in ["=x", "a in b", "a b=c(", "!"] {
             assert!(Labels::parse(bad).is_err(), "{bad}");
@@ -164,7 +219,11 @@ mod tests {
     fn undeclared_fields_are_refused_by_name() {
         let error = Fields::parse("spec.secret=1", &["spec.runnerName".into()]).unwrap_err();
         assert!(error.message.contains("spec.secret"), "{error}");
-        let fields = Fields::parse("spec.runnerName=,metadata.name!=x", &["spec.runnerName".into()]).unwrap();
+        let fields = Fields::parse(
+            "spec.runnerName=,metadata.name!=x",
+            &["spec.runnerName".into()],
+        )
+        .unwrap();
         assert!(fields.matches(&json!({"metadata": {"name": "y"}})));
     }
 }

@@ -18,7 +18,12 @@ use hyper_util::rt::TokioIo;
 const PROTOCOL: &str = "boatyard-stream/1";
 
 /// Opens one.
-pub(crate) async fn open(handler: &Handler, caller: &Caller, target: &Target<'_>, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+pub(crate) async fn open(
+    handler: &Handler,
+    caller: &Caller,
+    target: &Target<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
     if request.method() != Method::POST {
         return Err(Failure::method());
     }
@@ -27,22 +32,38 @@ pub(crate) async fn open(handler: &Handler, caller: &Caller, target: &Target<'_>
             let object = handler.resources.get(caller, "create", target).await?;
             let runner = object["spec"]["runnerName"].as_str().unwrap_or_default();
             if runner.is_empty() {
-                return Err(Failure::unavailable("the environment has no runner yet; wait until it is running"));
+                return Err(Failure::unavailable(
+                    "the environment has no runner yet; wait until it is running",
+                ));
             }
-            let kind = if door == "log" { TargetKind::Logs } else { TargetKind::Agent };
+            let kind = if door == "log" {
+                TargetKind::Logs
+            } else {
+                TargetKind::Agent
+            };
             forward(handler, runner, meta(&object, "uid"), kind, request).await
         }
         ("runners", "connect") => {
-            handler.resources.authorize(caller, "create", target, None, None)?;
+            handler
+                .resources
+                .authorize(caller, "create", target, None, None)?;
             forward(handler, target.name, "", TargetKind::Runner, request).await
         }
         ("runners", "tunnel") => {
-            handler.resources.authorize(caller, "create", target, None, None)?;
+            handler
+                .resources
+                .authorize(caller, "create", target, None, None)?;
             if caller.runner_name() != Some(target.name) {
-                return Err(Failure::forbidden("only the runner itself opens its tunnel"));
+                return Err(Failure::forbidden(
+                    "only the runner itself opens its tunnel",
+                ));
             }
             expect(&request, tunnel::PROTOCOL)?;
-            let (tunnels, runner, shutdown) = (handler.tunnels.clone(), target.name.to_owned(), handler.shutdown.clone());
+            let (tunnels, runner, shutdown) = (
+                handler.tunnels.clone(),
+                target.name.to_owned(),
+                handler.shutdown.clone(),
+            );
             let upgrade = hyper::upgrade::on(request);
             tokio::spawn(async move {
                 match upgrade.await {
@@ -60,18 +81,36 @@ pub(crate) async fn open(handler: &Handler, caller: &Caller, target: &Target<'_>
 }
 
 fn expect(request: &Request<Incoming>, protocol: &str) -> Result<(), Failure> {
-    let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    let asked = request
+        .headers()
+        .get(header::UPGRADE)
+        .and_then(|value| value.to_str().ok());
     if asked == Some(protocol) {
         Ok(())
     } else {
-        Err(Failure::bad_request(format!("this path is a stream: send `Connection: Upgrade` and `Upgrade: {protocol}`")))
+        Err(Failure::bad_request(format!(
+            "this path is a stream: send `Connection: Upgrade` and `Upgrade: {protocol}`"
+        )))
     }
 }
 
-async fn forward(handler: &Handler, runner: &str, uid: &str, kind: TargetKind, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+async fn forward(
+    handler: &Handler,
+    runner: &str,
+    uid: &str,
+    kind: TargetKind,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
     expect(&request, PROTOCOL)?;
-    let target = tunnel::Target { environment_uid: uid.to_owned(), kind };
-    let mut far = handler.tunnels.open(runner, &target).await.map_err(|error| Failure::unavailable(error.to_string()))?;
+    let target = tunnel::Target {
+        environment_uid: uid.to_owned(),
+        kind,
+    };
+    let mut far = handler
+        .tunnels
+        .open(runner, &target)
+        .await
+        .map_err(|error| Failure::unavailable(error.to_string()))?;
     let upgrade = hyper::upgrade::on(request);
     let shutdown = handler.shutdown.clone();
     tokio::spawn(async move {
@@ -89,7 +128,11 @@ async fn forward(handler: &Handler, runner: &str, uid: &str, kind: TargetKind, r
 fn switching(protocol: &'static str) -> Response<Body> {
     let mut response = Response::new(full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+        .headers_mut()
+        .insert(header::UPGRADE, HeaderValue::from_static(protocol));
     response
 }

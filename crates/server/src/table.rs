@@ -6,8 +6,16 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// A Table of `objects`; `headed` is false for all but the first event of a watch.
-pub(crate) fn table(kind: &Kind, objects: &[Value], metadata: &Value, now: Timestamp, headed: bool) -> Value {
-    let mut columns = vec![json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0})];
+pub(crate) fn table(
+    kind: &Kind,
+    objects: &[Value],
+    metadata: &Value,
+    now: Timestamp,
+    headed: bool,
+) -> Value {
+    let mut columns = vec![
+        json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}),
+    ];
     columns.extend(kind.columns.iter().map(|column| {
         let shown = if column.kind == "date" { "string" } else { &column.kind };
         json!({"name": column.name, "type": shown, "format": "", "description": column.name, "priority": column.priority})
@@ -15,7 +23,10 @@ pub(crate) fn table(kind: &Kind, objects: &[Value], metadata: &Value, now: Times
     if kind.columns.is_empty() {
         columns.push(json!({"name": "Age", "type": "string", "format": "", "description": "Age", "priority": 0}));
     }
-    let rows: Vec<Value> = objects.iter().map(|object| row(kind, object, now)).collect();
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|object| row(kind, object, now))
+        .collect();
     let columns = if headed { columns } else { Vec::new() };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
@@ -31,7 +42,11 @@ fn row(kind: &Kind, object: &Value, now: Timestamp) -> Value {
 }
 
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
-    let value = column.paths.iter().map(|path| lookup(object, path)).find(|value| !value.is_null());
+    let value = column
+        .paths
+        .iter()
+        .map(|path| lookup(object, path))
+        .find(|value| !value.is_null());
     match (value, column.kind.as_str()) {
         (None, "date") => json!("<unknown>"),
         (None, "string") => json!(""),
@@ -44,7 +59,12 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
 
 /// `5s`, `3m4s`, `2h`, `4d`: the short form kubectl uses.
 fn age(value: &Value, now: Timestamp) -> Value {
-    let Some(then) = value.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return json!("<unknown>") };
+    let Some(then) = value
+        .as_str()
+        .and_then(|text| text.parse::<Timestamp>().ok())
+    else {
+        return json!("<unknown>");
+    };
     let seconds = now.duration_since(then).as_secs().max(0);
     json!(match seconds {
         0..120 => format!("{seconds}s"),

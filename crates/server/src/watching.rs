@@ -43,21 +43,49 @@ pub(crate) async fn open(
     options: WatchOptions,
     shutdown: CancellationToken,
 ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>, Failure> {
-    resources.authorize(caller, "watch", target, None, selection.fields.demands("spec.runnerName"))?;
+    resources.authorize(
+        caller,
+        "watch",
+        target,
+        None,
+        selection.fields.demands("spec.runnerName"),
+    )?;
     let mut initial = Vec::new();
     let mut from = options.from;
     if options.initial {
-        let listed = resources.list(&Caller::internal("watch"), target, &Selection::default(), &crate::resources::PageRequest::default()).await?;
+        let listed = resources
+            .list(
+                &Caller::internal("watch"),
+                target,
+                &Selection::default(),
+                &crate::resources::PageRequest::default(),
+            )
+            .await?;
         from = Some(listed.revision);
         initial = listed.items;
     }
     let opened = resources.store.watch(Resources::scope(target), from).await;
     let events = opened.map_err(|error| match error {
-        boatyard_store::Error::Compacted { .. } | boatyard_store::Error::Lagged(_) => Failure::expired(format!("too old resource version: {error}")),
-        boatyard_store::Error::Future { .. } => Failure { reason: "Timeout", code: http::StatusCode::GATEWAY_TIMEOUT, ..Failure::bad_request(format!("Too large resource version: {error}")) },
+        boatyard_store::Error::Compacted { .. } | boatyard_store::Error::Lagged(_) => {
+            Failure::expired(format!("too old resource version: {error}"))
+        }
+        boatyard_store::Error::Future { .. } => Failure {
+            reason: "Timeout",
+            code: http::StatusCode::GATEWAY_TIMEOUT,
+            ..Failure::bad_request(format!("Too large resource version: {error}"))
+        },
         error => Failure::unavailable(error.to_string()),
     })?;
-    let view = View { resources: resources.clone(), caller: caller.clone(), group: target.kind.group.clone(), version: target.kind.version.clone(), plural: target.kind.plural.clone(), selection, table: options.table, headed: true };
+    let view = View {
+        resources: resources.clone(),
+        caller: caller.clone(),
+        group: target.kind.group.clone(),
+        version: target.kind.version.clone(),
+        plural: target.kind.plural.clone(),
+        selection,
+        table: options.table,
+        headed: true,
+    };
     Ok(stream(view, initial, from, events, options, shutdown))
 }
 
@@ -83,7 +111,8 @@ fn stream(
         }
         let end = tokio::time::sleep(deadline);
         tokio::pin!(end);
-        let mut bookmarks = tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK, BOOKMARK);
+        let mut bookmarks =
+            tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK, BOOKMARK);
         loop {
             tokio::select! {
                 () = &mut end => return Some(()),
@@ -134,17 +163,26 @@ struct View {
 
 impl View {
     fn kind(&self) -> Option<&crate::kinds::Kind> {
-        self.resources.kinds.find(&self.group, &self.version, &self.plural)
+        self.resources
+            .kinds
+            .find(&self.group, &self.version, &self.plural)
     }
 
     fn shows(&self, object: &Value) -> bool {
-        self.kind().is_some_and(|kind| self.selection.matches(&self.caller, kind, object))
+        self.kind()
+            .is_some_and(|kind| self.selection.matches(&self.caller, kind, object))
     }
 
     fn event(&mut self, event: &Event) -> Option<Bytes> {
         let now = parse(&event.object.data, event.object.revision).ok()?;
-        let before = event.previous.as_ref().and_then(|data| parse(data, event.object.revision).ok());
-        let (shown, was_shown) = (self.shows(&now), before.as_ref().is_some_and(|before| self.shows(before)));
+        let before = event
+            .previous
+            .as_ref()
+            .and_then(|data| parse(data, event.object.revision).ok());
+        let (shown, was_shown) = (
+            self.shows(&now),
+            before.as_ref().is_some_and(|before| self.shows(before)),
+        );
         let word = match (event.change, shown, was_shown) {
             (Change::Deleted, shown, was_shown) if shown || was_shown => "DELETED",
             (Change::Created | Change::Updated, true, false) => "ADDED",
@@ -159,7 +197,13 @@ impl View {
         let object = match self.kind() {
             Some(kind) if self.table => {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                crate::table::table(kind, &[object], &metadata, self.resources.now(), self.headed)
+                crate::table::table(
+                    kind,
+                    &[object],
+                    &metadata,
+                    self.resources.now(),
+                    self.headed,
+                )
             }
             _ => object,
         };
@@ -168,11 +212,15 @@ impl View {
     }
 
     fn bookmark(&self, at: Revision, end_of_initial: bool) -> Bytes {
-        let Some(kind) = self.kind() else { return Bytes::new() };
+        let Some(kind) = self.kind() else {
+            return Bytes::new();
+        };
         let mut metadata = json!({"resourceVersion": at.0.to_string(), "creationTimestamp": null});
         if end_of_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        line(&json!({"type": "BOOKMARK", "object": {"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}}))
+        line(
+            &json!({"type": "BOOKMARK", "object": {"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}}),
+        )
     }
 }

@@ -21,7 +21,12 @@ pub struct Daemon {
 fn take_place() -> (std::fs::File, u32) {
     for place in 0..56 {
         let path = std::env::temp_dir().join(format!("boatyard-test-place-{place}.lock"));
-        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .unwrap();
         if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
             return (file, place);
         }
@@ -45,7 +50,9 @@ impl From<Output> for Ran {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status;
         Self {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
@@ -59,7 +66,11 @@ impl Ran {
     /// When it did not exit 0.
     #[track_caller]
     pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "exit {}\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "exit {}\nstdout: {}\nstderr: {}",
+            self.code, self.stdout, self.stderr
+        );
         self.stdout
     }
 }
@@ -71,7 +82,11 @@ pub fn binary() -> PathBuf {
     }
     let test = std::env::current_exe().unwrap();
     let beside = test.ancestors().nth(2).unwrap().join("boatyard");
-    assert!(beside.exists(), "{} is missing: run `cargo build -p boatyard-cli` first, or set BOATYARD_BIN", beside.display());
+    assert!(
+        beside.exists(),
+        "{} is missing: run `cargo build -p boatyard-cli` first, or set BOATYARD_BIN",
+        beside.display()
+    );
     beside
 }
 
@@ -90,11 +105,17 @@ impl Daemon {
     /// When not root, or when it does not answer.
     pub fn start_with(arguments: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        assert!(rustix::process::geteuid().is_root(), "these tests make namespaces: run them as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "these tests make namespaces: run them as root"
+        );
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (range, place) = take_place();
         let mut daemon = Self {
-            directory: tempfile::Builder::new().prefix("boatyard-test-").tempdir().unwrap(),
+            directory: tempfile::Builder::new()
+                .prefix("boatyard-test-")
+                .tempdir()
+                .unwrap(),
             prefix: format!("boatyard-test-{}-{number}", std::process::id()),
             first_slot: 256 * (1 + place) - 16,
             child: None,
@@ -109,15 +130,30 @@ impl Daemon {
     /// # Panics
     /// When it does not answer.
     pub fn run(&mut self, arguments: &[&str]) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let child = self.command().arg("daemon").args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let child = self
+            .command()
+            .arg("daemon")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.child = Some(child);
         let socket = self.socket();
         let log_path = self.log_path();
         let child = self.child.as_mut().unwrap();
         wait::until("the daemon's socket", || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon ended: {status}\n{}", std::fs::read_to_string(&log_path).unwrap_or_default());
+                panic!(
+                    "the daemon ended: {status}\n{}",
+                    std::fs::read_to_string(&log_path).unwrap_or_default()
+                );
             }
             std::os::unix::net::UnixStream::connect(&socket).ok()
         });
@@ -191,7 +227,14 @@ impl Daemon {
     pub fn import_image_with(&self, config: &serde_json::Value) {
         let path = self.folder().join("image.tar");
         archive::write(&path, "test:latest", config);
-        self.cli(&["image", "import", path.to_str().unwrap(), "--tag", "test:latest"]).ok();
+        self.cli(&[
+            "image",
+            "import",
+            path.to_str().unwrap(),
+            "--tag",
+            "test:latest",
+        ])
+        .ok();
     }
 
     /// A folder with a devcontainer.json; returns its path.
@@ -231,13 +274,24 @@ impl Daemon {
 
     /// Process ids of the monitors, read from the state directory.
     pub fn monitors(&self) -> Vec<i32> {
-        let environments = std::fs::read_dir(self.state().join("envs")).into_iter().flatten().flatten();
-        let records = environments.filter_map(|entry| std::fs::read(entry.path().join("run/monitor.json")).ok());
+        let environments = std::fs::read_dir(self.state().join("envs"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let records = environments
+            .filter_map(|entry| std::fs::read(entry.path().join("run/monitor.json")).ok());
         let pids = records.filter_map(|record| {
             let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
-            i32::try_from(record.pointer("/monitor/pid").or_else(|| record.get("monitor_pid"))?.as_i64()?).ok()
+            i32::try_from(
+                record
+                    .pointer("/monitor/pid")
+                    .or_else(|| record.get("monitor_pid"))?
+                    .as_i64()?,
+            )
+            .ok()
         });
-        pids.filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect()
+        pids.filter(|pid| Path::new(&format!("/proc/{pid}")).exists())
+            .collect()
     }
 
     /// Photographs the host.
@@ -256,7 +310,11 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.is_some() {
             let names = self.cli(&["ls", "-o", "name"]).stdout;
-            for name in names.lines().filter_map(|line| line.split_once('/')).map(|(_, name)| name) {
+            for name in names
+                .lines()
+                .filter_map(|line| line.split_once('/'))
+                .map(|(_, name)| name)
+            {
                 let _ = self.cli(&["rm", "--force", name]);
             }
         }
@@ -264,7 +322,9 @@ impl Drop for Daemon {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
         if let Some(child) = &mut self.child {
-            if let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or_default()) {
+            if let Some(pid) =
+                rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
             let _ = child.wait();

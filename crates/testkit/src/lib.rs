@@ -8,7 +8,12 @@
 //!
 //! Read next: [`daemon`], [`photo`].
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a harness fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a harness fails loudly"
+)]
 
 pub mod archive;
 pub mod daemon;

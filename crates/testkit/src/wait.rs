@@ -15,7 +15,11 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(began.elapsed() < DEADLINE, "waited {}s for {what}", DEADLINE.as_secs());
+        assert!(
+            began.elapsed() < DEADLINE,
+            "waited {}s for {what}",
+            DEADLINE.as_secs()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -3,7 +3,8 @@
 
 use boatyard_testkit::{Daemon, wait};
 
-const CONFIG: &str = r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts"}"#;
+const CONFIG: &str =
+    r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts"}"#;
 
 #[test]
 fn running_environments_and_their_processes_survive_a_killed_daemon() {
@@ -11,16 +12,30 @@ fn running_environments_and_their_processes_survive_a_killed_daemon() {
     daemon.import_image();
     let folder = daemon.project("app", CONFIG);
     daemon.cli(&["up", &folder, "--detach"]).ok();
-    daemon.sh("app", "(sleep 1000 >/dev/null 2>&1 & echo $! > /root/pid)").ok();
+    daemon
+        .sh("app", "(sleep 1000 >/dev/null 2>&1 & echo $! > /root/pid)")
+        .ok();
     daemon.kill();
     daemon.run(&[]);
-    let answered = wait::until("the adopted environment", || Some(daemon.sh("app", "kill -0 $(cat /root/pid) && cat /root/starts")).filter(|ran| ran.code == 0));
-    assert_eq!(answered.stdout, "started\n", "it was adopted, not started again");
+    let answered = wait::until("the adopted environment", || {
+        Some(daemon.sh("app", "kill -0 $(cat /root/pid) && cat /root/starts"))
+            .filter(|ran| ran.code == 0)
+    });
+    assert_eq!(
+        answered.stdout, "started\n",
+        "it was adopted, not started again"
+    );
     let before = daemon.photo();
     assert!(!before.processes.is_empty());
     daemon.cli(&["rm", "--force", "app"]).ok();
     let after = daemon.photo();
-    assert!(after.processes.is_empty() && after.cgroups.is_empty() && after.routes.is_empty() && after.directories.is_empty(), "{after:?}");
+    assert!(
+        after.processes.is_empty()
+            && after.cgroups.is_empty()
+            && after.routes.is_empty()
+            && after.directories.is_empty(),
+        "{after:?}"
+    );
 }
 
 #[test]
@@ -32,7 +47,10 @@ fn after_a_power_cut_environments_start_again_with_what_they_had_written() {
     daemon.sh("app", "echo precious > /root/kept; sync").ok();
     daemon.power_cut();
     daemon.run(&[]);
-    let kept = wait::until("the environment to be back", || Some(daemon.sh("app", "cat /root/kept /root/starts")).filter(|ran| ran.code == 0 && ran.stdout.matches("started").count() == 2));
+    let kept = wait::until("the environment to be back", || {
+        Some(daemon.sh("app", "cat /root/kept /root/starts"))
+            .filter(|ran| ran.code == 0 && ran.stdout.matches("started").count() == 2)
+    });
     assert_eq!(kept.stdout, "precious\nstarted\nstarted\n");
 }
 
@@ -59,7 +77,14 @@ fn sweep(verb: &dyn Fn(&Daemon) -> std::process::Child, settle: &dyn Fn(&Daemon)
         pause += std::time::Duration::from_millis(4);
     }
     let after = daemon.photo();
-    assert!(after.processes.is_empty() && after.cgroups.is_empty() && after.routes.is_empty() && after.directories.is_empty() && after.mounts.is_empty(), "{after:?}");
+    assert!(
+        after.processes.is_empty()
+            && after.cgroups.is_empty()
+            && after.routes.is_empty()
+            && after.directories.is_empty()
+            && after.mounts.is_empty(),
+        "{after:?}"
+    );
 }
 
 #[test]
@@ -67,12 +92,19 @@ fn a_kill_at_any_time_of_up_is_finished_or_cleaned_up() {
     sweep(
         &|daemon| {
             let folder = daemon.project("app", CONFIG);
-            daemon.boatyard(&["up", &folder, "--detach"]).stderr(std::process::Stdio::null()).spawn().unwrap()
+            daemon
+                .boatyard(&["up", &folder, "--detach"])
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
         },
         &|daemon| {
             let folder = daemon.project("app", CONFIG);
             daemon.cli(&["up", &folder, "--detach"]).ok();
-            assert_eq!(daemon.sh("app", "cat /root/starts").ok().lines().last(), Some("started"));
+            assert_eq!(
+                daemon.sh("app", "cat /root/starts").ok().lines().last(),
+                Some("started")
+            );
             daemon.cli(&["rm", "--force", "app"]).ok();
         },
     );
@@ -84,14 +116,25 @@ fn a_kill_at_any_time_of_stop_and_rm_ends_in_what_was_asked() {
         &|daemon| {
             let folder = daemon.project("app", CONFIG);
             daemon.cli(&["up", &folder, "--detach"]).ok();
-            daemon.boatyard(&["stop", "app"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+            daemon
+                .boatyard(&["stop", "app"])
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
         },
         &|daemon| {
             daemon.cli(&["stop", "app"]).ok();
             assert!(daemon.photo().processes.is_empty());
             daemon.cli(&["start", "app"]).ok();
             daemon.cli(&["rm", "--force", "--no-wait", "app"]).ok();
-            wait::until("the environment to be gone", || daemon.cli(&["ls", "-o", "name"]).stdout.is_empty().then_some(()));
+            wait::until("the environment to be gone", || {
+                daemon
+                    .cli(&["ls", "-o", "name"])
+                    .stdout
+                    .is_empty()
+                    .then_some(())
+            });
         },
     );
 }

@@ -7,10 +7,21 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nnode:x:1000:1001::/home/n
 
 #[test]
 fn names_and_numbers_are_found() {
-    let node = User { name: "node".into(), uid: 1000, gid: 1001 };
+    let node = User {
+        name: "node".into(),
+        uid: 1000,
+        gid: 1001,
+    };
     assert_eq!(lookup(PASSWD, "node"), Some(node.clone()));
     assert_eq!(lookup(PASSWD, "1000"), Some(node));
-    assert_eq!(lookup(PASSWD, "4242"), Some(User { name: "4242".into(), uid: 4242, gid: 0 }));
+    assert_eq!(
+        lookup(PASSWD, "4242"),
+        Some(User {
+            name: "4242".into(),
+            uid: 4242,
+            gid: 0
+        })
+    );
     assert_eq!(lookup(PASSWD, "nobody-here"), None);
     assert_eq!(lookup(PASSWD, "huge"), None);
     assert_eq!(lookup("", "root").unwrap().uid, 0);

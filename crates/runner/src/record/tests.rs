@@ -12,20 +12,48 @@ fn slots_survive_a_restart_and_trash_keeps_them() {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::open(directory.path()).unwrap();
     let slots = Slots::read(&layout, 0).unwrap();
-    assert_eq!(slots.allocate(&layout, &uid(1), "default", "a").unwrap().slot, 0);
-    assert_eq!(slots.allocate(&layout, &uid(2), "default", "b").unwrap().slot, 1);
+    assert_eq!(
+        slots
+            .allocate(&layout, &uid(1), "default", "a")
+            .unwrap()
+            .slot,
+        0
+    );
+    assert_eq!(
+        slots
+            .allocate(&layout, &uid(2), "default", "b")
+            .unwrap()
+            .slot,
+        1
+    );
     std::fs::rename(layout.environment(&uid(1)).root(), layout.trash().join("x")).unwrap();
     let slots = Slots::read(&layout, 0).unwrap();
-    assert_eq!(slots.allocate(&layout, &uid(3), "default", "c").unwrap().slot, 2);
+    assert_eq!(
+        slots
+            .allocate(&layout, &uid(3), "default", "c")
+            .unwrap()
+            .slot,
+        2
+    );
     std::fs::remove_dir_all(layout.trash().join("x")).unwrap();
     slots.free(0);
-    assert_eq!(slots.allocate(&layout, &uid(4), "default", "d").unwrap().slot, 0);
+    assert_eq!(
+        slots
+            .allocate(&layout, &uid(4), "default", "d")
+            .unwrap()
+            .slot,
+        0
+    );
 }
 
 #[test]
 fn ranges_and_addresses_of_slots_are_apart() {
     assert_eq!(id_base(1) - id_base(0), boatyard_sandbox::spec::ID_RANGE);
-    assert!(id_base(SLOTS - 1).checked_add(boatyard_sandbox::spec::ID_RANGE).is_some());
+    assert!(
+        id_base(SLOTS - 1)
+            .checked_add(boatyard_sandbox::spec::ID_RANGE)
+            .is_some()
+    );
     assert_eq!(address(0), Ipv4Addr::new(10, 213, 0, 16));
     assert_eq!(address(240), Ipv4Addr::new(10, 213, 1, 0));
 }

@@ -9,7 +9,13 @@ fn environment(kinds: &Kinds) -> &Kind {
 }
 
 fn created(kind: &Kind) -> Value {
-    create(kind, json!({"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "Running"}}), "default", Timestamp::UNIX_EPOCH).unwrap()
+    create(
+        kind,
+        json!({"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "Running"}}),
+        "default",
+        Timestamp::UNIX_EPOCH,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -17,11 +23,20 @@ fn create_sets_what_is_the_servers_and_drops_status() {
     let kinds = Kinds::default();
     let object = created(environment(&kinds));
     assert_eq!(object["metadata"]["generation"], 1);
-    assert_eq!(object["metadata"]["creationTimestamp"], "1970-01-01T00:00:00Z");
+    assert_eq!(
+        object["metadata"]["creationTimestamp"],
+        "1970-01-01T00:00:00Z"
+    );
     assert_eq!(object["metadata"]["namespace"], "default");
     assert_eq!(object["spec"]["className"], "default");
     assert!(object["status"].is_null());
-    let other = create(environment(&kinds), json!({"metadata": {"generateName": "x-"}, "spec": {}}), "default", Timestamp::UNIX_EPOCH).unwrap();
+    let other = create(
+        environment(&kinds),
+        json!({"metadata": {"generateName": "x-"}, "spec": {}}),
+        "default",
+        Timestamp::UNIX_EPOCH,
+    )
+    .unwrap();
     assert!(meta(&other, "name").starts_with("x-") && meta(&other, "name").len() == 10);
 }
 
@@ -37,7 +52,10 @@ fn spec_and_status_writes_do_not_touch_each_other() {
     assert!(main["status"].is_null());
     assert_eq!(main["metadata"]["generation"], 2);
     let status = update(kind, wanted, &old, "status").unwrap();
-    assert_eq!((&status["spec"]["state"], &status["status"]["phase"]), (&json!("Running"), &json!("Running")));
+    assert_eq!(
+        (&status["spec"]["state"], &status["status"]["phase"]),
+        (&json!("Running"), &json!("Running"))
+    );
     assert_eq!(status["metadata"]["generation"], 1);
 }
 
@@ -46,16 +64,24 @@ fn finalizers_hold_a_deleted_object() {
     let kinds = Kinds::default();
     let kind = environment(&kinds);
     let mut old = created(kind);
-    assert!(matches!(delete(kind, &old, Timestamp::UNIX_EPOCH), Deletion::Remove));
+    assert!(matches!(
+        delete(kind, &old, Timestamp::UNIX_EPOCH),
+        Deletion::Remove
+    ));
     old["metadata"]["finalizers"] = json!(["a/b"]);
-    let Deletion::Mark(marked) = delete(kind, &old, Timestamp::UNIX_EPOCH) else { panic!("not marked") };
+    let Deletion::Mark(marked) = delete(kind, &old, Timestamp::UNIX_EPOCH) else {
+        panic!("not marked")
+    };
     assert!(!is_released(kind, &marked));
     let mut more = marked.clone();
     more["metadata"]["finalizers"] = json!(["a/b", "c/d"]);
     assert_eq!(update(kind, more, &marked, "").unwrap_err().code, 403);
     let mut released = marked.clone();
     released["metadata"]["finalizers"] = json!([]);
-    assert!(is_released(kind, &update(kind, released, &marked, "").unwrap()));
+    assert!(is_released(
+        kind,
+        &update(kind, released, &marked, "").unwrap()
+    ));
 }
 
 #[test]
@@ -65,5 +91,8 @@ fn a_namesake_with_another_uid_is_a_conflict() {
     let old = created(kind);
     let mut other = old.clone();
     other["metadata"]["uid"] = json!("0");
-    assert_eq!(update(kind, other, &old, "status").unwrap_err().reason, "Conflict");
+    assert_eq!(
+        update(kind, other, &old, "status").unwrap_err().reason,
+        "Conflict"
+    );
 }

@@ -1,0 +1,265 @@
+//! A real kubectl on the API: what a platform engineer does with it.
+//!
+//! The binary is `BOATYARD_KUBECTL`, or the one the set-up leaves in the cache directory.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use boatyard_testkit::{Daemon, Ran, wait};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+struct Kubectl<'a> {
+    daemon: &'a Daemon,
+    binary: PathBuf,
+}
+
+impl<'a> Kubectl<'a> {
+    fn to(daemon: &'a Daemon) -> Self {
+        let cached = || {
+            PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/boatyard/tools/kubectl")
+        };
+        let binary = std::env::var_os("BOATYARD_KUBECTL").map_or_else(cached, PathBuf::from);
+        assert!(
+            binary.exists(),
+            "{} is missing: run `cargo xtask setup test`",
+            binary.display()
+        );
+        Self { daemon, binary }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("--kubeconfig")
+            .arg(self.daemon.state().join("server/admin.kubeconfig"));
+        command
+            .arg("--cache-dir")
+            .arg(self.daemon.folder().join("kubectl-cache"))
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.daemon.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+const ENVIRONMENT: &str = "apiVersion: boatyard.dev/v1
+kind: Environment
+metadata: {name: web, labels: {tier: front}}
+spec:
+  devcontainer: {image: test:latest}
+";
+
+#[test]
+fn applies_waits_watches_describes_and_deletes() {
+    let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
+    daemon.import_image();
+    let kubectl = Kubectl::to(&daemon);
+    let mut watch = kubectl
+        .command(&["get", "environments", "-w", "--no-headers"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let file = kubectl.file("environment.yaml", ENVIRONMENT);
+    assert_eq!(
+        kubectl.run(&["apply", "-f", &file]).ok(),
+        "environment.boatyard.dev/web created\n"
+    );
+    let waited = kubectl
+        .run(&["wait", "--for=condition=Ready", "env/web", "--timeout=60s"])
+        .ok();
+    assert!(waited.contains("condition met"), "{waited}");
+    let mut seen = String::new();
+    for line in BufReader::new(watch.stdout.take().unwrap()).lines() {
+        seen.push_str(&line.unwrap());
+        seen.push('\n');
+        if seen.contains("Running") {
+            break;
+        }
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert!(seen.starts_with("web "), "{seen}");
+
+    let table = kubectl
+        .run(&["get", "env", "-l", "tier in (front)", "-o", "wide"])
+        .ok();
+    assert!(
+        table.contains("NAME") && table.contains("PHASE") && table.contains("test:latest"),
+        "{table}"
+    );
+    assert_eq!(
+        kubectl.run(&["apply", "-f", &file]).ok(),
+        "environment.boatyard.dev/web unchanged\n"
+    );
+    let changed = kubectl.file("changed.yaml", &ENVIRONMENT.replace("front", "back"));
+    assert_eq!(
+        kubectl.run(&["apply", "-f", &changed]).ok(),
+        "environment.boatyard.dev/web configured\n"
+    );
+    assert_eq!(
+        kubectl
+            .run(&["get", "env", "-l", "tier=back", "-o", "name"])
+            .ok(),
+        "environment.boatyard.dev/web\n"
+    );
+    let described = kubectl.run(&["describe", "env", "web"]).ok();
+    assert!(
+        described.contains("Remote User:")
+            && described.contains("Events:")
+            && described.contains("Running"),
+        "{described}"
+    );
+
+    kubectl
+        .run(&[
+            "patch",
+            "env",
+            "web",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"state":"Stopped"}}"#,
+        ])
+        .ok();
+    kubectl
+        .run(&[
+            "wait",
+            "--for=jsonpath={.status.phase}=Stopped",
+            "env/web",
+            "--timeout=60s",
+        ])
+        .ok();
+    kubectl
+        .run(&[
+            "patch",
+            "env",
+            "web",
+            "--type=json",
+            "-p",
+            r#"[{"op":"add","path":"/metadata/annotations","value":{"a":"b"}}]"#,
+        ])
+        .ok();
+    kubectl.run(&["label", "env", "web", "extra=1"]).ok();
+    assert_eq!(
+        kubectl
+            .run(&[
+                "get",
+                "env",
+                "web",
+                "-o",
+                "jsonpath={.metadata.labels.extra}{.metadata.annotations.a}"
+            ])
+            .ok(),
+        "1b"
+    );
+    assert_eq!(
+        kubectl.run(&["delete", "env", "web", "--timeout=60s"]).code,
+        0
+    );
+    assert_eq!(kubectl.run(&["get", "env", "web"]).code, 1);
+}
+
+#[test]
+fn explains_discovers_and_refuses_with_words() {
+    let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
+    let kubectl = Kubectl::to(&daemon);
+    let resources = kubectl
+        .run(&["api-resources", "--api-group=boatyard.dev", "-o", "name"])
+        .ok();
+    assert_eq!(
+        resources,
+        "environmentclasses.boatyard.dev\nenvironments.boatyard.dev\nrunners.boatyard.dev\n"
+    );
+    let explained = kubectl
+        .run(&["explain", "environment.spec.source.git"])
+        .ok();
+    assert!(
+        explained.contains("url\t<string> -required-") && explained.contains("ref\t<string>"),
+        "{explained}"
+    );
+    wait::until("the runner's registration", || {
+        (kubectl.run(&["get", "runner", "local"]).code == 0).then_some(())
+    });
+    for (text, named) in [
+        (
+            ENVIRONMENT.replace("devcontainer:", "devcontainr:"),
+            "spec.devcontainr",
+        ),
+        (
+            ENVIRONMENT.replace("spec:", "spec:\n  state: Sleeping"),
+            "Sleeping",
+        ),
+        (
+            ENVIRONMENT.replace("spec:", "spec:\n  source: {git: {url: 'ext::evil'}}"),
+            "spec.source.git.url",
+        ),
+        (
+            ENVIRONMENT.replace("spec:", "spec:\n  source: {folder: {path: /root}}"),
+            "unix socket",
+        ),
+        (
+            ENVIRONMENT.replace("name: web", "name: Web_1"),
+            "metadata.name",
+        ),
+    ] {
+        let file = kubectl.file("bad.yaml", &text);
+        let ran = kubectl.run(&["apply", "-f", &file]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.stderr.contains(named), "{}", ran.stderr);
+    }
+    assert_eq!(kubectl.run(&["get", "env"]).stdout, "");
+    let file = kubectl.file("environment.yaml", ENVIRONMENT);
+    assert!(
+        kubectl
+            .run(&["create", "-f", &file, "--dry-run=server", "-o", "name"])
+            .ok()
+            .contains("web")
+    );
+    assert!(
+        kubectl
+            .run(&["get", "env", "web"])
+            .stderr
+            .contains("not found")
+    );
+}
+
+#[test]
+fn a_deleted_namespace_takes_its_environments_along() {
+    let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
+    daemon.import_image();
+    let kubectl = Kubectl::to(&daemon);
+    let before = daemon.photo();
+    let namespace = kubectl.file(
+        "namespace.yaml",
+        "apiVersion: v1
+kind: Namespace
+metadata: {name: team}
+",
+    );
+    kubectl.run(&["apply", "-f", &namespace]).ok();
+    let file = kubectl.file("environment.yaml", ENVIRONMENT);
+    kubectl.run(&["apply", "-n", "team", "-f", &file]).ok();
+    kubectl
+        .run(&[
+            "wait",
+            "-n",
+            "team",
+            "--for=condition=Ready",
+            "env/web",
+            "--timeout=60s",
+        ])
+        .ok();
+    kubectl
+        .run(&["delete", "namespace", "team", "--timeout=60s"])
+        .ok();
+    assert_eq!(kubectl.run(&["get", "namespace", "team"]).code, 1);
+    assert_eq!(daemon.photo(), before);
+}
