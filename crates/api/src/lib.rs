@@ -10,6 +10,11 @@
 //!
 //! Read next: [`environment`], then `plan`.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "lists in kube's derive repeat their key"
+)]
+
 pub mod class;
 pub mod environment;
 pub mod quantity;

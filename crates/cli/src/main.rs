@@ -4,6 +4,8 @@
 //! holds no state of its own. `daemon` runs server and runner in this process; `__spawner` is the
 //! runner's small helper (see `sandbox`) and is told apart before anything else is set up.
 
+#![allow(clippy::print_stderr, reason = "a command line speaks to its user")]
+
 mod api;
 mod apply;
 mod args;
