@@ -124,12 +124,19 @@ struct Unpacker<'a> {
     shadow: OwnedFd,
     directories: HashMap<Vec<u8>, Rc<OwnedFd>>,
     /// Folders with what they get when all is in them.
-    directories_last: Vec<(Vec<u8>, (i64, u32), Option<Vec<u8>>)>,
+    directories_last: Vec<Last>,
     /// Device nodes that were left out, for hard links to them.
     skipped: HashSet<Vec<u8>>,
     limits: &'a Limits,
     summary: Summary,
     next_look: u64,
+}
+
+/// A folder's own, set after its content.
+struct Last {
+    path: Vec<u8>,
+    mtime: (i64, u32),
+    acl: Option<Vec<u8>>,
 }
 
 /// What one step may answer; turned into a `Failure` with the entry's name.
@@ -198,8 +205,12 @@ impl Unpacker<'_> {
             }
             let root = Rc::clone(&self.root);
             attributes::set(&root, entry, uid, gid)?;
-            self.directories_last
-                .push((path, entry.mtime, attributes::default_acl(entry)));
+            let acl = attributes::default_acl(entry);
+            self.directories_last.push(Last {
+                path,
+                mtime: entry.mtime,
+                acl,
+            });
             return Ok(());
         }
         let (folder, name) = split(&path);
@@ -348,8 +359,11 @@ impl Unpacker<'_> {
         let directory = self.cached(path)?;
         attributes::set(&directory, entry, uid, gid)?;
         let acl = attributes::default_acl(entry);
-        self.directories_last
-            .push((path.to_vec(), entry.mtime, acl));
+        self.directories_last.push(Last {
+            path: path.to_vec(),
+            mtime: entry.mtime,
+            acl,
+        });
         Ok(())
     }
 
@@ -646,7 +660,7 @@ impl Unpacker<'_> {
     /// Folders get their times last: making what is in them changes them.
     fn finish(mut self) -> Result<Summary, Failure> {
         let last = std::mem::take(&mut self.directories_last);
-        for (path, mtime, acl) in last {
+        for Last { path, mtime, acl } in last {
             let set = self.cached(&path).and_then(|directory| {
                 if let Some(acl) = &acl {
                     attributes::set_default_acl(&directory, acl)?;
