@@ -1,12 +1,13 @@
 //! What every file of the repository must look like.
 //!
 //! Owns the rules a compiler does not know: module docs, file length, forbidden module names,
-//! where `unsafe` and new processes may appear, the sections of a decision record, a reason for
+//! where `unsafe`, new processes and clocks may appear, the sections of a decision record, a reason for
 //! every dependency, an explanation for every reason code. It reads text, line by line, and understands no Rust: a rule that would need
 //! to belongs in clippy.
 //!
 //! Read next: CONTRIBUTING.md, which says the same to people.
 
+mod places;
 mod proofs;
 mod reasons;
 
@@ -22,34 +23,6 @@ const NAMES: &[&str] = &[
 
 /// Where `unsafe` may stand: the system calls of the sandbox, nowhere else.
 const UNSAFE: &str = "crates/sandbox/src/sys";
-
-/// Where a process may be started, and what for. Tests and build scripts may as well.
-const STARTS: &[(&str, &str)] = &[
-    (
-        "crates/sandbox/src/sandboxes.rs",
-        "the spawner: this executable again, single-threaded",
-    ),
-    ("crates/sandbox/src/net/host.rs", "nft"),
-    ("crates/agent/src/spawn.rs", "the stage: the agent again"),
-    (
-        "crates/agent/src/stage.rs",
-        "the process a caller asked for",
-    ),
-    ("crates/image/src/bootstrap.rs", "mmdebstrap"),
-    (
-        "crates/cli/src/up.rs",
-        "git and initializeCommand, with the rights of the caller",
-    ),
-    (
-        "crates/cli/src/connect.rs",
-        "the local daemon in the background",
-    ),
-    ("crates/testkit/src/", "the programs tests need"),
-    (
-        "xtask/src/",
-        "cargo, the package manager, the binary it shows",
-    ),
-];
 
 const SECTIONS: &[&str] = &[
     "## Context",
@@ -78,6 +51,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     faults.extend(dependencies(root)?);
     faults.extend(reasons::check(root, &files)?);
     faults.extend(proofs::check(root)?);
+    faults.extend(places::stale(&files));
     if faults.is_empty() {
         println!("tidy: {} files in order", files.len());
         return Ok(());
@@ -108,19 +82,19 @@ fn judge(path: &str, text: &str) -> Vec<String> {
     if NAMES.contains(&stem) || path.split('/').any(|part| NAMES.contains(&part)) {
         faults.push("a name that says nothing about what is inside".to_owned());
     }
-    let starts_allowed = is_test
-        || path.contains("/benches/")
-        || name == "build.rs"
-        || STARTS.iter().any(|(place, _)| path.starts_with(place));
+    let exempt = places::exempt(path);
     for (line, number) in text.lines().zip(1..) {
         let code = line.trim_start();
         if code.starts_with("//") {
             continue;
         }
-        // Written apart so that this file does not find itself.
-        if !starts_allowed && code.contains(concat!("Command", "::new(")) {
-            faults.push(format!("line {number} starts a process; allowed only in the places listed in xtask/src/tidy.rs"));
+        if !exempt {
+            let does = places::judge(path, code).into_iter();
+            faults.extend(does.map(|does| {
+                format!("line {number} {does}; the places that may are listed in xtask/src/tidy/places.rs")
+            }));
         }
+        // Written apart so that this file does not find itself.
         let is_unsafe = [
             concat!("unsafe", " {"),
             concat!("unsafe", " fn"),
