@@ -13,6 +13,7 @@
 )]
 
 mod bench;
+mod checkout;
 mod demo;
 mod floors;
 mod process;
@@ -21,7 +22,6 @@ mod suite;
 mod tidy;
 
 use anyhow::{Result, bail};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "cargo xtask <verb>
@@ -54,22 +54,29 @@ fn main() -> ExitCode {
 fn act() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let root = root();
+    let root = checkout::root();
+    checkout::built_here(&root)?;
     match words.as_slice() {
-        ["check"] => suite::check(&root),
+        ["check"] => {
+            let _owned = checkout::own(&root)?;
+            suite::check(&root)
+        }
         ["deps"] => floors::check(&root),
         ["tidy"] => tidy::check(&root),
         ["setup", purpose] => setup::prepare(setup::Purpose::parse(purpose)?),
-        ["demo"] => demo::run(&root),
-        ["test", rest @ ..] => suite::test(&root, rest),
-        ["bench", rest @ ..] => bench::run(&root, rest),
+        ["demo"] => {
+            let _owned = checkout::own(&root)?;
+            demo::run(&root)
+        }
+        ["test", rest @ ..] => {
+            let _owned = checkout::own(&root)?;
+            suite::test(&root, rest)
+        }
+        ["bench", rest @ ..] => {
+            let _owned = checkout::own(&root)?;
+            bench::run(&root, rest)
+        }
         [] => bail!("a verb is missing\n{USAGE}"),
         _ => bail!("no such verb: {}\n{USAGE}", words.join(" ")),
     }
-}
-
-/// The top of the checkout this binary was built from.
-fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_path_buf()
 }

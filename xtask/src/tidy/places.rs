@@ -71,6 +71,7 @@ const RULES: &[Rule] = &[
             ("crates/runner/src/context.rs", "the runner's clock"),
             ("crates/runner/src/objects.rs", "when an event was posted"),
             ("crates/cli/src/lifecycle.rs", "when the user asked"),
+            ("xtask/src/checkout.rs", "times of change of sources"),
             ("crates/testkit/src/", "tests of real time"),
         ],
     },
