@@ -33,10 +33,14 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
         (Phase::Running, None) => seen
             .hooks_left
             .first()
-            .map(|hook| format!("{} is running", hook.name())),
+            .map(|hook| format!("{} under way", hook.name())),
         _ => record
             .and_then(|record| record.steps.last())
-            .and_then(|step| step.message.clone()),
+            .and_then(|step| {
+                let under_way = step.duration_millis.is_none();
+                let text = || format!("{} under way", step.name);
+                step.message.clone().or_else(|| under_way.then(text))
+            }),
     };
     let mut status = EnvironmentStatus {
         observed_generation: inputs.generation,

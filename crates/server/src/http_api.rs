@@ -7,14 +7,12 @@ use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
 use crate::kinds::Kind;
-use crate::resources::{
-    FieldValidation, PageRequest, Patch, Resources, Selection, Target, WriteOptions, Written,
-};
-use crate::selectors::{Fields, Labels};
+use crate::request::{Path, Query, continue_token, parse_path};
+use crate::resources::{PageRequest, Patch, Resources, Target, Written};
 use crate::table::table;
 use crate::watching::{self, WatchOptions};
 use boatyard_link::tunnel::Registry;
-use boatyard_store::{Key, Revision};
+use boatyard_store::Revision;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -22,7 +20,6 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -63,184 +60,6 @@ fn respond(code: StatusCode, value: &Value) -> Response<Body> {
 /// A failure as a response.
 pub(crate) fn refuse(failure: &Failure) -> Response<Body> {
     respond(failure.code, &failure.status())
-}
-
-/// What a path names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Path {
-    group: String,
-    version: String,
-    namespace: String,
-    plural: String,
-    name: String,
-    subresource: String,
-}
-
-fn parse_path(path: &str) -> Option<Path> {
-    let decoded: Option<Vec<String>> = path
-        .trim_matches('/')
-        .split('/')
-        .map(percent_decode)
-        .collect();
-    let decoded = decoded?;
-    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    let (group, version, rest) = match parts.as_slice() {
-        ["api", version, rest @ ..] => ("", *version, rest),
-        ["apis", group, version, rest @ ..] => (*group, *version, rest),
-        _ => return None,
-    };
-    let (namespace, rest) = match rest {
-        ["namespaces", namespace, plural, more @ ..]
-            if !matches!(*plural, "status" | "finalize") =>
-        {
-            (*namespace, [&[*plural], more].concat())
-        }
-        rest => ("", rest.to_vec()),
-    };
-    let mut rest = rest.into_iter();
-    let mut take = || rest.next().unwrap_or_default().to_owned();
-    let (plural, name, subresource) = (take(), take(), take());
-    let more = rest.next().is_some();
-    (!plural.is_empty() && !more).then(|| Path {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        namespace: namespace.to_owned(),
-        plural,
-        name,
-        subresource,
-    })
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first == b'%' {
-            let hex = std::str::from_utf8(rest.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(hex, 16).ok()?);
-            rest = &rest[2..];
-        } else {
-            bytes.push(*first);
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// Query parameters; the first of a name counts.
-struct Query(HashMap<String, String>);
-
-impl Query {
-    fn parse(query: Option<&str>) -> Result<Self, Failure> {
-        let mut parameters = HashMap::new();
-        for pair in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| {
-                percent_decode(&text.replace('+', " "))
-                    .ok_or_else(|| Failure::bad_request("the query is not UTF-8"))
-            };
-            parameters.entry(decode(name)?).or_insert(decode(value)?);
-        }
-        Ok(Self(parameters))
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.0.get(name).map(String::as_str).unwrap_or_default()
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), "true" | "1")
-    }
-
-    fn revision(&self, name: &str) -> Result<Option<Revision>, Failure> {
-        match self.get(name) {
-            "" | "0" => Ok(None),
-            text => text
-                .parse()
-                .map(|number| Some(Revision(number)))
-                .map_err(|_| {
-                    Failure::bad_request(format!(
-                        "{name} {text:?} is no resource version of this server"
-                    ))
-                }),
-        }
-    }
-
-    fn write_options(&self) -> Result<WriteOptions, Failure> {
-        let validation = match self.get("fieldValidation") {
-            "" | "Warn" => FieldValidation::Warn,
-            "Strict" => FieldValidation::Strict,
-            "Ignore" => FieldValidation::Ignore,
-            other => {
-                return Err(Failure::bad_request(format!(
-                    "fieldValidation {other:?} is not Ignore, Warn or Strict"
-                )));
-            }
-        };
-        match self.get("dryRun") {
-            "" => Ok(WriteOptions {
-                dry_run: false,
-                validation,
-            }),
-            "All" => Ok(WriteOptions {
-                dry_run: true,
-                validation,
-            }),
-            other => Err(Failure::bad_request(format!("dryRun {other:?} is not All"))),
-        }
-    }
-
-    fn selection(&self, kind: &Kind) -> Result<Selection, Failure> {
-        Ok(Selection {
-            labels: Labels::parse(self.get("labelSelector"))?,
-            fields: Fields::parse(self.get("fieldSelector"), &kind.selectable)?,
-        })
-    }
-
-    fn page(&self) -> Result<PageRequest, Failure> {
-        let limit = match self.get("limit") {
-            "" | "0" => None,
-            text => Some(
-                text.parse()
-                    .map_err(|_| Failure::bad_request(format!("limit {text:?} is no number")))?,
-            ),
-        };
-        let mut page = PageRequest {
-            limit,
-            at: None,
-            after: None,
-        };
-        let token = self.get("continue");
-        if token.is_empty() {
-            if self.get("resourceVersionMatch") == "Exact" {
-                page.at = self.revision("resourceVersion")?;
-            }
-            return Ok(page);
-        }
-        let bad = || Failure::bad_request("the continue token is malformed; list again without it");
-        let token =
-            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
-                .map_err(|_| bad())?;
-        let token: Value = serde_json::from_slice(&token).map_err(|_| bad())?;
-        let text = |member: &str| token[member].as_str().map(str::to_owned).ok_or_else(bad);
-        page.at = Some(Revision(token["at"].as_u64().ok_or_else(bad)?));
-        page.after = Some(Key {
-            resource: text("r")?,
-            namespace: text("ns")?,
-            name: text("n")?,
-        });
-        Ok(page)
-    }
-}
-
-fn continue_token(at: Revision, after: &Key) -> String {
-    let token = json!({"at": at.0, "r": after.resource, "ns": after.namespace, "n": after.name})
-        .to_string();
-    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
 }
 
 fn wants_table(headers: &HeaderMap) -> bool {
@@ -787,72 +606,4 @@ fn patch(kind: &Kind, headers: &HeaderMap, body: &[u8]) -> Result<Patch, Failure
 }
 
 #[cfg(test)]
-mod tests {
-    //! Paths and bodies by table.
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn paths_are_read_as_kubernetes_reads_them() {
-        let path = |text: &str| {
-            parse_path(text).map(|path| {
-                (
-                    path.group,
-                    path.namespace,
-                    path.plural,
-                    path.name,
-                    path.subresource,
-                )
-            })
-        };
-        let wanted = |g: &str, ns: &str, p: &str, n: &str, s: &str| {
-            Some((
-                g.to_owned(),
-                ns.to_owned(),
-                p.to_owned(),
-                n.to_owned(),
-                s.to_owned(),
-            ))
-        };
-        assert_eq!(
-            path("/api/v1/namespaces"),
-            wanted("", "", "namespaces", "", "")
-        );
-        assert_eq!(
-            path("/api/v1/namespaces/a"),
-            wanted("", "", "namespaces", "a", "")
-        );
-        assert_eq!(
-            path("/api/v1/namespaces/a/status"),
-            wanted("", "", "namespaces", "a", "status")
-        );
-        assert_eq!(
-            path("/api/v1/namespaces/a/events/b"),
-            wanted("", "a", "events", "b", "")
-        );
-        assert_eq!(
-            path("/apis/g/v1/namespaces/a/environments/e/status"),
-            wanted("g", "a", "environments", "e", "status")
-        );
-        assert_eq!(
-            path("/apis/g/v1/runners/r/tunnel"),
-            wanted("g", "", "runners", "r", "tunnel")
-        );
-        assert_eq!(path("/apis/g/v1/runners/r/a/b"), None);
-        assert_eq!(path("/api/v1/namespaces/%zz"), None);
-    }
-
-    #[test]
-    fn bombs_are_refused_before_they_are_parsed() {
-        let deep = "[".repeat(100);
-        assert!(check_depth(deep.as_bytes()).is_err());
-        assert!(check_depth(br#"{"a": "[[[[{{{{\"[["}"#).is_ok());
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/yaml"),
-        );
-        assert!(parse_body(&headers, b"a: &a [x]\nb: *a").is_err());
-        assert!(parse_body(&headers, b"a: 1").is_ok());
-    }
-}
+mod tests;

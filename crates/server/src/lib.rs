@@ -17,6 +17,7 @@ mod identity;
 pub mod kinds;
 mod listen;
 mod objects;
+mod request;
 mod resources;
 mod schema;
 mod selectors;

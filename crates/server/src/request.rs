@@ -1,0 +1,190 @@
+//! What a request asks for: its path and its query, parsed once.
+//!
+//! Paths are Kubernetes's: `/api/v1/…` and `/apis/<group>/<version>/…`, a namespace, a plural, a
+//! name, a subresource. Nothing here knows which kinds there are.
+
+use crate::failure::Failure;
+use crate::kinds::Kind;
+use crate::resources::{FieldValidation, PageRequest, Selection, WriteOptions};
+use crate::selectors::{Fields, Labels};
+use boatyard_store::{Key, Revision};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: String,
+    pub(crate) plural: String,
+    pub(crate) name: String,
+    pub(crate) subresource: String,
+}
+
+pub(crate) fn parse_path(path: &str) -> Option<Path> {
+    let decoded: Option<Vec<String>> = path
+        .trim_matches('/')
+        .split('/')
+        .map(percent_decode)
+        .collect();
+    let decoded = decoded?;
+    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let (group, version, rest) = match parts.as_slice() {
+        ["api", version, rest @ ..] => ("", *version, rest),
+        ["apis", group, version, rest @ ..] => (*group, *version, rest),
+        _ => return None,
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", namespace, plural, more @ ..]
+            if !matches!(*plural, "status" | "finalize") =>
+        {
+            (*namespace, [&[*plural], more].concat())
+        }
+        rest => ("", rest.to_vec()),
+    };
+    let mut rest = rest.into_iter();
+    let mut take = || rest.next().unwrap_or_default().to_owned();
+    let (plural, name, subresource) = (take(), take(), take());
+    let more = rest.next().is_some();
+    (!plural.is_empty() && !more).then(|| Path {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        namespace: namespace.to_owned(),
+        plural,
+        name,
+        subresource,
+    })
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first == b'%' {
+            let hex = std::str::from_utf8(rest.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = &rest[2..];
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Query parameters; the first of a name counts.
+pub(crate) struct Query(HashMap<String, String>);
+
+impl Query {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Failure> {
+        let mut parameters = HashMap::new();
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decode = |text: &str| {
+                percent_decode(&text.replace('+', " "))
+                    .ok_or_else(|| Failure::bad_request("the query is not UTF-8"))
+            };
+            parameters.entry(decode(name)?).or_insert(decode(value)?);
+        }
+        Ok(Self(parameters))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(self.get(name), "true" | "1")
+    }
+
+    pub(crate) fn revision(&self, name: &str) -> Result<Option<Revision>, Failure> {
+        match self.get(name) {
+            "" | "0" => Ok(None),
+            text => text
+                .parse()
+                .map(|number| Some(Revision(number)))
+                .map_err(|_| {
+                    Failure::bad_request(format!(
+                        "{name} {text:?} is no resource version of this server"
+                    ))
+                }),
+        }
+    }
+
+    pub(crate) fn write_options(&self) -> Result<WriteOptions, Failure> {
+        let validation = match self.get("fieldValidation") {
+            "" | "Warn" => FieldValidation::Warn,
+            "Strict" => FieldValidation::Strict,
+            "Ignore" => FieldValidation::Ignore,
+            other => {
+                return Err(Failure::bad_request(format!(
+                    "fieldValidation {other:?} is not Ignore, Warn or Strict"
+                )));
+            }
+        };
+        match self.get("dryRun") {
+            "" => Ok(WriteOptions {
+                dry_run: false,
+                validation,
+            }),
+            "All" => Ok(WriteOptions {
+                dry_run: true,
+                validation,
+            }),
+            other => Err(Failure::bad_request(format!("dryRun {other:?} is not All"))),
+        }
+    }
+
+    pub(crate) fn selection(&self, kind: &Kind) -> Result<Selection, Failure> {
+        Ok(Selection {
+            labels: Labels::parse(self.get("labelSelector"))?,
+            fields: Fields::parse(self.get("fieldSelector"), &kind.selectable)?,
+        })
+    }
+
+    pub(crate) fn page(&self) -> Result<PageRequest, Failure> {
+        let limit = match self.get("limit") {
+            "" | "0" => None,
+            text => Some(
+                text.parse()
+                    .map_err(|_| Failure::bad_request(format!("limit {text:?} is no number")))?,
+            ),
+        };
+        let mut page = PageRequest {
+            limit,
+            at: None,
+            after: None,
+        };
+        let token = self.get("continue");
+        if token.is_empty() {
+            if self.get("resourceVersionMatch") == "Exact" {
+                page.at = self.revision("resourceVersion")?;
+            }
+            return Ok(page);
+        }
+        let bad = || Failure::bad_request("the continue token is malformed; list again without it");
+        let token =
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
+                .map_err(|_| bad())?;
+        let token: Value = serde_json::from_slice(&token).map_err(|_| bad())?;
+        let text = |member: &str| token[member].as_str().map(str::to_owned).ok_or_else(bad);
+        page.at = Some(Revision(token["at"].as_u64().ok_or_else(bad)?));
+        page.after = Some(Key {
+            resource: text("r")?,
+            namespace: text("ns")?,
+            name: text("n")?,
+        });
+        Ok(page)
+    }
+}
+
+pub(crate) fn continue_token(at: Revision, after: &Key) -> String {
+    let token = json!({"at": at.0, "r": after.resource, "ns": after.namespace, "n": after.name})
+        .to_string();
+    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
+}

@@ -1,0 +1,196 @@
+//! Who may do what on a shared machine, and what a terminal sees.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use boatyard_testkit::{Daemon, Ran, wait};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::{Command, Stdio};
+
+/// Lets everybody on the host connect, as membership in the socket's group does.
+fn open_to_all(daemon: &Daemon) {
+    let everybody = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(daemon.folder(), everybody(0o755)).unwrap();
+    std::fs::set_permissions(daemon.socket(), everybody(0o666)).unwrap();
+}
+
+/// Runs a `boatyard` command as another user of the host.
+fn as_user(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Ran {
+    let direct = daemon.boatyard(arguments);
+    // The binary may lie where only root reads: a copy in the test's folder is for all.
+    let copy = daemon.folder().join("boatyard");
+    if !copy.exists() {
+        std::fs::copy(direct.get_program(), &copy).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
+    command
+        .arg("--clear-groups")
+        .arg(copy)
+        .args(arguments)
+        .stdin(Stdio::null());
+    for (name, value) in direct.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.output().unwrap().into()
+}
+
+#[test]
+fn host_paths_are_opened_with_the_callers_credentials() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    open_to_all(&daemon);
+    let project = |name: &str, text: &str| {
+        let folder = daemon.project(name, text);
+        for path in [
+            folder.clone(),
+            format!("{folder}/.devcontainer"),
+            format!("{folder}/.devcontainer/devcontainer.json"),
+        ] {
+            chown(path, Some(1000), Some(1000)).unwrap();
+        }
+        folder
+    };
+    let folder = project("mine", r#"{"image": "test:latest", "remoteUser": "dev"}"#);
+    as_user(&daemon, 1000, &["up", &folder, "--detach"]).ok();
+    as_user(&daemon, 1000, &["exec", "mine", "--", "touch", "made"]).ok();
+    let made = std::fs::metadata(format!("{folder}/made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (1000, 1000));
+
+    let thief =
+        r#"{"image": "test:latest", "mounts": ["type=bind,source=/etc/shadow,target=/stolen"]}"#;
+    let folder = project("thief", thief);
+    let refused = as_user(&daemon, 1000, &["up", &folder, "--detach"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("/etc/shadow"), "{}", refused.stderr);
+
+    // A folder on the way to which only root may pass, and a link to such a file.
+    let hidden = daemon.folder().join("hidden/inner");
+    std::fs::create_dir_all(&hidden).unwrap();
+    std::fs::set_permissions(
+        daemon.folder().join("hidden"),
+        std::fs::Permissions::from_mode(0o700),
+    )
+    .unwrap();
+    let refused = as_user(&daemon, 1000, &["up", hidden.to_str().unwrap(), "--detach"]);
+    assert_ne!(refused.code, 0);
+    let folder = project("linker", r#"{"image": "test:latest"}"#);
+    std::fs::remove_file(format!("{folder}/.devcontainer/devcontainer.json")).unwrap();
+    std::os::unix::fs::symlink(
+        "/etc/shadow",
+        format!("{folder}/.devcontainer/devcontainer.json"),
+    )
+    .unwrap();
+    let refused = as_user(&daemon, 1000, &["up", &folder, "--detach"]);
+    assert_ne!(refused.code, 0);
+    assert!(!refused.stderr.contains("root:"), "{}", refused.stderr);
+}
+
+#[test]
+fn users_of_one_host_do_not_see_or_enter_each_others_environments() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    open_to_all(&daemon);
+    let folder = daemon.project("mine", r#"{"image": "test:latest"}"#);
+    chown(&folder, Some(1000), Some(1000)).unwrap();
+    as_user(&daemon, 1000, &["up", &folder, "--detach"]).ok();
+    assert_eq!(
+        as_user(&daemon, 1000, &["ls", "-o", "name"]).ok(),
+        "environment/mine\n"
+    );
+    assert_eq!(as_user(&daemon, 1001, &["ls", "-o", "name"]).ok(), "");
+    for arguments in [
+        vec!["exec", "mine", "--", "true"],
+        vec!["logs", "mine"],
+        vec!["stop", "mine"],
+        vec!["rm", "-f", "mine"],
+        vec!["describe", "mine"],
+    ] {
+        let refused = as_user(&daemon, 1001, &arguments);
+        assert_ne!(refused.code, 0, "{arguments:?}");
+        assert!(
+            refused.stderr.contains("may not"),
+            "{arguments:?}: {}",
+            refused.stderr
+        );
+    }
+    let refused = as_user(&daemon, 1000, &["image", "prune"]);
+    assert!(refused.stderr.contains("may not"), "{}", refused.stderr);
+    as_user(&daemon, 1000, &["exec", "mine", "--", "true"]).ok();
+}
+
+#[test]
+fn who_may_not_connect_is_told_what_to_do() {
+    let daemon = Daemon::start();
+    std::fs::set_permissions(daemon.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let refused = as_user(&daemon, 4242, &["ls"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("group boatyard"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_terminal_inside_is_one_and_has_the_size_of_the_one_outside() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("app", r#"{"image": "test:latest"}"#);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    let direct = daemon.boatyard(&[]);
+    let inner = format!(
+        "stty rows 33 cols 101; {} exec app -- sh -c 'stty size; test -t 0 && echo terminal; exit 9'",
+        direct.get_program().to_str().unwrap()
+    );
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command", &inner, "/dev/null"])
+        .stdin(Stdio::null());
+    for (name, value) in direct.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let ran: Ran = command.output().unwrap().into();
+    assert!(
+        ran.stdout.contains("33 101") && ran.stdout.contains("terminal"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.code, 9);
+}
+
+#[test]
+fn an_interrupted_up_leaves_nothing_behind() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let before = daemon.photo();
+    let folder = daemon.project("app", r#"{"image": "test:latest", "onCreateCommand": "sleep 1000", "waitFor": "onCreateCommand"}"#);
+    let mut child = daemon
+        .boatyard(&["up", &folder, "--detach"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait::until("the command to run", || {
+        daemon
+            .cli(&["get", "env", "app", "-o", "json"])
+            .stdout
+            .contains("onCreateCommand under way")
+            .then_some(())
+    });
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(daemon.photo(), before);
+}
+
+#[test]
+fn completions_and_man_pages_name_every_verb() {
+    let daemon = Daemon::start();
+    let script = daemon.cli(&["completions", "bash"]).ok();
+    let pages = daemon.folder().join("man");
+    daemon.cli(&["man", pages.to_str().unwrap()]).ok();
+    for verb in [
+        "up", "exec", "sh", "logs", "stop", "start", "restart", "rm", "describe", "get", "apply",
+        "image", "doctor",
+    ] {
+        assert!(script.contains(verb), "{verb}");
+        assert!(pages.join(format!("boatyard-{verb}.1")).exists(), "{verb}");
+    }
+}
