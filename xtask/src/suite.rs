@@ -54,14 +54,9 @@ fn licences(root: &Path) -> Result<()> {
 pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
     setup::prepare(setup::Purpose::Test)?;
     check(root)?;
-    // Tests of several processes start the real binaries.
-    process::run(process::cargo(root).args([
-        "build",
-        "--package",
-        "boatyard-cli",
-        "--package",
-        "boatyard-agent",
-    ]))?;
+    // Tests of several processes start the real binaries. All targets at once, because cargo picks
+    // the features of dependencies for all it is asked for: fewer targets would build some twice.
+    process::run(process::cargo(root).args(["build", "--workspace", "--all-targets"]))?;
     let nextest = process::succeeds(process::cargo(root).args(["nextest", "--version"]));
     let mut count = Count::default();
     let passed = if nextest {
