@@ -135,12 +135,18 @@ fn dependencies(root: &Path) -> Result<Vec<String>> {
     let workspace = manifest
         .workspace
         .context("Cargo.toml has no [workspace]")?;
-    Ok(workspace
-        .dependencies
-        .keys()
+    let named = workspace.dependencies.keys();
+    let missing = named
         .filter(|name| !name.starts_with("boatyard-") && !reasons.contains(&format!("| `{name}` |")))
-        .map(|name| format!("docs/dependencies.md: no line for {name}: why it, what was weighed, what would make us leave"))
-        .collect())
+        .map(|name| format!("docs/dependencies.md: no line for {name}: why it, what was weighed, what would make us leave"));
+    let rows = reasons.lines().filter_map(|line| line.strip_prefix("| `"));
+    let stale = rows
+        .filter_map(|row| row.split_once('`'))
+        .filter(|(name, _)| !workspace.dependencies.contains_key(*name))
+        .map(|(name, _)| {
+            format!("docs/dependencies.md: {name} is no dependency of the workspace any more")
+        });
+    Ok(missing.chain(stale).collect())
 }
 
 fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) -> Result<()> {
