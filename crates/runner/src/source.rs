@@ -270,12 +270,16 @@ async fn clone(
     let _ = std::fs::remove_dir_all(&state);
     if !matches!(ended, Observed::Exited { code: Some(0), .. }) {
         let _ = std::fs::remove_dir_all(&staging);
-        let why = log
-            .lines()
+        let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+        // Says only that something was said before it.
+        let vague = |line: &&str| line.starts_with("fatal: Could not read from remote repository");
+        let told = &lines[..lines.iter().position(vague).unwrap_or(lines.len())];
+        let why = told
+            .iter()
             .rev()
             .find(|line| line.starts_with("fatal:") || line.starts_with("error:"))
-            .or_else(|| log.lines().last());
-        let why = why.unwrap_or("git said nothing");
+            .or_else(|| told.last());
+        let why = why.map_or("git said nothing", |line| *line);
         return Err(Failed::transient(
             "CloneFailed",
             format!("cloning {} failed: {why}", git.url),
