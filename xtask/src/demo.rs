@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-const NAME: &str = "hello";
+/// Names tried in turn: an environment of another checkout keeps its own.
+const NAMES: &[&str] = &["hello", "hello-2", "hello-3", "hello-4", "hello-5"];
 const IMAGE: &str = "debian:bookworm";
 
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -32,17 +33,32 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         true => Ok(Command::new(&binary)),
         false => as_root(),
     };
+    let folder = root.join("examples/hello");
+    let quoted = format!("\"{}\"", folder.display());
+    let mut names = NAMES.iter().copied();
+    let name = loop {
+        let name = names
+            .next()
+            .context("every name for this demo is taken by another checkout: see `boatyard ls`")?;
+        let found = boatyard()?
+            .args(["get", "environments", name, "-o", "json"])
+            .output();
+        let found = found.with_context(|| format!("{} does not run", binary.display()))?;
+        if !found.status.success() || String::from_utf8_lossy(&found.stdout).contains(&quoted) {
+            break name;
+        }
+    };
     say("opening an environment for examples/hello");
     process::run(
         boatyard()?
             .arg("up")
-            .arg(root.join("examples/hello"))
-            .args(["--name", NAME, "--detach"]),
+            .arg(&folder)
+            .args(["--name", name, "--detach"]),
     )?;
     say("inside: its own root, its own processes, your files");
     process::run(boatyard()?.args([
         "exec",
-        NAME,
+        name,
         "--",
         "sh",
         "-c",
@@ -52,18 +68,18 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let shown = binary.display();
     println!(
         "
-The environment `{NAME}` is running ({} s). Go on with:
-  {shown} sh {NAME}        a shell in it
-  {shown} exec {NAME} -- apt-get install -y cowsay
-  {shown} stop {NAME}      ends its processes, keeps everything written
-  {shown} start {NAME}
-  {shown} rm {NAME}        deletes it; examples/hello stays
+The environment `{name}` is running ({} s). Go on with:
+  {shown} sh {name}        a shell in it
+  {shown} exec {name} -- apt-get install -y cowsay
+  {shown} stop {name}      ends its processes, keeps everything written
+  {shown} start {name}
+  {shown} rm {name}        deletes it; examples/hello stays
 Where things are:
   /var/lib/boatyard             images, environments, the database (root only)
   /run/boatyard/boatyard.sock   the API, for root and the group `boatyard`
   {}   the folder the environment works on",
         began.elapsed().as_secs(),
-        root.join("examples/hello").display()
+        folder.display()
     );
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 /// Runs to the end with our own input and output; an exit other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let line = format!("{command:?}");
+    let line = line(command);
     let status = command
         .status()
         .with_context(|| format!("cannot start {line}"))?;
@@ -23,7 +23,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs and returns standard output; an exit other than 0 is an error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let line = format!("{command:?}");
+    let line = line(command);
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -32,6 +32,13 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{line} ended with {}", output.status);
     }
     String::from_utf8(output.stdout).with_context(|| format!("{line} did not print UTF-8"))
+}
+
+/// How a person would type it.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(std::ffi::OsStr::to_string_lossy).collect();
+    words.join(" ")
 }
 
 /// Whether it starts and exits with 0, quietly.
