@@ -19,6 +19,8 @@
 pub mod archive;
 pub mod daemon;
 pub mod photo;
+pub mod registry;
 pub mod wait;
 
 pub use daemon::{Daemon, Ran};
+pub use registry::Registry;

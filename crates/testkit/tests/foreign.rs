@@ -1,0 +1,423 @@
+//! A project nobody here wrote: its own devcontainer.json, unedited, opened, built and tested.
+//!
+//! The project is the crate `oci-spec`, whose package carries its `.devcontainer` folder. The
+//! image it names comes from a registry on loopback, under the same name: Debian with a Rust
+//! toolchain, the user `vscode` and the label that tells tools to be that user, as the named
+//! image has. Package and image are kept in `~/.cache/boatyard/test`.
+//!
+//! Also here: repositories of a git server that lives in a network namespace of its own.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use boatyard_testkit::{Daemon, Registry, wait};
+use sha2::{Digest, Sha256};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PACKAGE: &str = "oci-spec";
+const VERSION: &str = "0.10.0";
+const CHECKSUM: &str = "3df6f876ad774d6a676f7e968f5c3edacc32f90e65fe680a8b686235396556fb";
+const IMAGE: &str = "devcontainers/rust:1-bullseye";
+const BASE: &str = "debian:trixie";
+const PACKAGES: [&str; 5] = ["cargo", "rustc", "gcc", "libc6-dev", "ca-certificates"];
+/// What this host trusts: behind an inspecting proxy, an image has to trust it too.
+const TRUST: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn hex_digest(data: &[u8]) -> String {
+    hex::encode(Sha256::digest(data))
+}
+
+/// Where things that are dear to make are kept, locked until the value is dropped.
+fn cache() -> (PathBuf, std::fs::File) {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+    let folder = home.join(".cache/boatyard/test");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lock = std::fs::File::create(folder.join("foreign.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    (folder, lock)
+}
+
+/// The pinned package, fetched with cargo, as it was published.
+fn package(cache: &Path, scratch: &Path) -> PathBuf {
+    let name = format!("{PACKAGE}-{VERSION}.crate");
+    let kept = cache.join(&name);
+    let sound = |path: &Path| std::fs::read(path).is_ok_and(|data| hex_digest(&data) == CHECKSUM);
+    if sound(&kept) {
+        return kept;
+    }
+    let project = scratch.join("fetch");
+    let home = scratch.join("cargo");
+    std::fs::create_dir_all(&project).unwrap();
+    std::fs::write(
+        project.join("Cargo.toml"),
+        format!(
+            "[package]\nname = \"fetch\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n[dependencies]\n{PACKAGE} = \"={VERSION}\"\n[workspace]\n"
+        ),
+    )
+    .unwrap();
+    std::fs::write(project.join("lib.rs"), "").unwrap();
+    run(Command::new("cargo")
+        .arg("fetch")
+        .current_dir(&project)
+        .env("CARGO_HOME", &home));
+    let registries = std::fs::read_dir(home.join("registry/cache")).unwrap();
+    let fetched = registries
+        .map(|registry| registry.unwrap().path().join(&name))
+        .find(|path| path.exists())
+        .unwrap();
+    assert!(sound(&fetched), "{name} is not the package that was pinned");
+    std::fs::copy(&fetched, &kept).unwrap();
+    kept
+}
+
+fn write_blob(layout: &Path, data: &[u8]) -> serde_json::Value {
+    let digest = hex_digest(data);
+    std::fs::write(layout.join("blobs/sha256").join(&digest), data).unwrap();
+    serde_json::json!({"digest": format!("sha256:{digest}"), "size": data.len()})
+}
+
+fn read_blob(layout: &Path, descriptor: &serde_json::Value) -> PathBuf {
+    let digest = descriptor["digest"].as_str().unwrap();
+    layout.join("blobs").join(digest.replace(':', "/"))
+}
+
+/// A layer with the user `vscode` (uid 1000), beside the users of the layer below, and the
+/// host's trusted certificates.
+fn user_layer(below: &Path) -> Vec<u8> {
+    let mut layer = tar::Builder::new(Vec::new());
+    let add = |layer: &mut tar::Builder<_>, path: &str, data: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(data.len() as u64);
+        layer.append_data(&mut header, path, data).unwrap();
+    };
+    for (path, line) in [
+        ("etc/passwd", "vscode:x:1000:1000::/home/vscode:/bin/bash\n"),
+        ("etc/group", "vscode:x:1000:\n"),
+    ] {
+        let users = ["", "./"].iter().find_map(|prefix| {
+            let mut tar = Command::new("tar");
+            tar.args(["--extract", "--to-stdout", "--file"]).arg(below);
+            let output = tar.arg(format!("{prefix}{path}")).output().unwrap();
+            output.status.success().then_some(output.stdout)
+        });
+        let mut users = users.unwrap();
+        users.extend_from_slice(line.as_bytes());
+        add(&mut layer, path, &users);
+    }
+    add(
+        &mut layer,
+        TRUST.trim_start_matches('/'),
+        &std::fs::read(TRUST).unwrap(),
+    );
+    let mut home = tar::Header::new_gnu();
+    home.set_entry_type(tar::EntryType::Directory);
+    home.set_mode(0o755);
+    home.set_uid(1000);
+    home.set_gid(1000);
+    home.set_size(0);
+    layer
+        .append_data(&mut home, "home/vscode", std::io::empty())
+        .unwrap();
+    layer.into_inner().unwrap()
+}
+
+/// An OCI layout of what stands for the named image.
+fn image(cache: &Path) -> PathBuf {
+    let recipe = format!(
+        "2 {BASE} {PACKAGES:?} {}",
+        hex_digest(&std::fs::read(TRUST).unwrap())
+    );
+    let kept = cache.join(format!("image-{}", &hex_digest(recipe.as_bytes())[..16]));
+    if kept.exists() {
+        return kept;
+    }
+    let making = tempfile::Builder::new()
+        .prefix("making-")
+        .tempdir_in(cache)
+        .unwrap();
+    let layout = making.path().join("layout");
+    std::fs::create_dir(&layout).unwrap();
+    let daemon = Daemon::start();
+    let mut bootstrap = vec!["image", "bootstrap", BASE];
+    for package in PACKAGES {
+        bootstrap.extend(["--include", package]);
+    }
+    daemon.cli(&bootstrap).ok();
+    let archive = making.path().join("base.tar");
+    daemon
+        .cli(&["image", "export", BASE, archive.to_str().unwrap()])
+        .ok();
+    run(Command::new("tar")
+        .arg("-xf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&layout));
+
+    let json = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let index_path = layout.join("index.json");
+    let mut index = json(&index_path);
+    let mut manifest = json(&read_blob(&layout, &index["manifests"][0]));
+    let mut config = json(&read_blob(&layout, &manifest["config"]));
+    let layer = user_layer(&read_blob(&layout, &manifest["layers"][0]));
+    let mut descriptor = write_blob(&layout, &layer);
+    config["rootfs"]["diff_ids"]
+        .as_array_mut()
+        .unwrap()
+        .push(descriptor["digest"].clone());
+    config["config"]["Labels"]["devcontainer.metadata"] = r#"[{"remoteUser": "vscode"}]"#.into();
+    config.as_object_mut().unwrap().remove("history");
+    descriptor["mediaType"] = "application/vnd.oci.image.layer.v1.tar".into();
+    manifest["layers"].as_array_mut().unwrap().push(descriptor);
+    let written = write_blob(&layout, &serde_json::to_vec(&config).unwrap());
+    for member in ["digest", "size"] {
+        manifest["config"][member] = written[member].clone();
+    }
+    let written = write_blob(&layout, &serde_json::to_vec(&manifest).unwrap());
+    for member in ["digest", "size"] {
+        index["manifests"][0][member] = written[member].clone();
+    }
+    index["manifests"][0]["annotations"] =
+        serde_json::json!({"org.opencontainers.image.ref.name": "latest"});
+    std::fs::write(&index_path, serde_json::to_vec(&index).unwrap()).unwrap();
+    std::fs::rename(&layout, &kept).unwrap();
+    kept
+}
+
+#[test]
+fn a_foreign_project_comes_up_from_its_own_configuration_builds_and_passes_its_tests() {
+    let scratch = tempfile::Builder::new()
+        .prefix("boatyard-test-foreign-")
+        .tempdir()
+        .unwrap();
+    let (cache, lock) = cache();
+    let package = package(&cache, scratch.path());
+    let layout = image(&cache);
+    drop(lock);
+    let registry = Registry::start();
+    registry.push(&format!("oci:{}:latest", layout.display()), IMAGE);
+    let daemon = Daemon::start_with(&["--mirror", &registry.mirror("mcr.microsoft.com")]);
+    run(Command::new("tar")
+        .args(["--no-same-owner", "-xzf"])
+        .arg(&package)
+        .arg("-C")
+        .arg(scratch.path()));
+    let folder = scratch.path().join(format!("{PACKAGE}-{VERSION}"));
+    let configuration =
+        std::fs::read_to_string(folder.join(".devcontainer/devcontainer.json")).unwrap();
+    assert!(configuration.contains(&format!("\"image\": \"mcr.microsoft.com/{IMAGE}\"")));
+
+    let folder_text = folder.to_str().unwrap();
+    daemon
+        .cli(&["up", folder_text, "--detach", "--name", "foreign"])
+        .ok();
+    assert!(registry.log().contains("/v2/devcontainers/rust/blobs/"));
+    assert_eq!(
+        daemon.sh("foreign", "id -un; echo $HOME").ok(),
+        "vscode\n/home/vscode\n"
+    );
+
+    daemon
+        .cli(&["exec", "foreign", "--", "cargo", "build", "--locked"])
+        .ok();
+    let tested = daemon
+        .cli(&["exec", "foreign", "--", "cargo", "test", "--locked"])
+        .ok();
+    let results: Vec<&str> = tested
+        .lines()
+        .filter(|line| line.starts_with("test result: "))
+        .collect();
+    assert!(
+        !results.is_empty()
+            && results
+                .iter()
+                .all(|line| line.starts_with("test result: ok.")),
+        "{tested}"
+    );
+    let passed = tested
+        .lines()
+        .filter(|line| line.ends_with(" ... ok"))
+        .count();
+    assert!(passed > 50, "{passed} tests passed\n{tested}");
+
+    // What was built inside belongs to the caller outside.
+    let caller = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    for made in ["target", "target/debug", "target/debug/liboci_spec.rlib"] {
+        let made = std::fs::metadata(folder.join(made)).unwrap();
+        assert_eq!((made.uid(), made.gid()), caller);
+    }
+    assert_eq!(
+        std::fs::read_to_string(folder.join(".devcontainer/devcontainer.json")).unwrap(),
+        configuration
+    );
+}
+
+/// `git daemon` in a network namespace of its own, reached over a routed address: environments
+/// reach no address of the host.
+struct GitServer {
+    namespace: String,
+    address: String,
+    child: std::process::Child,
+}
+
+impl GitServer {
+    fn start(repositories: &Path) -> Self {
+        let pid = std::process::id();
+        let namespace = format!("boatyard-test-git-{pid}");
+        let (outside, inside) = (format!("byg{pid}a"), format!("byg{pid}b"));
+        // From the range for benchmarks of networks, which nobody routes.
+        let block = pid % 0x4000 * 4;
+        let network = format!("198.{}.{}", 18 + block / 0x8000 % 2, block / 256 % 256);
+        let (ours, theirs) = (block % 256 + 1, block % 256 + 2);
+        let ip = |line: String| {
+            run(Command::new("ip").args(line.split(' ')));
+        };
+        ip(format!("netns add {namespace}"));
+        ip(format!(
+            "link add {outside} type veth peer name {inside} netns {namespace}"
+        ));
+        ip(format!("addr add {network}.{ours}/30 dev {outside}"));
+        ip(format!("link set {outside} up"));
+        ip(format!(
+            "-n {namespace} addr add {network}.{theirs}/30 dev {inside}"
+        ));
+        ip(format!("-n {namespace} link set {inside} up"));
+        ip(format!("-n {namespace} link set lo up"));
+        ip(format!(
+            "-n {namespace} route add default via {network}.{ours}"
+        ));
+        let address = format!("{network}.{theirs}");
+        let exec_path = run(Command::new("git").arg("--exec-path"));
+        let child = Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .arg(Path::new(exec_path.trim()).join("git-daemon"))
+            .args(["--export-all", "--reuseaddr"])
+            .arg(format!("--listen={address}"))
+            .arg(format!("--base-path={}", repositories.display()))
+            .arg(repositories)
+            .spawn()
+            .unwrap();
+        let server = Self {
+            namespace,
+            address,
+            child,
+        };
+        wait::until("the git server", || {
+            std::net::TcpStream::connect((server.address.as_str(), 9418)).ok()
+        });
+        server
+    }
+}
+
+impl Drop for GitServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // The link goes with the namespace.
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.namespace])
+            .status();
+    }
+}
+
+/// A bare repository with the branches `main` and `feature/x`.
+fn repository(folder: &Path) {
+    let work = folder.join("work");
+    std::fs::create_dir_all(work.join(".devcontainer")).unwrap();
+    std::fs::write(
+        work.join(".devcontainer/devcontainer.json"),
+        r#"{"image": "test:latest", "postCreateCommand": "cat branch > /tmp/made"}"#,
+    )
+    .unwrap();
+    let git = |arguments: &[&str]| {
+        run(Command::new("git")
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org"])
+            .args(arguments)
+            .current_dir(&work));
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    for branch in ["main", "feature/x"] {
+        if branch != "main" {
+            git(&["checkout", "--quiet", "-b", branch]);
+        }
+        std::fs::write(work.join("branch"), format!("{branch}\n")).unwrap();
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", branch]);
+    }
+    git(&["checkout", "--quiet", "main"]);
+    git(&["clone", "--quiet", "--bare", ".", "../tool.git"]);
+}
+
+#[test]
+fn a_repository_s_branch_is_cloned_and_opened_and_a_missing_one_is_told() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let before = daemon.photo();
+    let repositories = daemon.folder().join("repositories");
+    repository(&repositories);
+    let server = GitServer::start(&repositories);
+    let url = format!("git://{}/tool.git", server.address);
+    daemon.cli(&["up", &url, "--detach"]).ok();
+    assert_eq!(
+        daemon.sh("tool", "cat branch /tmp/made").ok(),
+        "main\nmain\n"
+    );
+    let branch = format!("{url}#feature/x");
+    daemon
+        .cli(&["up", &branch, "--detach", "--name", "branch"])
+        .ok();
+    assert_eq!(
+        daemon
+            .sh(
+                "branch",
+                "cat branch; head -n1 .git/HEAD; touch new; stat -c %U new branch"
+            )
+            .ok(),
+        "feature/x\nref: refs/heads/feature/x\nroot\nroot\n"
+    );
+    let missing = format!("{url}#no-such-branch");
+    let failed = daemon.cli(&["up", &missing, "--detach", "--name", "missing"]);
+    assert_ne!(failed.code, 0);
+    assert!(
+        failed.stderr.contains("no-such-branch"),
+        "{}",
+        failed.stderr
+    );
+    for name in ["tool", "branch", "missing"] {
+        daemon.cli(&["rm", "--force", name]).ok();
+    }
+    assert_eq!(daemon.photo(), before);
+}
+
+#[test]
+fn a_clone_sees_no_repository_of_the_host() {
+    let daemon = Daemon::start();
+    let repositories = daemon.folder().join("repositories");
+    repository(&repositories);
+    let url = format!("file://{}/tool.git", repositories.display());
+    let failed = daemon.cli(&["up", &url, "--detach"]);
+    assert_ne!(failed.code, 0);
+    assert!(
+        failed.stderr.contains(&url)
+            && failed
+                .stderr
+                .contains("does not appear to be a git repository"),
+        "{}",
+        failed.stderr
+    );
+}
