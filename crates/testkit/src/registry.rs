@@ -3,12 +3,10 @@
 //! Owns the process and its storage; both are gone when it is dropped. It chooses a free port, so
 //! that tests run side by side. Filling it is skopeo's work, because that knows every form of an
 //! image and none of our code is in it. It knows nothing of Boatyard: a daemon is pointed at it
-//! with [`Registry::mirror`]. After a crash of the test its process ends with the test's, and the
-//! directory stays in the temporary folder.
+//! with [`Registry::mirror`]. After a crash of the test, its process and
+//! its temporary folder stay.
 
 use crate::wait;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A registry, running.
@@ -38,16 +36,12 @@ impl Registry {
         )
         .unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let mut command = Command::new("docker-registry");
-        command
+        let mut child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
-            .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        let mut child = command
-            .process_group(0)
+            .stderr(log)
             .spawn()
             .expect("tests need docker-registry: apt-get install docker-registry");
         let log = directory.path().join("log");
@@ -82,16 +76,14 @@ impl Registry {
     /// # Panics
     /// When skopeo is not installed or fails.
     pub fn push(&self, from: &str, to: &str) {
-        let policy = self.directory.path().join("policy.json");
-        std::fs::write(
-            &policy,
-            r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
-        )
-        .unwrap();
         let pushed = Command::new("skopeo")
-            .arg("--policy")
-            .arg(&policy)
-            .args(["copy", "--quiet", "--dest-tls-verify=false", from])
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--dest-tls-verify=false",
+                from,
+            ])
             .arg(format!("docker://{}/{to}", self.address))
             .output()
             .expect("tests need skopeo: apt-get install skopeo");
@@ -104,15 +96,7 @@ impl Registry {
 
     /// What it logged: one line a request.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_path()).unwrap_or_default()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.folder().join("log")
-    }
-
-    fn folder(&self) -> &Path {
-        self.directory.path()
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 }
 

@@ -135,7 +135,7 @@ fn user_layer(below: &Path) -> Vec<u8> {
 /// An OCI layout of what stands for the named image.
 fn image(cache: &Path) -> PathBuf {
     let recipe = format!(
-        "2 {BASE} {PACKAGES:?} {}",
+        "3 {BASE} {PACKAGES:?} {}",
         hex_digest(&std::fs::read(TRUST).unwrap())
     );
     let kept = cache.join(format!("image-{}", &hex_digest(recipe.as_bytes())[..16]));
@@ -192,7 +192,13 @@ fn image(cache: &Path) -> PathBuf {
     index["manifests"][0]["annotations"] =
         serde_json::json!({"org.opencontainers.image.ref.name": "latest"});
     std::fs::write(&index_path, serde_json::to_vec(&index).unwrap()).unwrap();
-    std::fs::rename(&layout, &kept).unwrap();
+    // Skopeo compresses on the way, once for all runs.
+    let compressed = making.path().join("compressed");
+    run(Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet"])
+        .arg(format!("oci:{}:latest", layout.display()))
+        .arg(format!("oci:{}:latest", compressed.display())));
+    std::fs::rename(&compressed, &kept).unwrap();
     kept
 }
 
@@ -310,6 +316,7 @@ impl GitServer {
             .arg(format!("--listen={address}"))
             .arg(format!("--base-path={}", repositories.display()))
             .arg(repositories)
+            .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         let server = Self {
@@ -420,4 +427,31 @@ fn a_clone_sees_no_repository_of_the_host() {
         "{}",
         failed.stderr
     );
+}
+
+#[test]
+fn images_come_from_a_registry_by_its_address_and_through_a_mirror() {
+    let registry = Registry::start();
+    let daemon = Daemon::start_with(&["--mirror", &registry.mirror("registry.example")]);
+    daemon.import_image();
+    let archive = daemon.folder().join("exported.tar");
+    daemon
+        .cli(&["image", "export", "test:latest", archive.to_str().unwrap()])
+        .ok();
+    let from = format!("oci-archive:{}", archive.display());
+    registry.push(&from, "team/tool:1");
+
+    let direct = format!("{}/team/tool:1", registry.address());
+    for reference in ["registry.example/team/tool:1", &direct] {
+        daemon.cli(&["image", "pull", reference]).ok();
+        let name = reference.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let folder = daemon.project(&name, &format!(r#"{{"image": "{reference}"}}"#));
+        daemon
+            .cli(&["up", &folder, "--detach", "--name", &name])
+            .ok();
+        assert_eq!(daemon.sh(&name, "echo $FROM_IMAGE").ok(), "yes\n");
+    }
+    let missing = daemon.cli(&["image", "pull", "registry.example/team/other:1"]);
+    assert_ne!(missing.code, 0);
+    assert!(missing.stderr.contains("team/other"), "{missing:?}");
 }
