@@ -215,5 +215,29 @@ pub fn is_label(label: &str) -> bool {
         && bytes.last().is_some_and(alphanumeric)
 }
 
+/// Whether `value` may be the value of a label: empty, or up to 63 letters, digits, `-`, `_`, `.`,
+/// beginning and ending with a letter or digit.
+#[must_use]
+pub fn is_label_value(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let ends = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
+    bytes.len() <= 63
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+        && ends(bytes.first())
+        && ends(bytes.last())
+}
+
+/// Whether `key` may be the key of a label or annotation: a name, or `domain/name`.
+#[must_use]
+pub fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    prefix.is_none_or(is_name) && !name.is_empty() && is_label_value(name)
+}
+
 #[cfg(test)]
 mod tests;

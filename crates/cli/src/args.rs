@@ -37,6 +37,14 @@ pub(crate) struct Global {
     /// File with the certificate authority of `--server`.
     #[arg(long, global = true, env = "BOATYARD_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Runner whose images and host are meant.
+    #[arg(
+        long = "on",
+        global = true,
+        env = "BOATYARD_RUNNER",
+        default_value = "local"
+    )]
+    pub(crate) runner: String,
     #[command(flatten)]
     pub(crate) local: Local,
 }
@@ -129,6 +137,15 @@ pub(crate) enum Verb {
     },
     /// Run server and runner of this machine in one process.
     Daemon(Daemon),
+    /// Run a server alone, for runners elsewhere.
+    Server(Server),
+    /// Run a runner of a server elsewhere.
+    Runner(Runner),
+    /// Print a fresh token with which a runner joins; an earlier one of that name is forgotten.
+    Token {
+        /// Name of the runner.
+        runner: String,
+    },
     /// Print a kubeconfig for this machine's server.
     Kubeconfig,
     /// Print a completion script for a shell.
@@ -336,6 +353,28 @@ pub(crate) enum Archive {
     Oci,
     /// What `docker save` writes.
     Docker,
+}
+
+/// `server`.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Listen for TLS connections here.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// Further name or address in its certificate; may be repeated.
+    #[arg(long = "name")]
+    pub(crate) names: Vec<String>,
+}
+
+/// `runner`; the server is `--server`, `--token-file` and `--ca-file`.
+#[derive(Debug, Args)]
+pub(crate) struct Runner {
+    /// Name of its Runner object.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Endpoint to use for a registry, as `docker.io=http://127.0.0.1:5000`; may be repeated.
+    #[arg(long = "mirror", env = "BOATYARD_MIRRORS", value_delimiter = ',')]
+    pub(crate) mirrors: Vec<String>,
 }
 
 /// `daemon`.

@@ -40,7 +40,7 @@ pub(crate) async fn endpoint(global: &Global) -> Result<Endpoint, Failure> {
     }
 }
 
-fn remote(server: &str, global: &Global) -> Result<Endpoint, Failure> {
+pub(crate) fn remote(server: &str, global: &Global) -> Result<Endpoint, Failure> {
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path)
             .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))

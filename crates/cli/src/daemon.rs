@@ -1,29 +1,28 @@
-//! `boatyard daemon`: server and runner of this machine in one process.
+//! `boatyard daemon`, `server` and `runner`: the long-running processes.
 //!
-//! The runner speaks to the server as any runner does, through the socket and with its own token.
-//! A lock on the state directory lets only one daemon use it. It ends on SIGTERM or SIGINT;
-//! environments go on and are adopted by the next one.
+//! The daemon is server and runner of this machine in one process; the runner speaks to the server
+//! as any runner does, through the socket and with its own token. A lock on the state directory
+//! lets only one of them use it. They end on SIGTERM or SIGINT; environments go on and are adopted
+//! by the next one.
 
-use crate::args::{Daemon, Global};
+use crate::args::{Daemon, Global, Local, Runner, Server};
+use crate::connect;
 use crate::failure::Failure;
 use boatyard_link::client::{Address, Endpoint};
 use boatyard_store::sqlite::SqliteStore;
 use rustix::fs::{FlockOperation, flock};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Name of the local runner.
 const RUNNER: &str = "local";
 
-/// Runs until told to end.
-pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> {
-    if daemon.detached {
-        // Already a group leader's child with its own group: a session of its own fails only when
-        // this is a group leader, and then it has one.
-        let _ = rustix::process::setsid();
-    }
+/// Logs, checks that this is root, and locks the state directory for as long as the result lives.
+fn prepare(local: &Local, verb: &str) -> Result<std::fs::File, Failure> {
     let filter = EnvFilter::try_from_env("BOATYARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -31,84 +30,172 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
         .with_ansi(false)
         .init();
     if !rustix::process::geteuid().is_root() {
-        return Err(Failure::new("the daemon must run as root").hint("sudo boatyard daemon"));
+        return Err(Failure::new(format!("boatyard {verb} must run as root"))
+            .hint(format!("sudo boatyard {verb}")));
     }
-    let local = &global.local;
+    let directory = local.state_dir.display();
     let io = |error: std::io::Error| {
         Failure::new(format!(
-            "cannot use the state directory {}: {error}",
-            local.state_dir.display()
+            "cannot use the state directory {directory}: {error}"
         ))
     };
     std::fs::create_dir_all(&local.state_dir).map_err(io)?;
     let lock = std::fs::File::create(local.state_dir.join("lock")).map_err(io)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Failure::new(format!(
-            "another Boatyard daemon uses {}",
-            local.state_dir.display()
-        ))
-        .hint("end it first, or use another --state-dir")
+        Failure::new(format!("another Boatyard process uses {directory}"))
+            .hint("end it first, or use another --state-dir")
     })?;
+    Ok(lock)
+}
 
-    let shutdown = CancellationToken::new();
-    let server_dir = local.state_dir.join("server");
-    let store = SqliteStore::open(boatyard_store::sqlite::Options::new(
-        server_dir.join("boatyard.db"),
-    ))
-    .map_err(|error| Failure::from_error(&error))?;
-    let store = Arc::new(store);
+/// Opens the server on this machine's state.
+async fn open_server(
+    local: &Local,
+    listen: Option<SocketAddr>,
+    names: Vec<String>,
+) -> Result<boatyard_server::Service, Failure> {
+    let directory = local.state_dir.join("server");
+    let options = boatyard_store::sqlite::Options::new(directory.join("boatyard.db"));
+    let store = SqliteStore::open(options).map_err(|error| Failure::from_error(&error))?;
     let options = boatyard_server::Options {
         unix_socket: Some(local.socket.clone()),
-        listen: daemon.listen,
-        ..boatyard_server::Options::new(server_dir.clone(), store.clone())
+        listen,
+        names,
+        ..boatyard_server::Options::new(directory, Arc::new(store))
     };
-    let server = boatyard_server::Service::new(options)
-        .await
-        .map_err(|error| Failure::from_error(&error))?;
-    let token = server
-        .runner_token(RUNNER)
-        .map_err(|error| Failure::from_error(&error))?;
-    let serving = tokio::spawn(server.run(shutdown.clone()));
+    let opened = boatyard_server::Service::new(options).await;
+    opened.map_err(|error| Failure::from_error(&error))
+}
 
-    let mirrors = crate::images::mirrors(&daemon.mirrors)?;
-    let runner = boatyard_runner::Service::open(boatyard_runner::Options {
-        name: RUNNER.to_owned(),
+/// Opens a runner on this machine's state.
+fn open_runner(
+    local: &Local,
+    name: &str,
+    endpoint: Endpoint,
+    mirrors: &[String],
+) -> Result<boatyard_runner::Service, Failure> {
+    let options = boatyard_runner::Options {
+        name: name.to_owned(),
         state_dir: local.state_dir.clone(),
-        endpoint: Endpoint {
-            address: Address::Unix(local.socket.clone()),
-            token: Some(token),
-        },
-        executable: std::env::current_exe()?,
-        images: mirrors,
+        endpoint,
+        // By descriptor, so that an upgrade may replace the file while this runs.
+        executable: "/proc/self/exe".into(),
+        images: crate::images::mirrors(mirrors)?,
         host_name_prefix: local.host_prefix.clone(),
         first_slot: local.first_slot,
-    })
-    .map_err(|error| Failure::from_error(&error))?;
-    let running = tokio::spawn(runner.run(shutdown.clone()));
+    };
+    boatyard_runner::Service::open(options).map_err(|error| Failure::from_error(&error))
+}
 
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let mut serving = serving;
-    let mut ended_early = None;
+/// Runs `services` until one ends or a signal says to, then lets all of them end.
+async fn until_told(
+    mut services: JoinSet<Result<(), Failure>>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut outcome = Ok(());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        ended = &mut serving => ended_early = Some(ended),
+        Some(ended) = services.join_next() => {
+            outcome = ended.map_err(|error| Failure::from_error(&error)).and_then(|ended| ended);
+        }
     }
     tracing::info!("ending; environments go on");
     shutdown.cancel();
-    let _ = running.await;
-    let served = match ended_early {
-        Some(ended) => ended,
-        None => serving.await,
-    };
-    served
-        .map_err(|error| Failure::from_error(&error))?
+    while let Some(ended) = services.join_next().await {
+        outcome = outcome.and(
+            ended
+                .map_err(|error| Failure::from_error(&error))
+                .and_then(|ended| ended),
+        );
+    }
+    outcome
+}
+
+/// Adds a server to what runs.
+fn spawn_server(
+    services: &mut JoinSet<Result<(), Failure>>,
+    server: boatyard_server::Service,
+    shutdown: &CancellationToken,
+) {
+    let shutdown = shutdown.clone();
+    services.spawn(async move {
+        let served = server.run(shutdown).await;
+        served.map_err(|error| Failure::from_error(&error))
+    });
+}
+
+/// Adds a runner to what runs.
+fn spawn_runner(
+    services: &mut JoinSet<Result<(), Failure>>,
+    runner: boatyard_runner::Service,
+    shutdown: &CancellationToken,
+) {
+    let shutdown = shutdown.clone();
+    services.spawn(async move {
+        runner.run(shutdown).await;
+        Ok(())
+    });
+}
+
+/// `boatyard daemon`.
+pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> {
+    if daemon.detached {
+        // Fails only for a process group's leader, which then keeps the session it has.
+        let _ = rustix::process::setsid();
+    }
+    let local = &global.local;
+    let _lock = prepare(local, "daemon")?;
+    let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
+    let server = open_server(local, daemon.listen, Vec::new()).await?;
+    let token = server
+        .runner_token(RUNNER)
         .map_err(|error| Failure::from_error(&error))?;
-    drop(lock);
-    Ok(())
+    spawn_server(&mut services, server, &shutdown);
+    let endpoint = Endpoint {
+        address: Address::Unix(local.socket.clone()),
+        token: Some(token),
+    };
+    let runner = open_runner(local, RUNNER, endpoint, &daemon.mirrors)?;
+    spawn_runner(&mut services, runner, &shutdown);
+    until_told(services, shutdown).await
+}
+
+/// `boatyard server`.
+pub(crate) async fn server(global: &Global, server: Server) -> Result<(), Failure> {
+    let _lock = prepare(&global.local, "server")?;
+    let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
+    let opened = open_server(&global.local, Some(server.listen), server.names).await?;
+    spawn_server(&mut services, opened, &shutdown);
+    until_told(services, shutdown).await
+}
+
+/// `boatyard runner`.
+pub(crate) async fn runner(global: &Global, runner: Runner) -> Result<(), Failure> {
+    let server = global.server.as_deref();
+    let server = server.ok_or_else(|| {
+        Failure::new("a runner needs a server").hint("give --server, --token-file and --ca-file")
+    })?;
+    let endpoint = connect::remote(server, global)?;
+    let _lock = prepare(&global.local, "runner")?;
+    let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
+    let opened = open_runner(&global.local, &runner.name, endpoint, &runner.mirrors)?;
+    spawn_runner(&mut services, opened, &shutdown);
+    until_told(services, shutdown).await
+}
+
+/// Prints a fresh token for a runner.
+pub(crate) async fn token(global: &Global, runner: &str) -> Result<(), Failure> {
+    let client = connect::endpoint(global).await?.kube();
+    let path = format!("/apis/boatyard.dev/v1/runners/{runner}/token");
+    let request = http::Request::post(path)
+        .body(Vec::new())
+        .map_err(|error| Failure::from_error(&error))?;
+    let answer: serde_json::Value = client.request(request).await?;
+    let token = answer["token"].as_str().unwrap_or_default();
+    crate::output::print(&format!("{token}\n"))
 }
 
 /// Prints a kubeconfig that reaches this machine's server with its administrator's token.

@@ -19,9 +19,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use tokio_util::codec::Framed;
 
-/// Runner asked in local mode.
-const RUNNER: &str = "local";
-
 /// `boatyard image …`.
 pub(crate) async fn run(global: &Global, image: Image) -> Result<(), Failure> {
     match image {
@@ -214,7 +211,7 @@ async fn ask(
     let endpoint = connect::endpoint(global).await?;
     let stream = endpoint
         .upgrade(
-            &format!("/apis/boatyard.dev/v1/runners/{RUNNER}/connect"),
+            &format!("/apis/boatyard.dev/v1/runners/{}/connect", global.runner),
             "boatyard-stream/1",
         )
         .await?;

@@ -35,7 +35,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Two providers may be compiled in by dependencies; this one is ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = if matches!(cli.verb, Verb::Daemon(_)) {
+    let serves = matches!(
+        cli.verb,
+        Verb::Daemon(_) | Verb::Server(_) | Verb::Runner(_)
+    );
+    let runtime = if serves {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -84,6 +88,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Image(image) => images::run(&global, image).await.map(done),
         Verb::Doctor { output } => images::doctor(&global, &output).await,
         Verb::Daemon(daemon) => daemon::run(&global, daemon).await.map(done),
+        Verb::Server(server) => daemon::server(&global, server).await.map(done),
+        Verb::Runner(runner) => daemon::runner(&global, runner).await.map(done),
+        Verb::Token { runner } => daemon::token(&global, &runner).await.map(done),
         Verb::Kubeconfig => daemon::kubeconfig(&global).map(done),
         Verb::Completions { shell } => generate::completions(shell).map(done),
         Verb::Man { directory } => generate::man(&directory).map(done),

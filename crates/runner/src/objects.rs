@@ -63,90 +63,71 @@ pub(crate) async fn class(client: &Client, spec: &EnvironmentSpec) -> Result<Res
     Ok(class.spec.resources)
 }
 
-/// Puts the runner's finalizer on an environment that lacks it.
+/// Puts the runner's finalizer on an environment that lacks it: the scheduler does when it binds.
 pub(crate) async fn hold(client: &Client, object: &Environment) -> Result<(), Failed> {
-    if object
+    let held = object
         .finalizers()
         .iter()
-        .any(|finalizer| finalizer == FINALIZER_RUNNER)
-        || object.metadata.deletion_timestamp.is_some()
-    {
+        .any(|name| name == FINALIZER_RUNNER);
+    if held || object.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
-    let mut finalizers = object.finalizers().to_vec();
-    finalizers.push(FINALIZER_RUNNER.to_owned());
-    set_finalizers(client, object, &finalizers).await
+    let add = if object.finalizers().is_empty() {
+        json!({"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER_RUNNER]})
+    } else {
+        json!({"op": "add", "path": "/metadata/finalizers/-", "value": FINALIZER_RUNNER})
+    };
+    patch_metadata(client, object, &[add]).await
 }
 
 /// Lets go of an environment of which nothing is left here.
 pub(crate) async fn release(client: &Client, object: &Environment) -> Result<(), Failed> {
-    let finalizers: Vec<String> = object
-        .finalizers()
-        .iter()
-        .filter(|finalizer| *finalizer != FINALIZER_RUNNER)
-        .cloned()
-        .collect();
-    if finalizers.len() == object.finalizers().len() {
-        return Ok(());
-    }
-    match set_finalizers(client, object, &finalizers).await {
-        // Gone already: nothing to let go of.
-        Err(_)
-            if timely(api(client, object).get_opt(&object.name_any()))
-                .await?
-                .is_none_or(|now| now.uid() != object.uid()) =>
-        {
-            Ok(())
+    let api = api(client, object);
+    // The list may have changed since: take our entry out of the one that is there.
+    for _ in 0..8 {
+        let now = timely(api.get_opt(&object.name_any())).await?;
+        let Some(now) = now.filter(|now| now.uid() == object.uid()) else {
+            return Ok(());
+        };
+        let ours = now
+            .finalizers()
+            .iter()
+            .position(|name| name == FINALIZER_RUNNER);
+        let Some(ours) = ours else { return Ok(()) };
+        let path = format!("/metadata/finalizers/{ours}");
+        let test = json!({"op": "test", "path": path, "value": FINALIZER_RUNNER});
+        let remove = json!({"op": "remove", "path": path});
+        if patch_metadata(client, &now, &[test, remove]).await.is_ok() {
+            return Ok(());
         }
-        outcome => outcome,
     }
+    Err(Failed::transient(
+        "ServerRefused",
+        "the environment's finalizers changed under every attempt to release it",
+    ))
 }
 
-async fn set_finalizers(
+/// Applies a JSON patch to exactly this object, never to a namesake made meanwhile.
+async fn patch_metadata(
     client: &Client,
     object: &Environment,
-    finalizers: &[String],
+    operations: &[serde_json::Value],
 ) -> Result<(), Failed> {
-    let patch = json!({"metadata": {"finalizers": finalizers, "uid": object.uid(), "resourceVersion": object.resource_version()}});
-    let api = api(client, object);
-    match timely(api.patch_metadata(
-        &object.name_any(),
-        &PatchParams::apply(FIELD_MANAGER),
-        &Patch::Merge(&patch),
-    ))
-    .await
-    {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            // The version moved on: read again, and only then change the list that is there.
-            let Some(now) = timely(api.get_opt(&object.name_any()))
-                .await?
-                .filter(|now| now.uid() == object.uid())
-            else {
-                return Ok(());
-            };
-            let removing = !finalizers
-                .iter()
-                .any(|finalizer| finalizer == FINALIZER_RUNNER);
-            let mut list: Vec<String> = now
-                .finalizers()
-                .iter()
-                .filter(|finalizer| *finalizer != FINALIZER_RUNNER)
-                .cloned()
-                .collect();
-            if !removing {
-                list.push(FINALIZER_RUNNER.to_owned());
-            }
-            let patch = json!({"metadata": {"finalizers": list, "resourceVersion": now.resource_version()}});
-            timely(api.patch_metadata(
-                &object.name_any(),
-                &PatchParams::apply(FIELD_MANAGER),
-                &Patch::Merge(&patch),
-            ))
-            .await
-            .map(|_| ())
-        }
-    }
+    let mut patch = vec![json!({"op": "test", "path": "/metadata/uid", "value": object.uid()})];
+    patch.extend_from_slice(operations);
+    let path = format!(
+        "/apis/boatyard.dev/v1/namespaces/{}/environments/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    );
+    let body = serde_json::to_vec(&patch).map_err(|error| Failed::internal(&error))?;
+    let request = http::Request::patch(path)
+        .header("content-type", "application/json-patch+json")
+        .body(body)
+        .map_err(|error| Failed::internal(&error))?;
+    timely(client.request::<serde_json::Value>(request))
+        .await
+        .map(|_| ())
 }
 
 /// Writes the newest status whenever it changes, until the sender is gone; posts an event when

@@ -8,6 +8,9 @@ use crate::identity::Caller;
 use boatyard_api::words::NAMESPACE_RUNNERS;
 use serde_json::Value;
 
+/// Annotation of events about environments: the host user id of the environment's owner.
+pub(crate) const ANNOTATION_OWNER: &str = "boatyard.dev/owner-uid";
+
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(crate) struct Attributes<'a> {
@@ -136,20 +139,35 @@ fn local_may(uid: u32, a: &Attributes<'_>) -> bool {
             _ => a.object.is_none() || own(),
         },
         ("boatyard.dev", "environments", "connect" | "log") => own(),
-        ("boatyard.dev", "environmentclasses" | "runners", "")
-        | ("", "namespaces" | "events", "") => reads(a.verb),
+        ("boatyard.dev", "environmentclasses" | "runners", "") | ("", "namespaces", "") => {
+            reads(a.verb)
+        }
+        ("", "events", "") => reads(a.verb) && a.object.is_none_or(|event| concerns(uid, event)),
         _ => false,
     }
 }
 
-/// Whether a caller may see an object in a list or watch: local users see environments of their own.
+/// Whether an event is about an environment of a local user, or about none.
+fn concerns(uid: u32, event: &Value) -> bool {
+    event["involvedObject"]["kind"] != "Environment"
+        || event["metadata"]["annotations"][ANNOTATION_OWNER] == uid.to_string().as_str()
+}
+
+/// Whether a caller may see an object in a list or watch: local users see environments of their
+/// own, and events about them.
 pub(crate) fn may_see(caller: &Caller, group: &str, plural: &str, object: &Value) -> bool {
-    if caller.is_admin() || group != "boatyard.dev" || plural != "environments" {
+    let about = match (group, plural) {
+        ("boatyard.dev", "environments") => &object["spec"],
+        ("", "events") => object,
+        _ => return true,
+    };
+    if caller.is_admin() {
         return true;
     }
     match (caller.runner_name(), caller.local) {
-        (Some(runner), _) => object["spec"]["runnerName"] == runner,
-        (None, Some((uid, _))) => object["spec"]["owner"]["uid"] == uid,
+        (Some(runner), _) => about["runnerName"] == runner,
+        (None, Some((uid, _))) if plural == "events" => concerns(uid, object),
+        (None, Some((uid, _))) => about["owner"]["uid"] == uid,
         (None, None) => false,
     }
 }

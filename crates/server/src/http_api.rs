@@ -3,16 +3,17 @@
 //! Reads the path, authenticates, bounds and parses the body once, and writes the answer in the
 //! form asked for. It knows no kind by name but the doors of environments and runners.
 
+use crate::body;
 use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
 use crate::kinds::Kind;
+use crate::objects::meta;
 use crate::request::{Path, Query, continue_token, parse_path};
-use crate::resources::{PageRequest, Patch, Resources, Target, Written};
-use crate::table::table;
+use crate::resources::{Listed, Patch, Resources, Target, WriteOptions, Written};
+use crate::table::{partial, table};
 use crate::watching::{self, WatchOptions};
 use boatyard_link::tunnel::Registry;
-use boatyard_store::Revision;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -26,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Largest body, as in Kubernetes.
 const LARGEST: usize = 3 * 1024 * 1024;
-/// Deepest JSON or YAML a client may send.
-const DEEPEST: usize = 64;
 /// Longest a request that is neither watch nor stream may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -62,89 +61,44 @@ pub(crate) fn refuse(failure: &Failure) -> Response<Body> {
     respond(failure.code, &failure.status())
 }
 
-fn wants_table(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    accept
-        .split(',')
+/// In which form objects are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Whole,
+    /// Rows and columns.
+    Table,
+    /// Metadata alone.
+    Partial,
+}
+
+/// The first form in `Accept` that is served.
+fn form(headers: &HeaderMap) -> Result<Form, Failure> {
+    let accept: Vec<&str> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .filter(|value| !value.trim().is_empty())
+        .collect();
+    if accept.is_empty() {
+        return Ok(Form::Whole);
+    }
+    let forms = accept.iter().flat_map(|value| value.split(','));
+    let served = forms.filter_map(|wanted| {
+        let mut parts = wanted.split(';').map(str::trim);
+        if !["application/json", "application/*", "*/*"].contains(&parts.next()?) {
+            return None;
+        }
+        match parts.find_map(|part| part.strip_prefix("as=")) {
+            None => Some(Form::Whole),
+            Some("Table") => Some(Form::Table),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Form::Partial),
+            Some(_) => None,
+        }
+    });
+    served
+        .into_iter()
         .next()
-        .is_some_and(|first| first.contains("as=Table"))
-}
-
-fn acceptable(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-    else {
-        return true;
-    };
-    accept.is_empty()
-        || accept.split(',').any(|kind| {
-            ["application/json", "application/*", "*/*"]
-                .contains(&kind.split(';').next().unwrap_or_default().trim())
-        })
-}
-
-/// Refuses what would exhaust the parser's stack or this server's patience.
-fn check_depth(text: &[u8]) -> Result<(), Failure> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'{' | b'[') => depth += 1,
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return Err(Failure::bad_request(format!(
-                "the body is nested deeper than {DEEPEST} levels"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Parses a body of the declared type.
-fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, Failure> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("application/json");
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let text =
-        std::str::from_utf8(body).map_err(|_| Failure::bad_request("the body is not UTF-8"))?;
-    match kind {
-        "application/yaml" | "application/x-yaml" => {
-            // Aliases make small bombs: JSON-like data needs none.
-            if text.lines().any(|line| {
-                line.split_whitespace()
-                    .any(|word| word.starts_with('*') || word.starts_with('&'))
-            }) {
-                return Err(Failure::bad_request(
-                    "YAML anchors and aliases are not accepted",
-                ));
-            }
-            serde_norway::from_str(text)
-                .map_err(|error| Failure::bad_request(format!("the body is not YAML: {error}")))
-        }
-        "application/json"
-        | "application/merge-patch+json"
-        | "application/strategic-merge-patch+json"
-        | "application/json-patch+json"
-        | "" => {
-            check_depth(body)?;
-            serde_json::from_str(text)
-                .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))
-        }
-        other => Err(Failure::media_type(
-            other,
-            "application/json or application/yaml",
-        )),
-    }
+        .ok_or_else(Failure::not_acceptable)
 }
 
 impl Handler {
@@ -188,12 +142,11 @@ impl Handler {
             return Ok(Response::new(full("ok")));
         }
         let caller = self.authenticate(request.headers(), peer)?;
-        if !acceptable(request.headers()) && !path.starts_with("/openapi/v2") {
-            return Err(Failure::not_acceptable());
-        }
-        if request.method() == Method::GET
-            && let Some(value) = self.about(&path)
-        {
+        let form = form(request.headers())?;
+        if let Some(value) = self.about(&path) {
+            if request.method() != Method::GET {
+                return Err(Failure::method());
+            }
             return Ok(respond(StatusCode::OK, &value));
         }
         let parsed = parse_path(&path).ok_or_else(|| Failure::no_such_path(&path))?;
@@ -213,7 +166,7 @@ impl Handler {
         match parsed.subresource.as_str() {
             "" => {}
             "status" if kind.has_status => {}
-            "connect" | "log" | "tunnel" => {
+            "connect" | "log" | "tunnel" | "token" => {
                 return crate::streams::open(self, &caller, &target, request).await;
             }
             _ => return Err(Failure::no_such_path(&path)),
@@ -221,21 +174,24 @@ impl Handler {
         if !kind.namespaced && !parsed.namespace.is_empty() {
             return Err(Failure::no_such_path(&path));
         }
+        let whole = parsed.namespace.is_empty() && kind.namespaced;
+        if whole && !parsed.name.is_empty() {
+            return Err(Failure::no_such_path(&path));
+        }
+        // All namespaces at once can be read only.
+        if whole && request.method() != Method::GET {
+            return Err(Failure::method());
+        }
         let query = Query::parse(request.uri().query())?;
         if request.method() == Method::GET && parsed.name.is_empty() && query.flag("watch") {
-            return self
-                .watch(&caller, &target, &query, request.headers())
-                .await;
+            return self.watch(&caller, &target, &query, form).await;
         }
-        let answered =
-            tokio::time::timeout(DEADLINE, self.operate(&caller, &target, &query, request)).await;
-        answered.unwrap_or_else(|_| {
-            Err(Failure {
-                code: StatusCode::GATEWAY_TIMEOUT,
-                reason: "Timeout",
-                ..Failure::bad_request("the request took too long")
-            })
-        })
+        let answered = tokio::time::timeout(
+            DEADLINE,
+            self.operate(&caller, &target, &query, form, request),
+        )
+        .await;
+        answered.unwrap_or_else(|_| Err(Failure::timeout("the request took too long")))
     }
 
     /// What the server tells of itself.
@@ -268,26 +224,55 @@ impl Handler {
         Ok((parts.headers, bytes.to_bytes()))
     }
 
+    /// Options and object of a write.
+    async fn object(
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<(WriteOptions, Value), Failure> {
+        let mut options = query.write_options()?;
+        let (headers, body) = Self::body(request).await?;
+        let parsed = body::parse(&headers, &body)?;
+        options.duplicates = parsed.duplicates;
+        Ok((options, parsed.value))
+    }
+
+    /// Preconditions of a deletion, and whether it is for show; a body is optional.
+    async fn deletion(query: &Query, request: Request<Incoming>) -> Result<(Value, bool), Failure> {
+        let dry_run = query.write_options()?.dry_run;
+        let (headers, body) = Self::body(request).await?;
+        // kubectl's typed deletions have protobuf options; they name no preconditions.
+        if body.is_empty() || body::media_type(&headers) == crate::protobuf::MEDIA_TYPE {
+            return Ok((Value::Null, dry_run));
+        }
+        let mut options = body::parse(&headers, &body)?.value;
+        let asked = options["dryRun"].as_array().cloned().unwrap_or_default();
+        if let Some(other) = asked.iter().find(|word| *word != "All") {
+            return Err(Failure::bad_request(format!("dryRun {other} is not All")));
+        }
+        let preconditions = options["preconditions"].take();
+        Ok((preconditions, dry_run || !asked.is_empty()))
+    }
+
     async fn operate(
         &self,
         caller: &Caller,
         target: &Target<'_>,
         query: &Query,
+        form: Form,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Failure> {
-        let as_table = wants_table(request.headers());
-        let shown = |object: &Value| {
-            if as_table {
-                table(
-                    target.kind,
-                    std::slice::from_ref(object),
-                    &json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
-                    self.resources.now(),
-                    true,
-                )
-            } else {
-                object.clone()
-            }
+        let rows = query.rows()?;
+        let shown = |object: &Value| match form {
+            Form::Whole => object.clone(),
+            Form::Partial => partial(object),
+            Form::Table => table(
+                target.kind,
+                std::slice::from_ref(object),
+                &json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
+                self.resources.now(),
+                true,
+                rows,
+            ),
         };
         let method = request.method().clone();
         match (method, target.name.is_empty()) {
@@ -295,11 +280,9 @@ impl Handler {
                 StatusCode::OK,
                 &shown(&self.resources.get(caller, "get", target).await?),
             )),
-            (Method::GET, true) => self.list(caller, target, query, as_table).await,
+            (Method::GET, true) => self.list(caller, target, query, form).await,
             (Method::POST, true) => {
-                let options = query.write_options()?;
-                let (headers, body) = Self::body(request).await?;
-                let object = parse_body(&headers, &body)?;
+                let (options, object) = Self::object(query, request).await?;
                 let written = self
                     .resources
                     .create(caller, target, object, &options)
@@ -307,9 +290,7 @@ impl Handler {
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::PUT, false) => {
-                let options = query.write_options()?;
-                let (headers, body) = Self::body(request).await?;
-                let object = parse_body(&headers, &body)?;
+                let (options, object) = Self::object(query, request).await?;
                 let written = self
                     .resources
                     .update(caller, target, object, &options)
@@ -317,9 +298,9 @@ impl Handler {
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::PATCH, false) => {
-                let options = query.write_options()?;
+                let mut options = query.write_options()?;
                 let (headers, body) = Self::body(request).await?;
-                let patch = patch(target.kind, &headers, &body)?;
+                let patch = patch(target.kind, &headers, &body, &mut options)?;
                 let written = self
                     .resources
                     .patch(caller, target, &patch, &options)
@@ -327,20 +308,10 @@ impl Handler {
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::DELETE, false) => {
-                let dry_run = query.write_options()?.dry_run;
-                let (headers, body) = Self::body(request).await?;
-                let options = if body.is_empty() {
-                    json!({})
-                } else {
-                    parse_body(&headers, &body)?
-                };
-                let dry_run = dry_run
-                    || options["dryRun"]
-                        .as_array()
-                        .is_some_and(|list| !list.is_empty());
+                let (preconditions, dry_run) = Self::deletion(query, request).await?;
                 let (object, gone) = self
                     .resources
-                    .delete(caller, target, &options["preconditions"], dry_run)
+                    .delete(caller, target, &preconditions, dry_run)
                     .await?;
                 if !gone {
                     return Ok(respond(StatusCode::OK, &object));
@@ -354,54 +325,44 @@ impl Handler {
             (Method::DELETE, true) => {
                 self.resources
                     .authorize(caller, "deletecollection", target, None, None)?;
-                let selection = query.selection(target.kind)?;
+                let (selection, page) = (query.selection(target.kind)?, query.page()?);
+                let (preconditions, dry_run) = Self::deletion(query, request).await?;
                 let listed = self
                     .resources
-                    .list(caller, target, &selection, &PageRequest::default())
+                    .list(caller, target, &selection, &page)
                     .await?;
                 for object in &listed.items {
-                    let (namespace, name) = (
-                        crate::objects::meta(object, "namespace"),
-                        crate::objects::meta(object, "name"),
-                    );
                     let one = Target {
-                        namespace,
-                        name,
+                        namespace: meta(object, "namespace"),
+                        name: meta(object, "name"),
                         ..target.clone()
                     };
-                    match self
+                    let deleted = self
                         .resources
-                        .delete(caller, &one, &Value::Null, query.write_options()?.dry_run)
-                        .await
-                    {
-                        Err(failure) if failure.code != StatusCode::NOT_FOUND => {
-                            return Err(failure);
-                        }
-                        _ => {}
-                    }
+                        .delete(caller, &one, &preconditions, dry_run)
+                        .await;
+                    // Gone meanwhile is as good.
+                    deleted.map(drop).or_else(|failure| match failure.code {
+                        StatusCode::NOT_FOUND => Ok(()),
+                        _ => Err(failure),
+                    })?;
                 }
-                Ok(respond(
-                    StatusCode::OK,
-                    &self.list_object(target.kind, listed.items, listed.revision, None),
-                ))
+                let list = self.list_object(target.kind, &listed);
+                Ok(respond(StatusCode::OK, &list))
             }
             _ => Err(Failure::method()),
         }
     }
 
-    fn list_object(
-        &self,
-        kind: &Kind,
-        items: Vec<Value>,
-        revision: Revision,
-        more: Option<(String, u64)>,
-    ) -> Value {
-        let mut metadata = json!({"resourceVersion": revision.0.to_string()});
-        if let Some((token, remaining)) = more {
-            metadata["continue"] = json!(token);
-            metadata["remainingItemCount"] = json!(remaining);
+    fn list_object(&self, kind: &Kind, listed: &Listed) -> Value {
+        let mut metadata = json!({"resourceVersion": listed.revision.0.to_string()});
+        if let Some(next) = &listed.next {
+            metadata["continue"] = json!(continue_token(listed.revision, next));
+            if let Some(remaining) = listed.remaining {
+                metadata["remainingItemCount"] = json!(remaining);
+            }
         }
-        json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
+        json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": listed.items})
     }
 
     async fn list(
@@ -409,39 +370,33 @@ impl Handler {
         caller: &Caller,
         target: &Target<'_>,
         query: &Query,
-        as_table: bool,
+        form: Form,
     ) -> Result<Response<Body>, Failure> {
+        let (selection, page) = (query.selection(target.kind)?, query.page()?);
         let listed = self
             .resources
-            .list(
-                caller,
-                target,
-                &query.selection(target.kind)?,
-                &query.page()?,
-            )
+            .list(caller, target, &selection, &page)
             .await?;
-        let more = listed
-            .next
-            .as_ref()
-            .map(|next| (continue_token(listed.revision, next), listed.remaining));
-        let list = self.list_object(target.kind, listed.items, listed.revision, more);
-        if !as_table {
-            return Ok(respond(StatusCode::OK, &list));
+        let mut list = self.list_object(target.kind, &listed);
+        match form {
+            Form::Whole => {}
+            Form::Partial => {
+                list["apiVersion"] = json!("meta.k8s.io/v1");
+                list["kind"] = json!("PartialObjectMetadataList");
+                list["items"] = listed.items.iter().map(partial).collect();
+            }
+            Form::Table => {
+                list = table(
+                    target.kind,
+                    &listed.items,
+                    &list["metadata"],
+                    self.resources.now(),
+                    true,
+                    query.rows()?,
+                );
+            }
         }
-        let items = list["items"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        Ok(respond(
-            StatusCode::OK,
-            &table(
-                target.kind,
-                items,
-                &list["metadata"],
-                self.resources.now(),
-                true,
-            ),
-        ))
+        Ok(respond(StatusCode::OK, &list))
     }
 
     async fn watch(
@@ -449,7 +404,7 @@ impl Handler {
         caller: &Caller,
         target: &Target<'_>,
         query: &Query,
-        headers: &HeaderMap,
+        form: Form,
     ) -> Result<Response<Body>, Failure> {
         let timeout = match query.get("timeoutSeconds") {
             "" => None,
@@ -459,13 +414,25 @@ impl Handler {
         };
         let initial_events = query.flag("sendInitialEvents");
         let unversioned = matches!(query.get("resourceVersion"), "" | "0");
+        let wanted = query.get("resourceVersionMatch");
+        if initial_events && wanted != "NotOlderThan" {
+            return Err(Failure::bad_request(
+                "sendInitialEvents needs resourceVersionMatch=NotOlderThan",
+            ));
+        }
+        if query.get("sendInitialEvents").is_empty() && !wanted.is_empty() {
+            return Err(Failure::bad_request(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
         let options = WatchOptions {
             from: query.revision("resourceVersion")?,
             bookmarks: query.flag("allowWatchBookmarks"),
             timeout,
             initial: initial_events || (unversioned && query.get("sendInitialEvents") != "false"),
-            initial_bookmark: initial_events,
-            table: wants_table(headers),
+            initial_bookmark: initial_events && query.flag("allowWatchBookmarks"),
+            form,
+            rows: query.rows()?,
         };
         let selection = query.selection(target.kind)?;
         let stream = watching::open(
@@ -497,7 +464,10 @@ impl Handler {
             return Err(Failure::method());
         }
         let (headers, body) = Self::body(request).await?;
-        let mut review = parse_body(&headers, &body)?;
+        let mut review = body::parse(&headers, &body)?.value;
+        if !review.is_object() {
+            return Err(Failure::bad_request("the body is not an object"));
+        }
         if path.plural == "selfsubjectreviews" {
             review["status"] =
                 json!({"userInfo": {"username": caller.user, "groups": caller.groups}});
@@ -574,35 +544,45 @@ fn answer(written: &Written, shown: Value) -> Response<Body> {
     response
 }
 
-fn patch(kind: &Kind, headers: &HeaderMap, body: &[u8]) -> Result<Patch, Failure> {
-    let media = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
+fn patch(
+    kind: &Kind,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    options: &mut WriteOptions,
+) -> Result<Patch, Failure> {
     let allowed = if kind.strategic {
         "application/merge-patch+json, application/json-patch+json or application/strategic-merge-patch+json"
     } else {
         "application/merge-patch+json or application/json-patch+json"
     };
-    match media {
-        "application/merge-patch+json" => Ok(Patch::Merge(parse_body(headers, body)?)),
-        "application/strategic-merge-patch+json" if kind.strategic => {
-            Ok(Patch::Merge(parse_body(headers, body)?))
-        }
-        "application/json-patch+json" => {
-            let value = parse_body(headers, body)?;
-            if value.as_array().is_some_and(|list| list.len() > 10_000) {
-                return Err(Failure::too_large(10_000));
-            }
-            serde_json::from_value(value)
-                .map(Patch::Json)
-                .map_err(|error| {
-                    Failure::bad_request(format!("the body is no JSON patch: {error}"))
-                })
-        }
-        other => Err(Failure::media_type(other, allowed)),
+    let media = body::media_type(headers);
+    let known = match media {
+        "application/merge-patch+json" | "application/json-patch+json" => true,
+        "application/strategic-merge-patch+json" => kind.strategic,
+        _ => false,
+    };
+    if !known {
+        return Err(Failure::media_type(media, allowed));
     }
+    let body::Parsed { value, duplicates } = body::parse(headers, bytes)?;
+    options.duplicates = duplicates;
+    if media != "application/json-patch+json" {
+        if !value.is_object() {
+            return Err(Failure::bad_request("the patch is not an object"));
+        }
+        let strategic = media != "application/merge-patch+json";
+        return Ok(if strategic {
+            Patch::Strategic(value)
+        } else {
+            Patch::Merge(value)
+        });
+    }
+    if value.as_array().is_some_and(|list| list.len() > 10_000) {
+        return Err(Failure::too_large(10_000));
+    }
+    serde_json::from_value(value)
+        .map(Patch::Json)
+        .map_err(|error| Failure::bad_request(format!("the body is no JSON patch: {error}")))
 }
 
 #[cfg(test)]

@@ -189,9 +189,49 @@ fn envelope(schema: &mut Value, group: &Value, version: &Value, kind: &Value) {
     schema["properties"]["apiVersion"] =
         json!({"type": "string", "description": "Version of the object's schema."});
     schema["properties"]["kind"] = json!({"type": "string", "description": "Kind of the object."});
-    schema["properties"]["metadata"] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "Standard object's metadata."});
+    schema["properties"]["metadata"] = metadata();
     schema["x-kubernetes-group-version-kind"] =
         json!([{"group": group, "version": version, "kind": kind}]);
+}
+
+/// Schema of every object's metadata.
+fn metadata() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let number = |description: &str| json!({"type": "integer", "description": description});
+    let map = |description: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": description});
+    let owner = json!({"type": "object", "required": ["apiVersion", "kind", "name", "uid"], "properties": {
+        "apiVersion": text("Version of the owner's schema."), "kind": text("Kind of the owner."),
+        "name": text("Name of the owner."), "uid": text("Uid of the owner."),
+        "controller": {"type": "boolean"}, "blockOwnerDeletion": {"type": "boolean"},
+    }});
+    let mut properties = json!({
+        "name": text("Name, unique among objects of the kind in the namespace."),
+        "generateName": text("Beginning of a name that the server completes, when name is absent."),
+        "namespace": text("Namespace the object lives in."),
+        "labels": map("Short texts to select objects by."),
+        "annotations": map("Texts of any form, for tools."),
+        "finalizers": {"type": "array", "items": {"type": "string"}, "description": "Who must let go before a deleted object goes."},
+        "ownerReferences": {"type": "array", "items": owner, "description": "Objects this one belongs to."},
+        "uid": text("Set by the server: tells objects of the same name apart."),
+        "resourceVersion": text("Set by the server: changes with every write."),
+        "generation": number("Set by the server: counts changes of the spec."),
+        "deletionGracePeriodSeconds": number("Set by the server."),
+        "selfLink": text("Not used."),
+        "managedFields": {"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}, "description": "Not used."},
+    });
+    for (member, description) in [
+        (
+            "creationTimestamp",
+            "Set by the server: when the object came to be.",
+        ),
+        (
+            "deletionTimestamp",
+            "Set by the server: when its deletion was asked for.",
+        ),
+    ] {
+        properties[member] = json!({"type": "string", "format": "date-time", "nullable": true, "description": description});
+    }
+    json!({"type": "object", "properties": properties, "description": "Standard object's metadata."})
 }
 
 fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {

@@ -9,6 +9,7 @@
 
 mod admission;
 mod authorize;
+mod body;
 mod controllers;
 mod discovery;
 mod failure;
@@ -17,6 +18,8 @@ mod identity;
 pub mod kinds;
 mod listen;
 mod objects;
+mod patches;
+mod protobuf;
 mod request;
 mod resources;
 mod schema;

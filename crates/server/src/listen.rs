@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 const MOST: usize = 4096;
 /// How long headers and a TLS handshake may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long accepting rests when it failed.
+const BREATH: Duration = Duration::from_millis(50);
 /// How long connections get to end at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,15 @@ impl Unix {
         };
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(Error::Taken(path.to_owned()));
+        }
+        // A stale socket is replaced; whatever else has this name is somebody's.
+        if let Ok(known) = std::fs::symlink_metadata(path)
+            && !known.file_type().is_socket()
+        {
+            return Err(io(std::io::Error::new(
+                std::io::ErrorKind::AlreadyExists,
+                "something that is no socket is there; move it away or use another path",
+            )));
         }
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(io)?;
@@ -72,7 +83,12 @@ impl Unix {
                 () = shutdown.cancelled() => break,
             };
             while connections.try_join_next().is_some() {}
-            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else {
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, most likely: others must end first.
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            let Ok(place) = room.clone().try_acquire_owned() else {
                 continue;
             };
             let peer = stream
@@ -146,7 +162,12 @@ impl Tls {
                 () = shutdown.cancelled() => break,
             };
             while connections.try_join_next().is_some() {}
-            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else {
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, most likely: others must end first.
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            let Ok(place) = room.clone().try_acquire_owned() else {
                 continue;
             };
             let _ = stream.set_nodelay(true);
@@ -182,13 +203,26 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)
         .keep_alive_interval(Duration::from_secs(30));
+    // Until its first request a connection is nobody's, and may not stay for nothing.
+    let asked = Arc::new(tokio::sync::Notify::new());
+    let first = asked.clone();
     let service = service_fn(move |request| {
         let (handler, peer) = (handler.clone(), peer.clone());
+        first.notify_one();
         async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer).await) }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let silent = async {
+        if tokio::time::timeout(PATIENCE, asked.notified())
+            .await
+            .is_ok()
+        {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
+        () = silent => {}
         // A client that breaks off is no news.
         _ = connection.as_mut() => {}
         () = shutdown.cancelled() => {

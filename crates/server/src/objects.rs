@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::kinds::Kind;
 use boatyard_api::rules;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Members of metadata that only the server sets.
 const OURS: [&str; 7] = [
@@ -20,6 +20,9 @@ const OURS: [&str; 7] = [
     "resourceVersion",
     "selfLink",
 ];
+
+/// Most bytes of annotations, as in Kubernetes.
+const LARGEST_ANNOTATIONS: usize = 256 * 1024;
 
 /// The time as the API writes it: whole seconds.
 pub(crate) fn stamp(now: Timestamp) -> Value {
@@ -57,17 +60,14 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
     };
     metadata.remove("managedFields");
     metadata.retain(|_, value| !value.is_null());
-    for member in ["labels", "annotations"] {
-        let all_text = metadata.get(member).is_none_or(|map| {
-            map.as_object()
-                .is_some_and(|map| map.values().all(Value::is_string))
-        });
-        if !all_text {
-            return Err(Failure::bad_request(format!(
-                "metadata.{member} must be an object of strings"
-            )));
-        }
+    let errors = check_metadata(metadata);
+    if !errors.is_empty() {
+        let name = meta(object, "name");
+        return Err(Failure::invalid(&kind.kind, &kind.group, name, &errors));
     }
+    let Some(metadata) = object["metadata"].as_object_mut() else {
+        return Err(Failure::bad_request("metadata is not an object"));
+    };
     if kind.namespaced {
         match metadata.get("namespace").and_then(Value::as_str) {
             None | Some("") => drop(metadata.insert("namespace".to_owned(), json!(namespace))),
@@ -82,6 +82,58 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
         metadata.remove("namespace");
     }
     Ok(())
+}
+
+/// Rules of labels, annotations and finalizers; their types are the schema's.
+fn check_metadata(metadata: &Map<String, Value>) -> Vec<rules::FieldError> {
+    let mut errors = Vec::new();
+    let mut wrong = |path: &str, message: String| {
+        errors.push(rules::FieldError {
+            path: path.to_owned(),
+            reason: rules::Reason::Invalid,
+            message,
+        });
+    };
+    let members = |name: &str| metadata.get(name).and_then(Value::as_object);
+    for (key, value) in members("labels").into_iter().flatten() {
+        if !rules::is_label_key(key) {
+            wrong("metadata.labels", format!("{key:?} is no label key"));
+        }
+        if !value.as_str().is_some_and(rules::is_label_value) {
+            wrong(
+                "metadata.labels",
+                format!(
+                    "{value} is no label value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
+                ),
+            );
+        }
+    }
+    let mut size = 0;
+    for (key, value) in members("annotations").into_iter().flatten() {
+        if !rules::is_label_key(&key.to_ascii_lowercase()) {
+            wrong(
+                "metadata.annotations",
+                format!("{key:?} is no annotation key"),
+            );
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > LARGEST_ANNOTATIONS {
+        wrong(
+            "metadata.annotations",
+            format!("annotations have {size} bytes; at most {LARGEST_ANNOTATIONS} are kept"),
+        );
+    }
+    for finalizer in metadata.get("finalizers").map(texts).unwrap_or_default() {
+        if !rules::is_label_key(&finalizer) {
+            wrong(
+                "metadata.finalizers",
+                format!("{finalizer:?} is no finalizer; write domain/name"),
+            );
+        }
+    }
+    errors.truncate(20);
+    errors
 }
 
 /// Readies a new object.
@@ -113,7 +165,8 @@ pub(crate) fn create(
         }
         let name = format!(
             "{}{}",
-            &prefix[..prefix.len().min(240)],
+            // Room for the rest in a name of 63; cut between letters, whatever they are.
+            &prefix[..prefix.floor_char_boundary(55)],
             &uid.replace('-', "")[..8]
         );
         object["metadata"]["name"] = json!(name);
@@ -209,7 +262,11 @@ pub(crate) fn update(
             clear_status(&mut object);
         }
     } else {
-        if kind.has_status {
+        let namespaces = kind.plural == "namespaces" && kind.group.is_empty();
+        if namespaces {
+            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+        }
+        if kind.has_status || namespaces {
             match &old["status"] {
                 Value::Null => clear_status(&mut object),
                 status => object["status"] = status.clone(),

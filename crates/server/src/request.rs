@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::kinds::Kind;
 use crate::resources::{FieldValidation, PageRequest, Selection, WriteOptions};
 use crate::selectors::{Fields, Labels};
+use crate::table::Rows;
 use boatyard_store::{Key, Revision};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -23,10 +24,12 @@ pub(crate) struct Path {
 }
 
 pub(crate) fn parse_path(path: &str) -> Option<Path> {
+    let path = path.strip_prefix('/')?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    // An empty segment would read as an absent one, `..` as another path.
     let decoded: Option<Vec<String>> = path
-        .trim_matches('/')
         .split('/')
-        .map(percent_decode)
+        .map(|part| percent_decode(part).filter(|part| !["", ".", ".."].contains(&part.as_str())))
         .collect();
     let decoded = decoded?;
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
@@ -64,6 +67,9 @@ fn percent_decode(text: &str) -> Option<String> {
         rest = tail;
         if *first == b'%' {
             let hex = std::str::from_utf8(rest.get(..2)?).ok()?;
+            if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
             bytes.push(u8::from_str_radix(hex, 16).ok()?);
             rest = &rest[2..];
         } else {
@@ -131,10 +137,12 @@ impl Query {
             "" => Ok(WriteOptions {
                 dry_run: false,
                 validation,
+                duplicates: Vec::new(),
             }),
             "All" => Ok(WriteOptions {
                 dry_run: true,
                 validation,
+                duplicates: Vec::new(),
             }),
             other => Err(Failure::bad_request(format!("dryRun {other:?} is not All"))),
         }
@@ -147,6 +155,18 @@ impl Query {
         })
     }
 
+    /// What rows of a Table carry of their objects.
+    pub(crate) fn rows(&self) -> Result<Rows, Failure> {
+        match self.get("includeObject") {
+            "" | "Metadata" => Ok(Rows::Metadata),
+            "Object" => Ok(Rows::Object),
+            "None" => Ok(Rows::None),
+            other => Err(Failure::bad_request(format!(
+                "includeObject {other:?} is not None, Metadata or Object"
+            ))),
+        }
+    }
+
     pub(crate) fn page(&self) -> Result<PageRequest, Failure> {
         let limit = match self.get("limit") {
             "" | "0" => None,
@@ -157,15 +177,37 @@ impl Query {
         };
         let mut page = PageRequest {
             limit,
-            at: None,
-            after: None,
+            ..PageRequest::default()
         };
-        let token = self.get("continue");
+        let (token, version) = (self.get("continue"), self.get("resourceVersion"));
         if token.is_empty() {
-            if self.get("resourceVersionMatch") == "Exact" {
-                page.at = self.revision("resourceVersion")?;
+            let revision = self.revision("resourceVersion")?;
+            match self.get("resourceVersionMatch") {
+                "" => page.not_before = revision,
+                _ if version.is_empty() => {
+                    return Err(Failure::bad_request(
+                        "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    ));
+                }
+                "NotOlderThan" => page.not_before = revision,
+                "Exact" if revision.is_some() => page.at = revision,
+                "Exact" => {
+                    return Err(Failure::bad_request(
+                        "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                    ));
+                }
+                other => {
+                    return Err(Failure::bad_request(format!(
+                        "resourceVersionMatch {other:?} is not Exact or NotOlderThan"
+                    )));
+                }
             }
             return Ok(page);
+        }
+        if !matches!(version, "" | "0") {
+            return Err(Failure::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let bad = || Failure::bad_request("the continue token is malformed; list again without it");
         let token =

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
 use crate::objects::{self, Deletion, meta};
+use crate::patches;
 use crate::schema;
 use crate::selectors::{Fields, Labels};
 use boatyard_store::{Key, Revision, Scope, Store, Stored};
@@ -17,7 +18,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// How often a patch is computed anew when other writers are faster.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 128;
+
+/// Objects read at once when a page is asked for.
+const CHUNK: usize = 256;
 
 /// What to do about unknown fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(crate) enum FieldValidation {
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
+    /// Paths of members that the body has twice.
+    pub(crate) duplicates: Vec<String>,
 }
 
 /// Which object or collection a request is about.
@@ -48,6 +54,7 @@ pub(crate) struct Target<'a> {
 #[derive(Clone, Debug)]
 pub(crate) enum Patch {
     Merge(Value),
+    Strategic(Value),
     Json(json_patch::Patch),
 }
 
@@ -77,6 +84,10 @@ pub(crate) fn parse(data: &[u8], revision: Revision) -> Result<Value, Failure> {
         .map_err(|error| Failure::internal(format!("a stored object is damaged: {error}")))?;
     object["metadata"]["resourceVersion"] = json!(revision.0.to_string());
     Ok(object)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
@@ -193,6 +204,19 @@ impl Resources {
         }
     }
 
+    /// Fails when a revision lies in the future, as after a restored backup.
+    pub(crate) async fn reached(&self, asked: Revision) -> Result<(), Failure> {
+        let current = self.store.revision().await;
+        let current = current.map_err(|error| Failure::unavailable(error.to_string()))?;
+        if asked > current {
+            return Err(Failure::timeout(format!(
+                "Too large resource version: {}, current: {}",
+                asked.0, current.0
+            )));
+        }
+        Ok(())
+    }
+
     /// A page of a collection that the caller may see and the selectors let through.
     pub(crate) async fn list(
         &self,
@@ -208,33 +232,46 @@ impl Resources {
             None,
             selection.fields.demands("spec.runnerName"),
         )?;
+        if let Some(asked) = page.not_before {
+            self.reached(asked).await?;
+        }
         let scope = Self::scope(target);
         let (mut at, mut after) = (page.at, page.after.clone());
         let mut items = Vec::new();
+        let limit = page.limit.unwrap_or(usize::MAX);
         loop {
-            let wanted = page.limit.map(|limit| limit - items.len());
+            // Selectors thin a page: enough is read at once to fill it soon.
+            let wanted = page.limit.map(|limit| (limit - items.len()).max(CHUNK));
             let read = self
                 .store
                 .list(scope.clone(), at, after.clone(), wanted)
                 .await
                 .map_err(|error| Self::store_failure(target, "", error))?;
             at = Some(read.revision);
-            for stored in &read.items {
+            let mut rest = read.items.iter();
+            for stored in rest.by_ref() {
                 let object = object(stored)?;
                 if selection.matches(caller, target.kind, &object) {
                     items.push(object);
                 }
+                // The page ends with one that is shown, so that the token names no other.
+                if items.len() == limit {
+                    after = Some(stored.key.clone());
+                    break;
+                }
             }
-            after = read.next;
-            // Selectors may have thinned the page: fill it before answering.
-            if after.is_none() || page.limit.is_none_or(|limit| items.len() >= limit) {
+            let full = items.len() == limit;
+            let left = u64::try_from(rest.len()).unwrap_or_default() + read.remaining;
+            if full || read.next.is_none() {
                 return Ok(Listed {
                     items,
                     revision: read.revision,
-                    next: after,
-                    remaining: read.remaining,
+                    next: after.filter(|_| full && left > 0),
+                    // How many more there are is known, and told, only when all are shown.
+                    remaining: (caller.is_admin() && selection.is_all()).then_some(left),
                 });
             }
+            after = read.next;
         }
     }
 
@@ -243,35 +280,32 @@ impl Resources {
         &self,
         target: &Target<'_>,
         object: &mut Value,
-        validation: FieldValidation,
+        options: &WriteOptions,
     ) -> Result<Vec<String>, Failure> {
-        let findings = schema::check(&target.kind.schema, object);
-        if !findings.errors.is_empty() {
-            return Err(Failure::invalid(
-                &target.kind.kind,
-                &target.kind.group,
-                meta(object, "name"),
-                &findings.errors,
-            ));
+        if !object.is_object() {
+            return Err(Failure::bad_request("the body is not an object"));
         }
-        let unknown: Vec<String> = findings
-            .unknown
-            .iter()
-            .map(|path| format!("unknown field \"{path}\""))
-            .collect();
-        match validation {
-            FieldValidation::Strict if !unknown.is_empty() => {
-                let message = format!(
-                    "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-                    target.kind.kind,
-                    target.kind.version,
-                    target.kind.kind,
-                    unknown.join(", ")
-                );
-                Err(Failure::bad_request(message))
-            }
+        let findings = schema::check(&target.kind.schema, object);
+        let (kind, name) = (target.kind, meta(object, "name"));
+        if !findings.errors.is_empty() {
+            let errors = &findings.errors;
+            return Err(Failure::invalid(&kind.kind, &kind.group, name, errors));
+        }
+        let unknown = findings.unknown.iter();
+        let unknown = unknown.map(|path| format!("unknown field \"{path}\""));
+        let twice = options.duplicates.iter();
+        let twice = twice.map(|path| format!("duplicate field \"{path}\""));
+        let found: Vec<String> = unknown.chain(twice).collect();
+        match options.validation {
+            FieldValidation::Strict if !found.is_empty() => Err(Failure::bad_request(format!(
+                "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+                kind.kind,
+                kind.version,
+                kind.kind,
+                found.join(", ")
+            ))),
             FieldValidation::Ignore => Ok(Vec::new()),
-            _ => Ok(unknown),
+            _ => Ok(found),
         }
     }
 
@@ -288,12 +322,23 @@ impl Resources {
             ..target.clone()
         };
         self.authorize(caller, "create", &named, None, None)?;
-        let warnings = self.checked(target, &mut object, options.validation)?;
+        let warnings = self.checked(target, &mut object, options)?;
         if target.kind.namespaced {
             self.namespace_takes(target.namespace).await?;
         }
         let mut object = objects::create(target.kind, object, target.namespace, self.now())?;
         crate::admission::create(caller, target.kind, &mut object)?;
+        if target.kind.plural == "events" && target.kind.group.is_empty() {
+            let about = Key {
+                resource: "environments.boatyard.dev".to_owned(),
+                namespace: target.namespace.to_owned(),
+                name: text(&object["involvedObject"]["name"]),
+            };
+            let found = self.store.get(about).await;
+            let found = found.map_err(|error| Self::store_failure(target, "", error))?;
+            let found = found.as_ref().map(self::object).transpose()?;
+            crate::admission::event(caller, &mut object, found.as_ref())?;
+        }
         let name = meta(&object, "name").to_owned();
         if options.dry_run {
             if self
@@ -360,7 +405,7 @@ impl Resources {
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         let old = self.get(caller, "update", target).await?;
-        let warnings = self.checked(target, &mut object, options.validation)?;
+        let warnings = self.checked(target, &mut object, options)?;
         let version = meta(&object, "resourceVersion");
         if !version.is_empty() && version != meta(&old, "resourceVersion") {
             return Err(Self::store_failure(
@@ -396,17 +441,12 @@ impl Resources {
             let mut object = old.clone();
             match patch {
                 Patch::Merge(patch) => json_patch::merge(&mut object, patch),
-                Patch::Json(patch) => {
-                    json_patch::patch(&mut object, patch).map_err(|error| Failure {
-                        code: http::StatusCode::UNPROCESSABLE_ENTITY,
-                        reason: "Invalid",
-                        ..Failure::bad_request(format!("the JSON patch does not apply: {error}"))
-                    })?
-                }
+                Patch::Strategic(patch) => patches::apply(&mut object, patch),
+                Patch::Json(patch) => patches::apply_json(&mut object, patch)?,
             }
-            let warnings = self.checked(target, &mut object, options.validation)?;
-            let demanded = meta(&object, "resourceVersion") != meta(&old, "resourceVersion");
-            if demanded {
+            let warnings = self.checked(target, &mut object, options)?;
+            let demanded = meta(&object, "resourceVersion");
+            if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
                 return Err(Failure::conflict(
                     &target.kind.plural,
                     target.name,
@@ -554,17 +594,21 @@ impl Resources {
 
 /// Whether a patch demands a version, so that a conflict is the caller's to see.
 fn names_version(patch: &Patch) -> bool {
-    matches!(patch, Patch::Merge(patch) if patch["metadata"]["resourceVersion"].is_string())
+    matches!(patch, Patch::Merge(patch) | Patch::Strategic(patch) if patch["metadata"]["resourceVersion"].is_string())
 }
 
 /// What of a collection is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selection {
     pub(crate) labels: Labels,
     pub(crate) fields: Fields,
 }
 
 impl Selection {
+    fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(crate) fn matches(&self, caller: &Caller, kind: &Kind, object: &Value) -> bool {
         self.labels.matches(object)
             && self.fields.matches(object)
@@ -577,6 +621,8 @@ impl Selection {
 pub(crate) struct PageRequest {
     pub(crate) limit: Option<usize>,
     pub(crate) at: Option<Revision>,
+    /// The answer may be newer, never older.
+    pub(crate) not_before: Option<Revision>,
     pub(crate) after: Option<Key>,
 }
 
@@ -585,5 +631,5 @@ pub(crate) struct Listed {
     pub(crate) items: Vec<Value>,
     pub(crate) revision: Revision,
     pub(crate) next: Option<Key>,
-    pub(crate) remaining: u64,
+    pub(crate) remaining: Option<u64>,
 }

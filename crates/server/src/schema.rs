@@ -55,6 +55,26 @@ fn join(path: &str, field: &str) -> String {
     }
 }
 
+/// Whether a value of the right type has a format, where this server knows it.
+fn formed(format: &str, value: &Value) -> bool {
+    let between = |least: i64, most: u64| match (value.as_u64(), value.as_i64()) {
+        (Some(found), _) => found <= most,
+        (None, Some(found)) => found >= least,
+        (None, None) => false,
+    };
+    match (format, value) {
+        (_, Value::Null) => true,
+        ("date-time", Value::String(text)) => text.parse::<jiff::Timestamp>().is_ok(),
+        ("int32", Value::Number(_)) => between(i32::MIN.into(), 0x7fff_ffff),
+        ("int64", Value::Number(_)) => value.is_i64(),
+        ("uint8", Value::Number(_)) => between(0, 0xff),
+        ("uint16", Value::Number(_)) => between(0, 0xffff),
+        ("uint32", Value::Number(_)) => between(0, 0xffff_ffff),
+        ("uint64", Value::Number(_)) => value.is_u64(),
+        _ => true,
+    }
+}
+
 fn walk(schema: &Value, value: &mut Value, path: &str, findings: &mut Findings) {
     let mut wrong = |reason: Reason, message: String| {
         if findings.errors.len() < MOST {
@@ -99,6 +119,11 @@ fn walk(schema: &Value, value: &mut Value, path: &str, findings: &mut Findings) 
             ),
         );
     }
+    if let Some(format) = schema["format"].as_str()
+        && !formed(format, value)
+    {
+        return wrong(Reason::Invalid, format!("{value} is no {format}"));
+    }
     if let (Some(least), Some(found)) = (schema["minimum"].as_f64(), value.as_f64())
         && found < least
     {
@@ -117,7 +142,10 @@ fn walk(schema: &Value, value: &mut Value, path: &str, findings: &mut Findings) 
                 .flatten()
                 .filter_map(Value::as_str)
             {
-                if !fields.contains_key(required) {
+                let absent = fields.get(required).is_none_or(|field| {
+                    field.is_null() && schema["properties"][required]["nullable"] != true
+                });
+                if absent && findings.errors.len() < MOST {
                     let path = join(path, required);
                     findings.errors.push(FieldError {
                         path,

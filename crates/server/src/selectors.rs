@@ -4,6 +4,7 @@
 //! it is parsed.
 
 use crate::failure::Failure;
+use boatyard_api::rules;
 use serde_json::Value;
 
 /// Longest selector in bytes.
@@ -39,27 +40,14 @@ impl Labels {
             if part.is_empty() {
                 continue;
             }
-            let (key, test) = if let Some((key, list)) = part.split_once(" notin ") {
-                (key, Test::NotIn(values(list).ok_or_else(|| bad(part))?))
-            } else if let Some((key, list)) = part.split_once(" in ") {
-                (key, Test::In(values(list).ok_or_else(|| bad(part))?))
-            } else if let Some((key, value)) = part.split_once("!=") {
-                (key, Test::NotIn(vec![value.trim().to_owned()]))
-            } else if let Some((key, value)) =
-                part.split_once("==").or_else(|| part.split_once('='))
-            {
-                (key, Test::In(vec![value.trim().to_owned()]))
-            } else if let Some(key) = part.strip_prefix('!') {
-                (key, Test::Absent)
-            } else {
-                (part, Test::Exists)
+            let (key, test) = parse_test(part).ok_or_else(|| bad(part))?;
+            let fits = match &test {
+                Test::In(values) | Test::NotIn(values) => {
+                    values.iter().all(|value| rules::is_label_value(value))
+                }
+                Test::Exists | Test::Absent => true,
             };
-            let key = key.trim();
-            if key.is_empty()
-                || !key
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
-            {
+            if !fits || !rules::is_label_key(key) {
                 return Err(bad(part));
             }
             tests.push((key.to_owned(), test));
@@ -83,6 +71,30 @@ impl Labels {
             }
         })
     }
+}
+
+fn parse_test(part: &str) -> Option<(&str, Test)> {
+    if let Some(key) = part.strip_prefix('!') {
+        return Some((key.trim(), Test::Absent));
+    }
+    let end = part
+        .find(|letter: char| letter.is_whitespace() || "=!(".contains(letter))
+        .unwrap_or(part.len());
+    let (key, rest) = part.split_at(end);
+    let rest = rest.trim();
+    let one = |value: &str| vec![value.trim().to_owned()];
+    let test = if rest.is_empty() {
+        Test::Exists
+    } else if let Some(value) = rest.strip_prefix("!=") {
+        Test::NotIn(one(value))
+    } else if let Some(value) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
+        Test::In(one(value))
+    } else if let Some(list) = rest.strip_prefix("notin") {
+        Test::NotIn(values(list)?)
+    } else {
+        Test::In(values(rest.strip_prefix("in")?)?)
+    };
+    Some((key, test))
 }
 
 /// Splits at commas outside parentheses.
@@ -198,6 +210,10 @@ mod tests {
             ("tier in (a,b)", true),
             ("tier in (b, c)", false),
             ("tier notin (b)", true),
+            ("tier in(a)", true),
+            ("tier  in  (a)", true),
+            ("app = web", true),
+            ("x.io/y notin (b)", true),
             ("app", true),
             ("!app", false),
             ("!old", true),
@@ -210,7 +226,9 @@ mod tests {
                 "{selector}"
             );
         }
-        for bad in ["=x", "a in b", "a b=c(", "!"] {
+        for bad in [
+            "=x", "a in b", "a b=c(", "!", "a=b=c", "a=b c", "a in (b", "a/b/c", "-a",
+        ] {
             assert!(Labels::parse(bad).is_err(), "{bad}");
         }
     }

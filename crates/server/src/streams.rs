@@ -27,6 +27,10 @@ pub(crate) async fn open(
     if request.method() != Method::POST {
         return Err(Failure::method());
     }
+    // Names become names of files and of connections.
+    if !boatyard_api::rules::is_name(target.name) {
+        return Err(Failure::no_such_path(request.uri().path()));
+    }
     match (target.kind.plural.as_str(), target.subresource) {
         ("environments", door @ ("connect" | "log")) => {
             let object = handler.resources.get(caller, "create", target).await?;
@@ -48,6 +52,19 @@ pub(crate) async fn open(
                 .resources
                 .authorize(caller, "create", target, None, None)?;
             forward(handler, target.name, "", TargetKind::Runner, request).await
+        }
+        ("runners", "token") => {
+            handler
+                .resources
+                .authorize(caller, "create", target, None, None)?;
+            // A runner joins with this; an earlier token of the same name is forgotten.
+            let minted = handler.tokens.mint_runner(target.name);
+            let token = minted.map_err(|error| {
+                Failure::unavailable(format!("the token cannot be kept: {error}"))
+            })?;
+            Ok(Response::new(full(
+                serde_json::json!({"token": token}).to_string(),
+            )))
         }
         ("runners", "tunnel") => {
             handler

@@ -5,6 +5,19 @@ use crate::selectors::lookup;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+/// What rows carry of their objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    None,
+    Metadata,
+    Object,
+}
+
+/// An object's metadata alone.
+pub(crate) fn partial(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
 /// A Table of `objects`; `headed` is false for all but the first event of a watch.
 pub(crate) fn table(
     kind: &Kind,
@@ -12,6 +25,7 @@ pub(crate) fn table(
     metadata: &Value,
     now: Timestamp,
     headed: bool,
+    rows: Rows,
 ) -> Value {
     let mut columns = vec![
         json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}),
@@ -25,20 +39,24 @@ pub(crate) fn table(
     }
     let rows: Vec<Value> = objects
         .iter()
-        .map(|object| row(kind, object, now))
+        .map(|object| row(kind, object, now, rows))
         .collect();
     let columns = if headed { columns } else { Vec::new() };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
-fn row(kind: &Kind, object: &Value, now: Timestamp) -> Value {
+fn row(kind: &Kind, object: &Value, now: Timestamp, rows: Rows) -> Value {
     let mut cells = vec![object["metadata"]["name"].clone()];
     cells.extend(kind.columns.iter().map(|column| cell(column, object, now)));
     if kind.columns.is_empty() {
         cells.push(age(&object["metadata"]["creationTimestamp"], now));
     }
-    let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
-    json!({"cells": cells, "object": partial})
+    let carried = match rows {
+        Rows::None => Value::Null,
+        Rows::Metadata => partial(object),
+        Rows::Object => object.clone(),
+    };
+    json!({"cells": cells, "object": carried})
 }
 
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {

@@ -5,12 +5,14 @@
 //! and told to list again (410), so that nothing grows.
 
 use crate::failure::Failure;
+use crate::http_api::Form;
 use crate::identity::Caller;
 use crate::resources::{Resources, Selection, Target, parse};
+use crate::table::Rows;
 use boatyard_store::{Change, Event, Revision};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -31,7 +33,9 @@ pub(crate) struct WatchOptions {
     pub(crate) initial: bool,
     /// End the initial events with a marked bookmark (streaming lists).
     pub(crate) initial_bookmark: bool,
-    pub(crate) table: bool,
+    pub(crate) form: Form,
+    /// What rows of tables carry.
+    pub(crate) rows: Rows,
 }
 
 /// Opens a watch.
@@ -53,6 +57,9 @@ pub(crate) async fn open(
     let mut initial = Vec::new();
     let mut from = options.from;
     if options.initial {
+        if let Some(asked) = from {
+            resources.reached(asked).await?;
+        }
         let listed = resources
             .list(
                 &Caller::internal("watch"),
@@ -64,18 +71,19 @@ pub(crate) async fn open(
         from = Some(listed.revision);
         initial = listed.items;
     }
+    let unavailable = |error: boatyard_store::Error| Failure::unavailable(error.to_string());
+    let opened_at = resources.store.revision().await.map_err(unavailable)?;
     let opened = resources.store.watch(Resources::scope(target), from).await;
-    let events = opened.map_err(|error| match error {
-        boatyard_store::Error::Compacted { .. } | boatyard_store::Error::Lagged(_) => {
-            Failure::expired(format!("too old resource version: {error}"))
-        }
-        boatyard_store::Error::Future { .. } => Failure {
-            reason: "Timeout",
-            code: http::StatusCode::GATEWAY_TIMEOUT,
-            ..Failure::bad_request(format!("Too large resource version: {error}"))
-        },
-        error => Failure::unavailable(error.to_string()),
-    })?;
+    let events = match opened {
+        Ok(events) => events,
+        // Told in the stream, where every client expects it: it lists again. A version from the
+        // future is one of another history, as after a restored backup.
+        Err(
+            error
+            @ (boatyard_store::Error::Compacted { .. } | boatyard_store::Error::Future { .. }),
+        ) => futures::stream::iter([Err(error)]).boxed(),
+        Err(error) => return Err(unavailable(error)),
+    };
     let view = View {
         resources: resources.clone(),
         caller: caller.clone(),
@@ -83,16 +91,21 @@ pub(crate) async fn open(
         version: target.kind.version.clone(),
         plural: target.kind.plural.clone(),
         selection,
-        table: options.table,
+        form: options.form,
+        rows: options.rows,
         headed: true,
     };
-    Ok(stream(view, initial, from, events, options, shutdown))
+    let from = from.unwrap_or(opened_at);
+    Ok(stream(
+        view, initial, from, opened_at, events, options, shutdown,
+    ))
 }
 
 fn stream(
     mut view: View,
     initial: Vec<Value>,
-    from: Option<Revision>,
+    from: Revision,
+    opened_at: Revision,
     mut events: BoxStream<'static, Result<Event, boatyard_store::Error>>,
     options: WatchOptions,
     shutdown: CancellationToken,
@@ -100,7 +113,9 @@ fn stream(
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, Infallible>>(64);
     let deadline = options.timeout.unwrap_or(LONGEST).min(LONGEST);
     let work = async move {
-        let mut last = from.unwrap_or_default();
+        let mut last = from;
+        // A revision of some time ago: every change up to it has reached `events` by now.
+        let mut settled = opened_at;
         for object in initial {
             if view.shows(&object) {
                 sender.send(Ok(view.line("ADDED", object))).await.ok()?;
@@ -114,27 +129,55 @@ fn stream(
         let mut bookmarks =
             tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK, BOOKMARK);
         loop {
-            tokio::select! {
-                () = &mut end => return Some(()),
+            let event = tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return Some(()),
                 () = sender.closed() => return Some(()),
-                _ = bookmarks.tick(), if options.bookmarks && last.0 > 0 => {
-                    sender.send(Ok(view.bookmark(last, false))).await.ok()?;
-                }
-                event = events.next() => match event {
-                    None => return Some(()),
-                    Some(Ok(event)) => {
-                        last = event.object.revision;
-                        if let Some(line) = view.event(&event) {
-                            sender.send(Ok(line)).await.ok()?;
+                () = &mut end => {
+                    // Where to go on from, as late as it can be told.
+                    match events.next().now_or_never() {
+                        None => last = last.max(settled),
+                        Some(Some(Ok(event))) => {
+                            last = event.object.revision;
+                            if let Some(line) = view.event(&event) {
+                                sender.send(Ok(line)).await.ok()?;
+                            }
                         }
+                        Some(_) => return Some(()),
                     }
-                    Some(Err(error)) => {
-                        let failure = Failure::expired(format!("the watch was cut off, list again: {error}"));
-                        sender.send(Ok(line(&json!({"type": "ERROR", "object": failure.status()})))).await.ok()?;
-                        return Some(());
+                    if options.bookmarks && last.0 > 0 {
+                        sender.send(Ok(view.bookmark(last, false))).await.ok()?;
                     }
-                },
+                    return Some(());
+                }
+                event = events.next() => event?,
+                // After the events: there is none now.
+                _ = bookmarks.tick(), if options.bookmarks => {
+                    last = last.max(settled);
+                    settled = view.resources.store.revision().await.ok()?;
+                    if last.0 > 0 {
+                        sender.send(Ok(view.bookmark(last, false))).await.ok()?;
+                    }
+                    continue;
+                }
+            };
+            match event {
+                Ok(event) => {
+                    last = event.object.revision;
+                    if let Some(line) = view.event(&event) {
+                        sender.send(Ok(line)).await.ok()?;
+                    }
+                }
+                Err(error) => {
+                    let message = match error {
+                        boatyard_store::Error::Lagged(_) => "the watch fell behind and was cut off",
+                        _ => "too old resource version",
+                    };
+                    let failure = Failure::expired(format!("{message}, list again: {error}"));
+                    let event = json!({"type": "ERROR", "object": failure.status()});
+                    sender.send(Ok(line(&event))).await.ok()?;
+                    return Some(());
+                }
             }
         }
     };
@@ -157,7 +200,8 @@ struct View {
     version: String,
     plural: String,
     selection: Selection,
-    table: bool,
+    form: Form,
+    rows: Rows,
     headed: bool,
 }
 
@@ -194,8 +238,8 @@ impl View {
     }
 
     fn line(&mut self, word: &str, object: Value) -> Bytes {
-        let object = match self.kind() {
-            Some(kind) if self.table => {
+        let object = match (self.form, self.kind()) {
+            (Form::Table, Some(kind)) => {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 crate::table::table(
                     kind,
@@ -203,8 +247,10 @@ impl View {
                     &metadata,
                     self.resources.now(),
                     self.headed,
+                    self.rows,
                 )
             }
+            (Form::Partial, _) => crate::table::partial(&object),
             _ => object,
         };
         self.headed = false;

@@ -3,8 +3,7 @@
 
 use boatyard_testkit::{Daemon, wait};
 
-const CONFIG: &str =
-    r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts"}"#;
+const CONFIG: &str = r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts", "waitFor": "postStartCommand"}"#;
 
 #[test]
 fn running_environments_and_their_processes_survive_a_killed_daemon() {

@@ -76,3 +76,16 @@ fn names_are_dns_labels() {
         assert!(!is_label(bad) && !is_name(bad), "{bad}");
     }
 }
+
+#[test]
+fn labels_are_as_in_kubernetes() {
+    for good in ["a", "A_b.c-1", "example.com/a", "boatyard.dev/opened-from"] {
+        assert!(is_label_key(good), "{good}");
+    }
+    let long = "a".repeat(64);
+    for bad in ["", "a b", "-a", "a/", "/a", "a/b/c", "A.com/b", &long] {
+        assert!(!is_label_key(bad), "{bad}");
+    }
+    assert!(is_label_value("") && is_label_value("v1.2_x"));
+    assert!(!is_label_value("a/b") && !is_label_value("ü") && !is_label_value(&long));
+}

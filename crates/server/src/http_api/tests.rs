@@ -49,19 +49,51 @@ fn paths_are_read_as_kubernetes_reads_them() {
         wanted("g", "", "runners", "r", "tunnel")
     );
     assert_eq!(path("/apis/g/v1/runners/r/a/b"), None);
-    assert_eq!(path("/api/v1/namespaces/%zz"), None);
+    for bad in [
+        "%zz",
+        "%+5",
+        "%2",
+        "%ff",
+        "/environments",
+        "../environments",
+        "%2e%2e",
+        "",
+    ] {
+        assert_eq!(path(&format!("/api/v1/namespaces/{bad}/x")), None, "{bad}");
+    }
+    assert_eq!(path("//api/v1/namespaces"), None);
+    assert_eq!(
+        path("/api/v1/namespaces/a%2Fb"),
+        wanted("", "", "namespaces", "a/b", "")
+    );
 }
 
 #[test]
-fn bombs_are_refused_before_they_are_parsed() {
-    let deep = "[".repeat(100);
-    assert!(check_depth(deep.as_bytes()).is_err());
-    assert!(check_depth(br#"{"a": "[[[[{{{{\"[["}"#).is_ok());
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/yaml"),
+fn accepts_what_clients_send() {
+    let form = |accept: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        super::form(&headers).ok()
+    };
+    assert_eq!(
+        form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),
+        Some(Form::Table)
     );
-    assert!(parse_body(&headers, b"a: &a [x]\nb: *a").is_err());
-    assert!(parse_body(&headers, b"a: 1").is_ok());
+    assert_eq!(
+        form("application/vnd.kubernetes.protobuf,application/json"),
+        Some(Form::Whole)
+    );
+    assert_eq!(form("*/*"), Some(Form::Whole));
+    assert_eq!(
+        form("application/json;as=PartialObjectMetadataList;v=v1"),
+        Some(Form::Partial)
+    );
+    for refused in [
+        "garbage",
+        ";;;,,",
+        "text/html",
+        "application/json;as=Picture",
+    ] {
+        assert_eq!(form(refused), None, "{refused}");
+    }
 }
