@@ -3,6 +3,7 @@
 //! Each activation re-reads what it acts on; a watch event or a timer only wakes it. They write
 //! through the same operations as clients, with an identity of their own.
 
+use crate::deletion;
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::objects::meta;
@@ -153,6 +154,7 @@ async fn place(resources: Resources) -> Result<(), Failure> {
             }
         })
         .collect();
+    let mut outcome = Ok(());
     for environment in unbound {
         let (patch, subresource) = match choose(&candidates) {
             Ok(runner) => {
@@ -174,9 +176,12 @@ async fn place(resources: Resources) -> Result<(), Failure> {
             }
             Err(why) => (waiting(environment, &why, now), "status"),
         };
-        write(&resources, environment, patch, subresource).await?;
+        // One that cannot be written must not keep the others waiting.
+        outcome = write(&resources, environment, patch, subresource)
+            .await
+            .and(outcome);
     }
-    Ok(())
+    outcome
 }
 
 fn alive(lease: &Value, now: Timestamp) -> bool {
@@ -266,8 +271,7 @@ async fn empty_namespaces(resources: Resources) -> Result<(), Failure> {
                     .delete(
                         &Caller::internal("namespaces"),
                         &target,
-                        &Value::Null,
-                        false,
+                        &deletion::Options::default(),
                     )
                     .await
                 {
@@ -278,7 +282,8 @@ async fn empty_namespaces(resources: Resources) -> Result<(), Failure> {
                 }
             }
         }
-        if left == 0 {
+        let held = namespace["metadata"]["finalizers"].as_array();
+        if left == 0 && held.is_none_or(Vec::is_empty) {
             resources.finish_namespace(&namespace).await?;
         }
     }
@@ -308,7 +313,11 @@ async fn forget_events(resources: Resources) -> Result<(), Failure> {
             };
             // Gone meanwhile is as good.
             let _ = resources
-                .delete(&Caller::internal("events"), &target, &Value::Null, false)
+                .delete(
+                    &Caller::internal("events"),
+                    &target,
+                    &deletion::Options::default(),
+                )
                 .await;
         }
     }

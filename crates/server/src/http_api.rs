@@ -4,13 +4,14 @@
 //! form asked for. It knows no kind by name but the doors of environments and runners.
 
 use crate::body;
+use crate::deletion;
 use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
 use crate::kinds::Kind;
 use crate::objects::meta;
 use crate::request::{Path, Query, continue_token, parse_path};
-use crate::resources::{Listed, Patch, Resources, Target, WriteOptions, Written};
+use crate::resources::{LARGEST, Listed, Patch, Resources, Target, WriteOptions, Written};
 use crate::table::{partial, table};
 use crate::watching::{self, WatchOptions};
 use boatyard_link::tunnel::Registry;
@@ -25,8 +26,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Largest body, as in Kubernetes.
-const LARGEST: usize = 3 * 1024 * 1024;
 /// Longest a request that is neither watch nor stream may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -121,7 +120,9 @@ impl Handler {
         let token = value
             .to_str()
             .ok()
-            .and_then(|value| value.strip_prefix("Bearer "));
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+            .map(|(_, token)| token);
         token
             .and_then(|token| self.tokens.caller(token.trim()))
             .ok_or_else(Failure::unauthorized)
@@ -236,21 +237,12 @@ impl Handler {
         Ok((options, parsed.value))
     }
 
-    /// Preconditions of a deletion, and whether it is for show; a body is optional.
-    async fn deletion(query: &Query, request: Request<Incoming>) -> Result<(Value, bool), Failure> {
-        let dry_run = query.write_options()?.dry_run;
+    async fn deletion(
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<deletion::Options, Failure> {
         let (headers, body) = Self::body(request).await?;
-        // kubectl's typed deletions have protobuf options; they name no preconditions.
-        if body.is_empty() || body::media_type(&headers) == crate::protobuf::MEDIA_TYPE {
-            return Ok((Value::Null, dry_run));
-        }
-        let mut options = body::parse(&headers, &body)?.value;
-        let asked = options["dryRun"].as_array().cloned().unwrap_or_default();
-        if let Some(other) = asked.iter().find(|word| *word != "All") {
-            return Err(Failure::bad_request(format!("dryRun {other} is not All")));
-        }
-        let preconditions = options["preconditions"].take();
-        Ok((preconditions, dry_run || !asked.is_empty()))
+        deletion::Options::parse(query, &headers, &body)
     }
 
     async fn operate(
@@ -308,13 +300,10 @@ impl Handler {
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::DELETE, false) => {
-                let (preconditions, dry_run) = Self::deletion(query, request).await?;
-                let (object, gone) = self
-                    .resources
-                    .delete(caller, target, &preconditions, dry_run)
-                    .await?;
+                let options = Self::deletion(query, request).await?;
+                let (object, gone) = self.resources.delete(caller, target, &options).await?;
                 if !gone {
-                    return Ok(respond(StatusCode::OK, &object));
+                    return Ok(respond(StatusCode::OK, &shown(&object)));
                 }
                 let details = json!({"name": target.name, "group": target.kind.group, "kind": target.kind.plural, "uid": object["metadata"]["uid"]});
                 Ok(respond(
@@ -326,7 +315,7 @@ impl Handler {
                 self.resources
                     .authorize(caller, "deletecollection", target, None, None)?;
                 let (selection, page) = (query.selection(target.kind)?, query.page()?);
-                let (preconditions, dry_run) = Self::deletion(query, request).await?;
+                let options = Self::deletion(query, request).await?;
                 let listed = self
                     .resources
                     .list(caller, target, &selection, &page)
@@ -337,10 +326,7 @@ impl Handler {
                         name: meta(object, "name"),
                         ..target.clone()
                     };
-                    let deleted = self
-                        .resources
-                        .delete(caller, &one, &preconditions, dry_run)
-                        .await;
+                    let deleted = self.resources.delete(caller, &one, &options).await;
                     // Gone meanwhile is as good.
                     deleted.map(drop).or_else(|failure| match failure.code {
                         StatusCode::NOT_FOUND => Ok(()),
@@ -407,7 +393,7 @@ impl Handler {
         form: Form,
     ) -> Result<Response<Body>, Failure> {
         let timeout = match query.get("timeoutSeconds") {
-            "" => None,
+            "" | "0" => None,
             text => Some(Duration::from_secs(text.parse().map_err(|_| {
                 Failure::bad_request(format!("timeoutSeconds {text:?} is no number"))
             })?)),

@@ -11,6 +11,7 @@ mod admission;
 mod authorize;
 mod body;
 mod controllers;
+mod deletion;
 mod discovery;
 mod failure;
 mod http_api;

@@ -1,6 +1,7 @@
-//! The three bodies that kubectl's typed commands send as protobuf, as JSON.
+//! The four bodies that kubectl's typed commands send as protobuf, as JSON.
 //!
-//! `kubectl create namespace`, `kubectl auth can-i` and `kubectl auth whoami` speak nothing else.
+//! `kubectl create namespace`, `kubectl auth can-i` and `kubectl auth whoami` speak nothing else,
+//! and typed clients' deletions carry their options so.
 //! Owns the envelope (the magic `k8s\0` and runtime.Unknown) and the fields those commands set;
 //! any other kind is refused as 415, answers are always JSON. Field numbers are those of the
 //! generated.proto files of Kubernetes's API packages, which never change.
@@ -53,6 +54,13 @@ static SELF_SUBJECT_ACCESS_REVIEW: Message = Message(&[
 ]);
 static TYPE_META: Message = Message(&[(1, "apiVersion", Text), (2, "kind", Text)]);
 
+static PRECONDITIONS: Message = Message(&[(1, "uid", Text), (2, "resourceVersion", Text)]);
+static DELETE_OPTIONS: Message = Message(&[
+    (2, "preconditions", Nested(&PRECONDITIONS)),
+    (4, "propagationPolicy", Text),
+    (5, "dryRun", Text),
+]);
+
 /// Reads a body.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, Failure> {
     let malformed = || Failure::bad_request("the body is not Kubernetes protobuf");
@@ -71,11 +79,16 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Failure> {
             &SELF_SUBJECT_ACCESS_REVIEW
         }
         (Some("authentication.k8s.io/v1"), Some("SelfSubjectReview")) => &SELF_SUBJECT_REVIEW,
+        // Of whatever group the deleted object is.
+        (_, Some("DeleteOptions")) => &DELETE_OPTIONS,
         _ => return Err(Failure::media_type(MEDIA_TYPE, "application/json")),
     };
     let mut object = message(kind, raw).ok_or_else(malformed)?;
     for member in ["apiVersion", "kind"] {
         object[member] = meta[member].clone();
+    }
+    if object["dryRun"].is_string() {
+        object["dryRun"] = json!([object["dryRun"]]);
     }
     Ok(object)
 }

@@ -5,6 +5,7 @@
 //! tried again when another writer was faster.
 
 use crate::authorize::{Attributes, Authorizer, Decision};
+use crate::deletion;
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
@@ -19,6 +20,9 @@ use std::sync::Arc;
 
 /// How often a patch is computed anew when other writers are faster.
 const ATTEMPTS: usize = 128;
+
+/// Largest body and largest object, as in Kubernetes.
+pub(crate) const LARGEST: usize = 3 * 1024 * 1024;
 
 /// Objects read at once when a page is asked for.
 const CHUNK: usize = 256;
@@ -100,6 +104,21 @@ fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
         .map_err(|error| Failure::internal(error.to_string()))
 }
 
+/// The bytes of an object that is to stay: patches make objects grow without end, and what is
+/// stored must fit into a body that replaces it. Status gets room of its own.
+fn bounded(object: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
+    let most = if subresource == "status" {
+        2 * LARGEST
+    } else {
+        LARGEST
+    };
+    let bytes = bytes(object)?;
+    if bytes.len() > most {
+        return Err(Failure::too_large(most));
+    }
+    Ok(bytes)
+}
+
 impl Resources {
     pub(crate) fn new(store: Arc<dyn Store>, authorizer: Arc<dyn Authorizer>) -> Self {
         Self {
@@ -154,11 +173,7 @@ impl Resources {
         match error {
             Error::Exists(_) => Failure::exists(&kind.plural, &kind.group, name),
             Error::NotFound(_) => Failure::not_found(&kind.plural, &kind.group, name),
-            Error::Conflict { .. } => Failure::conflict(
-                &kind.plural,
-                name,
-                "the object has been modified; please apply your changes to the latest version and try again",
-            ),
+            Error::Conflict { .. } => modified(target),
             Error::Compacted { .. } => Failure::expired(format!("{error}")),
             Error::Future { .. } => Failure::bad_request(format!("{error}")),
             Error::Lagged(_) => Failure::expired("the watch fell behind; list again"),
@@ -236,6 +251,11 @@ impl Resources {
             self.reached(asked).await?;
         }
         let scope = Self::scope(target);
+        if page.after.as_ref().is_some_and(|key| !scope.covers(key)) {
+            return Err(Failure::bad_request(
+                "the continue token is of another list; list again without it",
+            ));
+        }
         let (mut at, mut after) = (page.at, page.after.clone());
         let mut items = Vec::new();
         let limit = page.limit.unwrap_or(usize::MAX);
@@ -362,9 +382,15 @@ impl Resources {
         }
         let stored = self
             .store
-            .create(Self::key(target, &name), bytes(&object)?)
+            .create(Self::key(target, &name), bounded(&object, "")?)
             .await
             .map_err(|error| Self::store_failure(target, &name, error))?;
+        if target.kind.namespaced
+            && let Err(refused) = self.namespace_takes(target.namespace).await
+        {
+            self.take_back(stored).await;
+            return Err(refused);
+        }
         Ok(Written {
             object: self::object(&stored)?,
             warnings,
@@ -372,6 +398,20 @@ impl Resources {
         })
     }
 
+    /// Removes what was created while its namespace was being deleted: whoever emptied the
+    /// namespace may have looked before.
+    async fn take_back(&self, created: Stored) {
+        let mut newest = Some(created);
+        while let Some(stored) = newest.take() {
+            let (key, revision) = (stored.key.clone(), stored.revision);
+            let gone = self.store.delete(stored.key, revision, stored.data).await;
+            if let Err(boatyard_store::Error::Conflict { .. }) = gone {
+                newest = self.store.get(key).await.ok().flatten();
+            }
+        }
+    }
+
+    /// Fails unless objects may be made in a namespace.
     async fn namespace_takes(&self, namespace: &str) -> Result<(), Failure> {
         let key = Key {
             resource: "namespaces".to_owned(),
@@ -401,30 +441,33 @@ impl Resources {
         &self,
         caller: &Caller,
         target: &Target<'_>,
-        mut object: Value,
+        object: Value,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
-        let old = self.get(caller, "update", target).await?;
-        let warnings = self.checked(target, &mut object, options)?;
-        let version = meta(&object, "resourceVersion");
-        if !version.is_empty() && version != meta(&old, "resourceVersion") {
-            return Err(Self::store_failure(
-                target,
-                target.name,
-                boatyard_store::Error::Conflict {
-                    key: Self::key(target, target.name),
-                    expected: Revision(0),
-                    actual: Revision(0),
-                },
-            ));
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let old = self.get(caller, "update", target).await?;
+            let mut object = object.clone();
+            let warnings = self.checked(target, &mut object, options)?;
+            let demanded = meta(&object, "resourceVersion").to_owned();
+            if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
+                return Err(modified(target));
+            }
+            match self.replace(caller, target, object, &old, options).await {
+                Ok(object) => {
+                    return Ok(Written {
+                        object,
+                        warnings,
+                        created: false,
+                    });
+                }
+                Err(failure) if failure.reason == "Conflict" && demanded.is_empty() => {
+                    last = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
         }
-        self.replace(caller, target, object, &old, options)
-            .await
-            .map(|object| Written {
-                object,
-                warnings,
-                created: false,
-            })
+        Err(last.unwrap_or_else(|| Failure::internal("an update was tried no times")))
     }
 
     /// Patches an object.
@@ -447,11 +490,7 @@ impl Resources {
             let warnings = self.checked(target, &mut object, options)?;
             let demanded = meta(&object, "resourceVersion");
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
-                return Err(Failure::conflict(
-                    &target.kind.plural,
-                    target.name,
-                    "the object has been modified; please apply your changes to the latest version and try again",
-                ));
+                return Err(modified(target));
             }
             match self.replace(caller, target, object, &old, options).await {
                 Ok(object) => {
@@ -494,7 +533,7 @@ impl Resources {
                 .map_err(failed)?
         } else {
             self.store
-                .update(key, expected, bytes(&object)?)
+                .update(key, expected, bounded(&object, target.subresource)?)
                 .await
                 .map_err(failed)?
         };
@@ -506,15 +545,14 @@ impl Resources {
         &self,
         caller: &Caller,
         target: &Target<'_>,
-        preconditions: &Value,
-        dry_run: bool,
+        options: &deletion::Options,
     ) -> Result<(Value, bool), Failure> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, "delete", target).await?;
-            for member in ["uid", "resourceVersion"] {
-                if let Some(wanted) = preconditions[member]
-                    .as_str()
+            for (member, wanted) in [("uid", &options.uid), ("resourceVersion", &options.version)] {
+                if let Some(wanted) = wanted
+                    .as_ref()
                     .filter(|wanted| *wanted != meta(&old, member))
                 {
                     return Err(Failure::conflict(
@@ -545,8 +583,8 @@ impl Resources {
             );
             let written = match objects::delete(target.kind, &old, self.now()) {
                 Deletion::Waiting => return Ok((old, false)),
-                Deletion::Remove if dry_run => return Ok((old, true)),
-                Deletion::Mark(marked) if dry_run => return Ok((marked, false)),
+                Deletion::Remove if options.dry_run => return Ok((old, true)),
+                Deletion::Mark(marked) if options.dry_run => return Ok((marked, false)),
                 Deletion::Remove => self
                     .store
                     .delete(key, expected, bytes(&old)?)
@@ -590,6 +628,14 @@ impl Resources {
             Err(error) => Err(Failure::unavailable(error.to_string())),
         }
     }
+}
+
+fn modified(target: &Target<'_>) -> Failure {
+    Failure::conflict(
+        &target.kind.plural,
+        target.name,
+        "the object has been modified; please apply your changes to the latest version and try again",
+    )
 }
 
 /// Whether a patch demands a version, so that a conflict is the caller's to see.

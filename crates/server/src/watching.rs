@@ -257,7 +257,7 @@ impl View {
         line(&json!({"type": word, "object": object}))
     }
 
-    fn bookmark(&self, at: Revision, end_of_initial: bool) -> Bytes {
+    fn bookmark(&mut self, at: Revision, end_of_initial: bool) -> Bytes {
         let Some(kind) = self.kind() else {
             return Bytes::new();
         };
@@ -265,8 +265,9 @@ impl View {
         if end_of_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        line(
-            &json!({"type": "BOOKMARK", "object": {"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}}),
-        )
+        let object =
+            json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
+        // In the form of the other events: some clients read no other.
+        self.line("BOOKMARK", object)
     }
 }

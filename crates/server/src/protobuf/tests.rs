@@ -48,6 +48,21 @@ fn reads_what_a_review_asks() {
 }
 
 #[test]
+fn reads_options_of_a_deletion() {
+    let preconditions = [field(1, b"an-uid"), field(2, b"7")].concat();
+    let raw = [
+        vec![1 << 3, 30],
+        field(2, &preconditions),
+        field(4, b"Background"),
+        field(5, b"All"),
+    ];
+    assert_eq!(
+        decode(&envelope("v1", "DeleteOptions", &raw.concat())).unwrap(),
+        json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "dryRun": ["All"], "preconditions": {"uid": "an-uid", "resourceVersion": "7"}})
+    );
+}
+
+#[test]
 fn every_cut_of_a_body_is_read_or_refused() {
     let whole = envelope("v1", "Namespace", &field(1, &field(1, b"web")));
     for length in 0..whole.len() {

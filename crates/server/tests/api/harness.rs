@@ -1,0 +1,354 @@
+//! A server in this process, and requests to it as they are on the wire.
+
+use boatyard_link::client::{Address, Endpoint};
+use boatyard_server::{Options, Service};
+use boatyard_store::sqlite::{self, SqliteStore};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// Longest anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const ENVIRONMENTS: &str = "/apis/boatyard.dev/v1/namespaces/default/environments";
+pub(crate) const CLASSES: &str = "/apis/boatyard.dev/v1/environmentclasses";
+pub(crate) const RUNNERS: &str = "/apis/boatyard.dev/v1/runners";
+pub(crate) const EVENTS: &str = "/api/v1/namespaces/default/events";
+
+/// A server that serves until it is stopped or dropped.
+pub(crate) struct Server {
+    pub(crate) folder: Arc<tempfile::TempDir>,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) runner_token: String,
+    address: String,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Who asks, and how.
+#[derive(Clone, Debug)]
+pub(crate) enum Who {
+    /// The administrator's token over the unix socket.
+    Admin,
+    /// No token over the unix socket, as the user with this id.
+    User(u32),
+    /// This token over the unix socket.
+    Token(String),
+    /// This value of the `Authorization` header over TLS.
+    Tls(Option<String>),
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// The object of a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{self:?}");
+        self.json
+    }
+
+    /// Checks a failure, and gives its message.
+    #[track_caller]
+    pub(crate) fn refused(self, code: u16, reason: &str) -> String {
+        assert_eq!(self.status.as_u16(), code, "{self:?}");
+        assert_eq!(self.json["kind"], "Status", "{self:?}");
+        assert_eq!(self.json["code"], code, "{self:?}");
+        assert_eq!(self.json["reason"], reason, "{self:?}");
+        self.json["message"].as_str().unwrap().to_owned()
+    }
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await
+    }
+
+    /// A server on a folder that an earlier one may have used.
+    pub(crate) async fn start_in(
+        folder: Arc<tempfile::TempDir>,
+        adjust: impl FnOnce(&mut sqlite::Options),
+    ) -> Self {
+        let open = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(folder.path(), open(0o755)).unwrap();
+        let mut options = sqlite::Options::new(folder.path().join("store.db"));
+        adjust(&mut options);
+        let store = Arc::new(SqliteStore::open(options).unwrap());
+        let mut options = Options::new(folder.path().join("state"), store.clone());
+        let socket = folder.path().join("api.sock");
+        options.unix_socket = Some(socket.clone());
+        options.listen = Some("127.0.0.1:0".parse().unwrap());
+        let service = Service::new(options).await.unwrap();
+        std::fs::set_permissions(&socket, open(0o666)).unwrap();
+        let shutdown = CancellationToken::new();
+        let address = service.address().unwrap().to_string();
+        let runner_token = service.runner_token("r1").unwrap();
+        let task = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { service.run(shutdown).await.unwrap() }
+        });
+        Self {
+            folder,
+            store,
+            runner_token,
+            address,
+            shutdown,
+            task,
+        }
+    }
+
+    /// Ends it as a signal would, and gives the folder back.
+    pub(crate) async fn stop(self) -> Arc<tempfile::TempDir> {
+        self.shutdown.cancel();
+        within(self.task).await.unwrap();
+        self.store.close().await.unwrap();
+        self.folder
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("api.sock")
+    }
+
+    pub(crate) fn admin_token(&self) -> String {
+        let path = self.folder.path().join("state/admin.kubeconfig");
+        let config = std::fs::read_to_string(path).unwrap();
+        let config: Value = serde_norway::from_str(&config).unwrap();
+        let token = &config["users"][0]["user"]["token"];
+        token.as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn runner(&self) -> Who {
+        Who::Token(self.runner_token.clone())
+    }
+
+    /// A client for resources as the administrator, over TLS.
+    pub(crate) fn kube(&self) -> kube::Client {
+        let endpoint = Endpoint {
+            address: Address::Tls {
+                authority: self.address.clone(),
+                config: self.tls_config(),
+            },
+            token: Some(self.admin_token()),
+        };
+        endpoint.kube()
+    }
+
+    fn tls_config(&self) -> Arc<tokio_rustls::rustls::ClientConfig> {
+        let pem = std::fs::read_to_string(self.folder.path().join("state/ca.crt")).unwrap();
+        boatyard_link::tls::client_config(&pem).unwrap()
+    }
+
+    async fn dial(&self, who: &Who) -> Box<dyn Socket> {
+        if let Who::Tls(_) = who {
+            let name = "127.0.0.1".to_owned().try_into().unwrap();
+            let tcp = TcpStream::connect(&self.address).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(self.tls_config());
+            return Box::new(connector.connect(name, tcp).await.unwrap());
+        }
+        let Who::User(uid) = *who else {
+            return Box::new(UnixStream::connect(self.socket()).await.unwrap());
+        };
+        // The kernel notes who connects: a thread takes the user's identity for that moment.
+        let path = self.socket();
+        let connecting = std::thread::spawn(move || {
+            let uid = rustix::process::Uid::from_raw(uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).expect("these tests need root");
+            std::os::unix::net::UnixStream::connect(path).unwrap()
+        });
+        let stream = connecting.join().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Box::new(UnixStream::from_std(stream).unwrap())
+    }
+
+    /// Sends one request on a connection of its own.
+    pub(crate) async fn send(
+        &self,
+        who: &Who,
+        mut request: Request<Full<Bytes>>,
+    ) -> http::Response<Incoming> {
+        let authorization = match who {
+            Who::Admin => Some(format!("Bearer {}", self.admin_token())),
+            Who::Token(token) => Some(format!("Bearer {token}")),
+            Who::Tls(value) => value.clone(),
+            Who::User(_) => None,
+        };
+        let headers = request.headers_mut();
+        headers.insert("host", "boatyard".parse().unwrap());
+        if let Some(value) = authorization {
+            headers.insert("authorization", value.parse().unwrap());
+        }
+        let socket = TokioIo::new(self.dial(who).await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(socket).await.unwrap();
+        // Ends with the answer's body.
+        tokio::spawn(connection);
+        within(sender.send_request(request)).await.unwrap()
+    }
+
+    /// Sends a request with a JSON body, when it is not null.
+    pub(crate) async fn ask(&self, who: &Who, method: &str, path: &str, body: Value) -> Answer {
+        let media = match method {
+            "PATCH" if body.is_array() => "application/json-patch+json",
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.tell(who, method, path, &[("content-type", media)], text)
+            .await
+    }
+
+    /// Sends a request with any headers and body.
+    pub(crate) async fn tell(
+        &self,
+        who: &Who,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::new(Full::new(body.into()));
+        *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().unwrap();
+            let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request.headers_mut().append(name, value);
+        }
+        let response = self.send(who, request).await;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = within(response.into_body().collect())
+            .await
+            .unwrap()
+            .to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer {
+            status,
+            headers,
+            json: serde_json::from_str(&text).unwrap_or_default(),
+            text,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask(&Who::Admin, "GET", path, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask(&Who::Admin, "POST", path, body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.ask(&Who::Admin, "PUT", path, body).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.ask(&Who::Admin, "PATCH", path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.ask(&Who::Admin, "DELETE", path, Value::Null).await
+    }
+
+    /// Creates an environment with a label.
+    pub(crate) async fn environment(&self, name: &str, tier: &str) -> Value {
+        self.post(ENVIRONMENTS, environment(name, tier)).await.ok()
+    }
+
+    /// Opens a watch.
+    pub(crate) async fn watch(&self, who: &Who, path: &str) -> Watch {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = path.parse().unwrap();
+        let response = self.send(who, request).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        Watch {
+            body: response.into_body(),
+            read: Vec::new(),
+        }
+    }
+}
+
+/// An environment bound to a runner that is elsewhere: the scheduler leaves it alone, so that
+/// nobody but the test writes it.
+pub(crate) fn environment(name: &str, tier: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"tier": tier}}, "spec": {"devcontainer": {"image": "test:latest"}, "runnerName": "elsewhere"}})
+}
+
+/// Where an environment of the default namespace is.
+pub(crate) fn at(name: &str) -> String {
+    format!("{ENVIRONMENTS}/{name}")
+}
+
+/// What a watch shows, line by line.
+pub(crate) struct Watch {
+    body: Incoming,
+    read: Vec<u8>,
+}
+
+impl Watch {
+    /// The next event; None at the end.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = within(self.body.frame()).await?.ok()?;
+            self.read.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+
+    /// The next event as `TYPE name`.
+    pub(crate) async fn told(&mut self) -> String {
+        let event = self.next().await.expect("the watch goes on");
+        told(&event)
+    }
+}
+
+pub(crate) fn told(event: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let name = word(&event["object"]["metadata"]["name"]);
+    format!("{} {name}", word(&event["type"]))
+}
+
+/// Waits with patience.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
+}
+
+pub(crate) fn version(object: &Value) -> u64 {
+    let text = object["metadata"]["resourceVersion"].as_str();
+    text.expect("a resourceVersion").parse().unwrap()
+}
+
+pub(crate) fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().expect("items");
+    items
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect()
+}

@@ -1,0 +1,6 @@
+//! The API as clients meet it: a whole server with its real store, over a unix socket and TLS.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod harness;
+mod namespaces;
+mod objects;
