@@ -279,8 +279,15 @@ impl Server {
 
     /// Opens a watch.
     pub(crate) async fn watch(&self, who: &Who, path: &str) -> Watch {
+        self.watch_as(who, path, "application/json").await
+    }
+
+    /// Opens a watch whose objects come in the form that `accept` asks for.
+    pub(crate) async fn watch_as(&self, who: &Who, path: &str, accept: &str) -> Watch {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = path.parse().unwrap();
+        let accept = accept.parse().unwrap();
+        request.headers_mut().insert("accept", accept);
         let response = self.send(who, request).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         Watch {
