@@ -60,14 +60,23 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fo
     Ok(Forked::Parent { pid, pidfd })
 }
 
-/// Clones a process that only waits to be killed, into the namespaces of `flags`. May be called in
-/// a process with threads: the child calls nothing but `pause`.
+/// Clones a process that only waits to be killed, into the namespaces of `flags`, and dies with
+/// the calling thread: it holds copies of all descriptors, and with them the caller's locks and
+/// ends of sockets. May be called in a process with threads: the child only makes system calls.
 pub(crate) fn clone_waiting(flags: i32) -> io::Result<(u32, OwnedFd)> {
+    let parent = std::process::id();
     match clone(u64::from(flags.cast_unsigned()), None)? {
-        Forked::Child => loop {
-            // SAFETY: pause takes nothing and touches no memory.
-            unsafe { libc::pause() };
-        },
+        Forked::Child => {
+            // SAFETY: integer arguments; none of the three calls touches memory.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                // The parent may have been killed before.
+                while libc::getppid().unsigned_abs() == parent {
+                    libc::pause();
+                }
+            }
+            exit_now(0)
+        }
         Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
     }
 }
