@@ -153,6 +153,18 @@ impl Server {
         endpoint.kube()
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Shakes hands over TLS, trusting what `trusted` is certified by.
+    pub(crate) async fn handshake(&self, trusted: &Self) -> std::io::Result<()> {
+        let name = "127.0.0.1".to_owned().try_into().unwrap();
+        let tcp = TcpStream::connect(&self.address).await?;
+        let connector = tokio_rustls::TlsConnector::from(trusted.tls_config());
+        connector.connect(name, tcp).await.map(drop)
+    }
+
     fn tls_config(&self) -> Arc<tokio_rustls::rustls::ClientConfig> {
         let pem = std::fs::read_to_string(self.folder.path().join("state/ca.crt")).unwrap();
         boatyard_link::tls::client_config(&pem).unwrap()

@@ -1,6 +1,8 @@
 //! The API as clients meet it: a whole server with its real store, over a unix socket and TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod bodies;
+mod callers;
 mod harness;
 mod lists;
 mod namespaces;
