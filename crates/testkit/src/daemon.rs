@@ -2,6 +2,7 @@
 //!
 //! The binary is `BOATYARD_BIN`, or the one beside the test in the target directory.
 
+use crate::tracer::{Trace, Tracer, Victim};
 use crate::{archive, photo, wait};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +18,11 @@ pub struct Daemon {
     _range: std::fs::File,
 }
 
+/// First slot of a place.
+fn first_slot(place: u32) -> u32 {
+    256 * (1 + place) - 16
+}
+
 /// Takes one of the places for 256 environments that tests on this host share.
 fn take_place() -> (std::fs::File, u32) {
     for place in 0..56 {
@@ -27,7 +33,10 @@ fn take_place() -> (std::fs::File, u32) {
             .write(true)
             .open(path)
             .unwrap();
-        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // What a failed test left running still uses its addresses.
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+            && photo::routes(first_slot(place)).is_empty()
+        {
             return (file, place);
         }
     }
@@ -117,7 +126,7 @@ impl Daemon {
                 .tempdir()
                 .unwrap(),
             prefix: format!("boatyard-test-{}-{number}", std::process::id()),
-            first_slot: 256 * (1 + place) - 16,
+            first_slot: first_slot(place),
             child: None,
             _range: range,
         };
@@ -130,21 +139,9 @@ impl Daemon {
     /// # Panics
     /// When it does not answer.
     pub fn run(&mut self, arguments: &[&str]) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .unwrap();
-        let child = self
-            .command()
-            .arg("daemon")
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+        let mut command = self.command();
+        command.arg("daemon").args(arguments);
+        self.launch(command);
         let socket = self.socket();
         let log_path = self.log_path();
         let child = self.child.as_mut().unwrap();
@@ -157,6 +154,70 @@ impl Daemon {
             }
             std::os::unix::net::UnixStream::connect(&socket).ok()
         });
+    }
+
+    /// Starts the daemon process again, traced from its first instruction on. Returns when it
+    /// answers, or was killed as the tracer was told.
+    ///
+    /// # Panics
+    /// When it cannot be traced, or does neither.
+    pub fn run_traced(&mut self, kill: Option<(usize, Victim)>) -> Tracer {
+        let mut command = Command::new("sh");
+        let script = "kill -STOP $$; exec \"$0\" daemon";
+        command.args(["-c", script]).arg(binary());
+        self.configure(&mut command);
+        self.launch(command);
+        let pid = self.pid();
+        wait::until("the shell to stop", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            status.contains("\nState:\tT").then_some(())
+        });
+        let tracer = Tracer::attach(pid, kill);
+        send(i32::try_from(pid).unwrap(), rustix::process::Signal::CONT);
+        let socket = self.socket();
+        wait::until("the daemon's socket or its end", || {
+            // Not by waiting for it, which would take its stops from the tracer.
+            if photo::ended(pid) {
+                return Some(());
+            }
+            std::os::unix::net::UnixStream::connect(&socket)
+                .ok()
+                .map(drop)
+        });
+        tracer
+    }
+
+    /// Traces the daemon from now on.
+    pub fn trace(&self, kill: Option<(usize, Victim)>) -> Tracer {
+        Tracer::attach(self.pid(), kill)
+    }
+
+    /// Ends a trace; the daemon goes on if it lives.
+    pub fn end_trace(&self, tracer: Tracer) -> Trace {
+        // A connection makes it do something.
+        tracer.finish(|| drop(std::os::unix::net::UnixStream::connect(self.socket())))
+    }
+
+    /// Whether the daemon process lives.
+    pub fn lives(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    fn launch(&mut self, mut command: Command) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
     }
 
     /// The state directory.
@@ -190,11 +251,23 @@ impl Daemon {
 
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
+        self.configure(&mut command);
+        command
+    }
+
+    fn configure(&self, command: &mut Command) {
         command
             .env("BOATYARD_SOCKET", self.socket())
             .env("BOATYARD_STATE_DIR", self.state())
             .env("BOATYARD_HOST_PREFIX", &self.prefix)
             .env("BOATYARD_FIRST_SLOT", self.first_slot.to_string());
+    }
+
+    /// A `boatyard` command that fails when the daemon is not there, rather than start one that
+    /// this harness does not know.
+    pub fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = self.boatyard(arguments);
+        command.env("BOATYARD_STATE_DIR", "/dev/null/none");
         command
     }
 
@@ -301,36 +374,41 @@ impl Daemon {
 }
 
 fn kill(pid: i32) {
+    send(pid, rustix::process::Signal::KILL);
+}
+
+fn send(pid: i32, signal: rustix::process::Signal) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.is_some() {
-            let names = self.cli(&["ls", "-o", "name"]).stdout;
+            let ran = |arguments: &[&str]| self.client(arguments).output().map(Ran::from);
+            let names = ran(&["ls", "-o", "name"]).map_or(String::new(), |ran| ran.stdout);
             for name in names
                 .lines()
                 .filter_map(|line| line.split_once('/'))
                 .map(|(_, name)| name)
             {
-                let _ = self.cli(&["rm", "--force", name]);
+                let _ = ran(&["rm", "--force", name]);
             }
         }
         if std::thread::panicking() {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
         if let Some(child) = &mut self.child {
-            if let Some(pid) =
-                rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+            send(
+                i32::try_from(child.id()).unwrap_or_default(),
+                rustix::process::Signal::TERM,
+            );
             let _ = child.wait();
         }
         if std::thread::panicking() {
             self.power_cut();
         }
+        photo::clear(&self.prefix);
     }
 }

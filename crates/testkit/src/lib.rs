@@ -20,7 +20,9 @@ pub mod archive;
 pub mod daemon;
 pub mod photo;
 pub mod registry;
+pub mod tracer;
 pub mod wait;
 
 pub use daemon::{Daemon, Ran};
 pub use registry::Registry;
+pub use tracer::Tracer;

@@ -17,8 +17,81 @@ pub struct Photo {
     pub routes: BTreeSet<String>,
     /// Processes whose user id is in an environment's range.
     pub processes: BTreeSet<String>,
+    /// How many processes are in the cgroup of spawner and monitors.
+    pub helpers: usize,
     /// Names below `envs` and `trash` of the state directory.
     pub directories: BTreeSet<String>,
+}
+
+/// Whether a process has ended; a zombie has.
+pub fn ended(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).map_or(true, |status| {
+        status.contains("\nState:\tZ") || status.contains("\nState:\tX")
+    })
+}
+
+/// Routes to addresses of the 256 slots from `first_slot` on.
+pub fn routes(first_slot: u32) -> BTreeSet<String> {
+    let [_, _, high, _] = (first_slot + 16).to_be_bytes();
+    let net = format!("10.213.{high}.");
+    let routes = std::process::Command::new("ip")
+        .args(["route"])
+        .output()
+        .expect("tests need ip: apt-get install iproute2");
+    String::from_utf8_lossy(&routes.stdout)
+        .lines()
+        .filter(|line| line.contains(&net))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Names of the host's interfaces that were made for the environment with this uid.
+pub fn links(uid: &str) -> Vec<String> {
+    let interfaces = std::fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let of = |entry: &std::fs::DirEntry| {
+        std::fs::read_to_string(entry.path().join("ifalias")).is_ok_and(|text| text.trim() == uid)
+    };
+    interfaces
+        .filter(of)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The spawner and the monitors.
+fn helpers(prefix: &str) -> BTreeSet<String> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|hierarchy| hierarchy.path());
+    let files = hierarchies
+        .chain(["/sys/fs/cgroup".into()])
+        .map(|hierarchy| hierarchy.join(prefix).join("monitors/cgroup.procs"));
+    files
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Removes what a daemon that has ended leaves on the host by design: its table and its cgroups,
+/// as far as they are empty.
+pub fn clear(prefix: &str) {
+    let table = format!("table inet {prefix} {{}}; delete table inet {prefix}");
+    let _ = std::process::Command::new("nft").arg(table).output();
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for hierarchy in hierarchies {
+        let root = hierarchy.path().join(prefix);
+        for below in ["envs", "monitors", "system"] {
+            let _ = std::fs::remove_dir(root.join(below));
+        }
+        let _ = std::fs::remove_dir(root);
+    }
 }
 
 /// Takes one: `prefix` names the cgroups, `addresses` the third byte of the routes' addresses.
@@ -47,17 +120,8 @@ pub fn take(state: &Path, prefix: &str, first_slot: u32) -> Photo {
             }
         }
     }
-    let [_, _, high, _] = (first_slot + 16).to_be_bytes();
-    let net = format!("10.213.{high}.");
-    let routes = std::process::Command::new("ip")
-        .args(["route"])
-        .output()
-        .expect("tests need ip: apt-get install iproute2");
-    photo.routes = String::from_utf8_lossy(&routes.stdout)
-        .lines()
-        .filter(|line| line.contains(&net))
-        .map(str::to_owned)
-        .collect();
+    photo.helpers = helpers(prefix).len();
+    photo.routes = routes(first_slot);
     let (low, high) = (
         0x1000_0000 + u64::from(first_slot) * 262_144,
         0x1000_0000 + u64::from(first_slot + 64) * 262_144,

@@ -1,0 +1,436 @@
+//! Kills at every place where something changes: the next start adopts, finishes or cleans up.
+//!
+//! The system calls of daemon, spawner, monitor and half-made init that change the world are
+//! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`) and
+//! over the start of a daemon that finds one running. Then the same is done again with a SIGKILL
+//! just before the Nth of them. By default an evenly spread choice of N runs within
+//! [`BUDGET`]; `BOATYARD_SWEEP=all` runs every one, `2/3` the second third of them, and a number is
+//! another budget in seconds.
+//! `BOATYARD_SWEEP_SEED` repeats a choice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+use boatyard_testkit::photo::{self, Photo};
+use boatyard_testkit::tracer::{Point, Role, Trace, Tracer, Victim};
+use boatyard_testkit::{Daemon, wait};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts", "waitFor": "postStartCommand"}"#;
+
+/// How long each sweep goes on by default.
+const BUDGET: Duration = Duration::from_secs(25);
+
+/// What happens in the life of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Up,
+    Write,
+    Stop,
+    Start,
+    Remove,
+}
+
+const LIFE: [Stage; 5] = [
+    Stage::Up,
+    Stage::Write,
+    Stage::Stop,
+    Stage::Start,
+    Stage::Remove,
+];
+
+/// A daemon with an image and a folder, and how the host looks with nothing in it.
+struct Place {
+    daemon: Daemon,
+    folder: String,
+    empty: Photo,
+}
+
+/// How far a life came: the last stage begun, and whether its command said it was done.
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    stage: Stage,
+    acknowledged: bool,
+}
+
+impl Reached {
+    /// Whether the command of this stage said it was done.
+    fn has(self, stage: Stage) -> bool {
+        self.stage > stage || self.stage == stage && self.acknowledged
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let daemon = Daemon::start();
+        daemon.import_image();
+        let folder = daemon.project("app", CONFIG);
+        let empty = daemon.photo();
+        Self {
+            daemon,
+            folder,
+            empty,
+        }
+    }
+
+    /// Goes through the stages until something is killed.
+    fn live(&self, tracer: &Tracer) -> Reached {
+        let mut reached = Reached {
+            stage: Stage::Up,
+            acknowledged: false,
+        };
+        for stage in LIFE {
+            if tracer.killed() {
+                return reached;
+            }
+            reached = Reached {
+                stage,
+                acknowledged: self.command(stage, tracer),
+            };
+        }
+        reached
+    }
+
+    /// Runs the command of a stage to its end or the daemon's; whether it said it was done.
+    fn command(&self, stage: Stage, tracer: &Tracer) -> bool {
+        let write = "echo kept > /root/kept";
+        let arguments: &[&str] = match stage {
+            Stage::Up => &["up", &self.folder, "--detach"],
+            Stage::Write => &["exec", "app", "--", "sh", "-c", write],
+            Stage::Stop => &["stop", "app"],
+            Stage::Start => &["start", "app"],
+            Stage::Remove => &["rm", "--force", "app"],
+        };
+        let output = self.daemon.folder().join("output");
+        let file = std::fs::File::create(&output).unwrap();
+        let mut child = self
+            .daemon
+            .client(arguments)
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let pid = self.daemon.pid();
+        let status = wait::until("the command or the daemon to end", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Some(status);
+            }
+            if photo::ended(pid) {
+                let _ = child.kill();
+                return Some(child.wait().unwrap());
+            }
+            None
+        });
+        assert!(
+            status.success() || tracer.killed(),
+            "{stage:?} failed before anything was killed: {}",
+            std::fs::read_to_string(&output).unwrap_or_default()
+        );
+        status.success()
+    }
+
+    /// The environment as the API has it.
+    fn object(&self) -> Option<serde_json::Value> {
+        let got = self.daemon.cli(&["get", "environments", "-o", "json"]).ok();
+        let list: serde_json::Value = serde_json::from_str(&got).unwrap();
+        let items = list["items"].as_array().unwrap();
+        assert!(
+            items.len() <= 1,
+            "one environment was made, there are {got}"
+        );
+        items.first().cloned()
+    }
+
+    /// Starts the daemon again if it was killed, and holds what came of the life to what had been
+    /// said to its user.
+    fn settle(&mut self, reached: Reached, trace: &Trace) {
+        self.run_again(trace);
+        let mut uid = None;
+        let settled = wait::until("the environment to be what is wanted", || {
+            let Some(object) = self.object() else {
+                return Some(None);
+            };
+            uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+            if !object["metadata"]["deletionTimestamp"].is_null() {
+                return None;
+            }
+            let phase = object["status"]["phase"].as_str();
+            (phase == object["spec"]["state"].as_str()).then_some(Some(object))
+        });
+        match (&settled, reached) {
+            (None, reached) => assert!(
+                reached.stage == Stage::Remove || !reached.has(Stage::Up),
+                "the environment is lost after {reached:?}"
+            ),
+            (Some(_), reached) => assert!(
+                !reached.has(Stage::Remove),
+                "the environment is back after {reached:?}"
+            ),
+        }
+        if !reached.has(Stage::Up) {
+            self.daemon.cli(&["up", &self.folder, "--detach"]).ok();
+            uid = self.object().unwrap()["metadata"]["uid"]
+                .as_str()
+                .map(str::to_owned);
+        } else if settled.is_some() {
+            self.daemon.cli(&["start", "app"]).ok();
+        }
+        if let Some(uid) = uid {
+            if self.object().is_some() {
+                let seen = self.daemon.sh("app", "cat /root/starts /root/kept; :").ok();
+                assert!(seen.starts_with("started\n"), "{seen}");
+                assert!(
+                    !reached.has(Stage::Write) || seen.ends_with("kept\n"),
+                    "the file is lost: {seen}"
+                );
+                self.daemon.cli(&["rm", "--force", "app"]).ok();
+            }
+            self.empty_again(&uid);
+        }
+    }
+
+    /// Starts the daemon again if it was killed.
+    fn run_again(&mut self, trace: &Trace) {
+        let last = trace.points.last().map(|point| point.role);
+        if trace.killed && last == Some(Role::Child) {
+            // A daemon whose nft is killed may say so and end.
+            wait::until("an answer or an end", || {
+                let answers = || {
+                    self.daemon
+                        .client(&["ls"])
+                        .output()
+                        .unwrap()
+                        .status
+                        .success()
+                };
+                (photo::ended(self.daemon.pid()) || answers()).then_some(())
+            });
+        }
+        if trace.daemon_killed || last == Some(Role::Child) && !self.daemon.lives() {
+            self.daemon.kill();
+            self.daemon.run(&[]);
+        }
+        assert!(self.daemon.lives(), "the daemon ended by itself");
+    }
+
+    /// Waits until the host looks as before.
+    fn empty_again(&self, uid: &str) {
+        let began = Instant::now();
+        loop {
+            let (now, links) = (self.daemon.photo(), photo::links(uid));
+            if now == self.empty && links.is_empty() {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "left behind: {links:?} {now:?}"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn log_from(&self, offset: usize) -> String {
+        self.daemon
+            .log()
+            .get(offset..)
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+/// Which kills are tried, one after the other, and for how long.
+struct Choice {
+    kills: Vec<(usize, Victim)>,
+    budget: Duration,
+    seed: u64,
+}
+
+impl Choice {
+    fn of(points: &[Point]) -> Self {
+        let mode = std::env::var("BOATYARD_SWEEP").unwrap_or_default();
+        let seed = std::env::var("BOATYARD_SWEEP_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| {
+                let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+                u64::from(since.subsec_nanos())
+            });
+        let mut kills = Vec::new();
+        for (at, point) in points.iter().enumerate() {
+            kills.push((at, Victim::Caller));
+            if point.role != Role::Daemon {
+                kills.push((at, Victim::Daemon));
+            }
+        }
+        let mut budget = BUDGET;
+        if mode == "all" {
+            budget = Duration::MAX;
+        } else if let Some((part, of)) = mode.split_once('/') {
+            let (part, of): (usize, usize) = (part.parse().unwrap(), of.parse().unwrap());
+            kills = kills.into_iter().skip(part - 1).step_by(of).collect();
+            budget = Duration::MAX;
+        } else {
+            if let Ok(seconds) = mode.parse() {
+                budget = Duration::from_secs(seconds);
+            }
+            // A step near the golden section that divides evenly goes through all, spread at any
+            // time.
+            let count = kills.len();
+            let mut step = (count * 618 / 1000).max(1);
+            while gcd(step, count) != 1 {
+                step += 1;
+            }
+            let first = usize::try_from(seed % count as u64).unwrap();
+            kills = (0..count)
+                .map(|index| kills[(first + index * step) % count])
+                .collect();
+        }
+        Self {
+            kills,
+            budget,
+            seed,
+        }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Tries the kills of a choice; what fails is told at the end, with its place.
+fn sweep(
+    what: &str,
+    points: &[Point],
+    mut place: Place,
+    again: impl Fn() -> Place,
+    one: impl Fn(&mut Place, (usize, Victim)) -> Trace,
+) {
+    let mut by_role: BTreeMap<String, usize> = BTreeMap::new();
+    for point in points {
+        *by_role.entry(format!("{:?}", point.role)).or_default() += 1;
+    }
+    let choice = Choice::of(points);
+    let began = Instant::now();
+    let (mut tried, mut killed) = (0, 0);
+    let mut failures = Vec::new();
+    let last = std::cell::RefCell::new(String::new());
+    for &(at, victim) in &choice.kills {
+        if began.elapsed() > choice.budget || failures.len() >= 20 {
+            break;
+        }
+        tried += 1;
+        let offset = place.daemon.log().len();
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let trace = one(&mut place, (at, victim));
+            *last.borrow_mut() = match trace.points.last() {
+                Some(point) if trace.killed => format!("{:?} {}", point.role, point.call),
+                _ => "never reached".to_owned(),
+            };
+            trace.killed
+        }));
+        match outcome {
+            Ok(true) => killed += 1,
+            Ok(false) => {}
+            Err(panic) => {
+                let message = panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                    .unwrap_or_default();
+                let about = points.get(at).map_or(String::new(), |point| {
+                    format!("in the count {:?} {}", point.role, point.call)
+                });
+                failures.push(format!(
+                    "kill {at} ({victim:?}, {about}): {message}\n{}",
+                    place.log_from(offset)
+                ));
+                eprintln!("{}", failures.last().unwrap());
+                place.daemon.power_cut();
+                place = again();
+            }
+        }
+    }
+    println!(
+        "{what}: {} calls {by_role:?}, {} kills possible; {tried} tried, {killed} reached, {} failed, {:.1} s; seed {}",
+        points.len(),
+        choice.kills.len(),
+        failures.len(),
+        began.elapsed().as_secs_f64(),
+        choice.seed,
+    );
+    assert!(
+        failures.is_empty(),
+        "BOATYARD_SWEEP_SEED={}: {} of {tried} kills failed:\n{}",
+        choice.seed,
+        failures.len(),
+        failures.join("\n\n")
+    );
+    assert!(killed * 2 > tried, "only {killed} of {tried} were reached");
+}
+
+#[test]
+fn a_kill_at_any_call_in_the_life_of_an_environment_is_adopted_or_cleaned_up() {
+    let place = Place::new();
+    let tracer = place.daemon.trace(None);
+    assert!(place.live(&tracer).has(Stage::Remove));
+    let points = place.daemon.end_trace(tracer).points;
+    if let Some(path) = std::env::var_os("BOATYARD_SWEEP_LIST") {
+        let lines: Vec<String> = points
+            .iter()
+            .enumerate()
+            .map(|(at, point)| format!("{at} {:?} {}\n", point.role, point.call))
+            .collect();
+        std::fs::write(path, lines.concat()).unwrap();
+    }
+    sweep("a life", &points, place, Place::new, |place, kill| {
+        let tracer = place.daemon.trace(Some(kill));
+        let reached = place.live(&tracer);
+        let trace = place.daemon.end_trace(tracer);
+        place.settle(reached, &trace);
+        trace
+    });
+}
+
+/// A daemon's start with an environment that runs.
+fn with_running() -> Place {
+    let place = Place::new();
+    place.daemon.cli(&["up", &place.folder, "--detach"]).ok();
+    place.daemon.sh("app", "echo kept > /root/kept").ok();
+    place
+}
+
+#[test]
+fn a_kill_at_any_call_of_a_daemons_start_leaves_environments_running() {
+    let mut place = with_running();
+    place.daemon.kill();
+    let tracer = place.daemon.run_traced(None);
+    wait::until("the adopted environment", || {
+        (place.daemon.sh("app", "true").code == 0).then_some(())
+    });
+    let points = place.daemon.end_trace(tracer).points;
+    sweep("a start", &points, place, with_running, |place, kill| {
+        place.daemon.kill();
+        let tracer = place.daemon.run_traced(Some(kill));
+        wait::until("the adopted environment or a kill", || {
+            let mut exec = place.daemon.client(&["exec", "app", "--", "true"]);
+            (tracer.killed() || exec.output().unwrap().status.success()).then_some(())
+        });
+        let trace = place.daemon.end_trace(tracer);
+        place.run_again(&trace);
+        let seen = wait::until("the adopted environment", || {
+            Some(place.daemon.sh("app", "cat /root/starts /root/kept")).filter(|ran| ran.code == 0)
+        });
+        assert_eq!(
+            seen.stdout, "started\nkept\n",
+            "it was adopted, not started again"
+        );
+        trace
+    });
+}
