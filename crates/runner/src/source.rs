@@ -65,6 +65,9 @@ async fn open_directory(context: &Context, user: User, path: &Path) -> Result<Fi
         .blocking(move || sandboxes.open_as(user, &wanted))
         .await;
     let file = opened.map(File::from).map_err(|error| {
+        if !refused(&error) {
+            return Failed::internal(&error);
+        }
         Failed::lasting(
             "SourceUnreadable",
             format!(
@@ -85,6 +88,11 @@ async fn open_directory(context: &Context, user: User, path: &Path) -> Result<Fi
             ),
         ))
     }
+}
+
+/// Whether it was the path that could not be opened, and not the runner's helper that failed.
+fn refused(error: &boatyard_sandbox::Error) -> bool {
+    matches!(error, boatyard_sandbox::Error::OpenAs { .. })
 }
 
 /// Whether a path opened with a user's credentials does not exist.
@@ -147,7 +155,8 @@ impl<'a> Files<'a> {
                         .map(Some)
                         .map_err(|error| unreadable(&error)),
                     Err(error) if not_found(&error) => Ok(None),
-                    Err(error) => Err(unreadable(&error)),
+                    Err(error) if refused(&error) => Err(unreadable(&error)),
+                    Err(error) => Err(Failed::internal(&error)),
                 }
             }
         }
@@ -161,16 +170,19 @@ impl<'a> Files<'a> {
                 found.push(candidate.to_owned());
             }
         }
-        for name in self.directories(".devcontainer").await {
+        for name in self.directories(".devcontainer").await? {
             let candidate = format!(".devcontainer/{name}/devcontainer.json");
-            if self.read(&candidate).await.is_ok_and(|text| text.is_some()) {
-                found.push(candidate);
+            match self.read(&candidate).await {
+                Ok(Some(_)) => found.push(candidate),
+                // One that cannot be read is none; one that nobody could look at is unknown.
+                Err(failed) if failed.transient => return Err(failed),
+                Ok(None) | Err(_) => {}
             }
         }
         Ok(found)
     }
 
-    async fn directories(&self, path: &str) -> Vec<String> {
+    async fn directories(&self, path: &str) -> Result<Vec<String>, Failed> {
         let opened = match &self.place {
             Place::Clone { root } => File::open(root)
                 .and_then(|root| beneath::open(&root, path, OFlags::DIRECTORY))
@@ -181,16 +193,19 @@ impl<'a> Files<'a> {
             } => {
                 let (sandboxes, owner, wanted) =
                     (self.context.sandboxes.clone(), *owner, folder.join(path));
-                self.context
+                let opened = self
+                    .context
                     .blocking(move || sandboxes.open_as(owner, &wanted))
-                    .await
-                    .ok()
-                    .map(File::from)
+                    .await;
+                match opened {
+                    Err(error) if !refused(&error) => return Err(Failed::internal(&error)),
+                    opened => opened.ok().map(File::from),
+                }
             }
         };
-        opened
+        Ok(opened
             .and_then(|directory| beneath::names(&directory).ok())
-            .unwrap_or_default()
+            .unwrap_or_default())
     }
 }
 

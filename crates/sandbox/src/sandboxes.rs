@@ -103,6 +103,8 @@ struct Inner {
 
 /// How long a start may take before it is given up.
 const START: Duration = Duration::from_secs(60);
+/// How often a path is opened when whoever does it is killed.
+const OPEN_TRIES: u32 = 3;
 /// How long an end may take.
 const END: Duration = Duration::from_secs(10);
 
@@ -348,20 +350,29 @@ impl Sandboxes {
             uid: user.uid,
             detail,
         };
-        let reply = self.ask(&Request::OpenAs {
-            user,
-            path: path.to_path_buf(),
-        })?;
-        if !readable(&reply, START) {
-            return Err(refused("the file system does not answer".to_owned()));
+        // Who opens may be killed; to open again harms nothing.
+        for _ in 0..OPEN_TRIES {
+            let reply = self.ask(&Request::OpenAs {
+                user,
+                path: path.to_path_buf(),
+            })?;
+            if !readable(&reply, START) {
+                return Err(refused("the file system does not answer".to_owned()));
+            }
+            match protocol::receive(reply.as_fd()) {
+                Ok(Some((Reply::Opened, mut fds))) => {
+                    return fds
+                        .pop()
+                        .ok_or_else(|| refused("no descriptor came".to_owned()));
+                }
+                Ok(Some((Reply::Failed(failure), _))) => return Err(refused(failure.detail)),
+                _ => {}
+            }
         }
-        match protocol::receive(reply.as_fd()) {
-            Ok(Some((Reply::Opened, mut fds))) => fds
-                .pop()
-                .ok_or_else(|| refused("no descriptor came".to_owned())),
-            Ok(Some((Reply::Failed(failure), _))) => Err(refused(failure.detail)),
-            _ => Err(refused("the process opening it was killed".to_owned())),
-        }
+        Err(Error::Spawner {
+            what: "open a path: it was killed each time",
+            source: io::Error::from(io::ErrorKind::BrokenPipe),
+        })
     }
 
     /// Moves the calling process into the cgroup of server and runner, weighted above all

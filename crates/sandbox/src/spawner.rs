@@ -87,6 +87,8 @@ fn serve(request: Request, reply: OwnedFd, control: &mut Option<OwnedFd>) {
         Request::OpenAs { user, path } => {
             let _ = match root::open_as(user, &path) {
                 Ok(fd) => protocol::send(reply.as_fd(), &Reply::Opened, &[fd.as_fd()]),
+                // It was killed: no answer says so.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
                 Err(error) => {
                     let failure = Failure::new("open", error);
                     protocol::send(reply.as_fd(), &Reply::Failed(failure), &[])

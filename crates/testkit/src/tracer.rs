@@ -196,8 +196,7 @@ impl Tracing {
             }
             match status {
                 WaitStatus::PtraceSyscall(pid) => {
-                    if self.entered(pid) {
-                        killed.store(true, Ordering::Release);
+                    if self.entered(pid, killed) {
                         return;
                     }
                     let _ = ptrace::syscall(pid, None);
@@ -217,7 +216,7 @@ impl Tracing {
     }
 
     /// A thread stands at a call's beginning or end; true when the victim was killed there.
-    fn entered(&mut self, pid: Pid) -> bool {
+    fn entered(&mut self, pid: Pid, killed: &AtomicBool) -> bool {
         let entering =
             ptrace::syscall_info(pid).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
         if !entering {
@@ -242,6 +241,8 @@ impl Tracing {
             Victim::Caller => group,
             Victim::Daemon => self.daemon,
         };
+        // Said first: whoever sees the end must know it was wanted.
+        killed.store(true, Ordering::Release);
         nix::sys::signal::kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
         true
     }
