@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 const EVENT_SECONDS: i64 = 3600;
 /// How often everything is looked at without being woken.
 const RESYNC: Duration = Duration::from_secs(30);
+/// How long a loop rests after a failure.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs all control loops until shutdown.
 pub(crate) async fn run(resources: Resources, shutdown: CancellationToken) {
@@ -67,14 +69,14 @@ async fn looped<F>(
         }));
         let mut changes = match opened.await {
             Ok(streams) => futures::stream::select_all(streams).boxed(),
-            Err(_) => futures::stream::pending().boxed(),
+            Err(_) => futures::stream::empty().boxed(),
         };
         loop {
             let pause = match controller(resources.clone()).await {
                 Ok(()) => RESYNC,
                 Err(failure) => {
                     tracing::info!(controller = name, %failure, "an activation failed; trying again");
-                    Duration::from_secs(1)
+                    AGAIN
                 }
             };
             let cut = tokio::select! {
@@ -85,6 +87,11 @@ async fn looped<F>(
             if cut {
                 break;
             }
+        }
+        // A store that ends every watch at once must not make this loop spin.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
         }
     }
 }

@@ -17,6 +17,9 @@ fn verbs() -> Value {
     ])
 }
 
+/// Groups of reviews: questions that are answered and never stored.
+const REVIEWS: [&str; 2] = ["authorization.k8s.io", "authentication.k8s.io"];
+
 fn groups(kinds: &Kinds) -> BTreeMap<&str, &str> {
     kinds
         .iter()
@@ -41,14 +44,15 @@ pub(crate) fn api_groups(kinds: &Kinds) -> Value {
         .into_iter()
         .map(|(name, version)| group(name, version))
         .collect();
-    list.push(group("authorization.k8s.io", "v1"));
-    list.push(group("authentication.k8s.io", "v1"));
+    list.extend(REVIEWS.map(|name| group(name, "v1")));
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
 }
 
 /// `/apis/<group>`.
 pub(crate) fn api_group(kinds: &Kinds, name: &str) -> Option<Value> {
-    groups(kinds).get(name).map(|version| group(name, version))
+    let reviews = REVIEWS.contains(&name).then_some("v1");
+    let version = groups(kinds).get(name).copied().or(reviews);
+    version.map(|version| group(name, version))
 }
 
 /// `/api/v1` and `/apis/<group>/<version>`.

@@ -7,4 +7,5 @@ mod harness;
 mod lists;
 mod namespaces;
 mod objects;
+mod servers;
 mod watches;
