@@ -37,7 +37,7 @@ pub(crate) fn create(host: &HostNames, spec: &Spec, pid: u32) -> Result<(), Fail
     };
     let name = interface(host, &spec.id);
     let netlink = Netlink::open().step("open netlink")?;
-    let make = || netlink.all(vec![netlink::new_link(veth(&name, spec, pid))]);
+    let make = || netlink.all(vec![netlink::new_link(veth(&name, pid))]);
     match make() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Left by a crash under the same id.
@@ -56,6 +56,9 @@ pub(crate) fn create(host: &HostNames, spec: &Spec, pid: u32) -> Result<(), Fail
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Failure::new("switch IPv6 off on the veth", error)),
     }
+    // The kernel takes no alias in the request that makes a link.
+    std::fs::write(format!("/sys/class/net/{name}/ifalias"), spec.id.as_str())
+        .step("name the veth's sandbox")?;
     let index = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))
         .step("find the veth")?
         .trim()
@@ -70,7 +73,7 @@ pub(crate) fn create(host: &HostNames, spec: &Spec, pid: u32) -> Result<(), Fail
         .step("configure the veth")
 }
 
-fn veth(name: &str, spec: &Spec, pid: u32) -> Vec<LinkAttribute> {
+fn veth(name: &str, pid: u32) -> Vec<LinkAttribute> {
     let mtu = uplink_mtu();
     let mut peer = LinkMessage::default();
     peer.header.index = INSIDE_INDEX;
@@ -82,7 +85,6 @@ fn veth(name: &str, spec: &Spec, pid: u32) -> Vec<LinkAttribute> {
     ];
     vec![
         LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::IfAlias(spec.id.as_str().to_owned()),
         LinkAttribute::Address(OUTSIDE_MAC.to_vec()),
         LinkAttribute::Mtu(mtu),
         LinkAttribute::LinkInfo(vec![
