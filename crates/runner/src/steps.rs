@@ -49,6 +49,10 @@ pub(crate) async fn apply(
         Action::RunHook(hook) => run_hook(worker, *hook).await.map(Some),
         Action::StopSandbox => stop(worker).await.map(|()| None),
         Action::CleanSandbox => {
+            // What lost its monitor still runs.
+            if worker.init_pid.is_some() {
+                stop(worker).await?;
+            }
             let state = worker.context.layout.environment(&worker.uid).run();
             worker.context.remove(&worker.id, &state).await?;
             let _ = std::fs::remove_dir_all(&state);

@@ -29,6 +29,7 @@ pub(crate) struct Worker {
     pub(crate) record: Option<Record>,
     pub(crate) resources: Option<Resources>,
     pub(crate) init_pid: Option<i32>,
+    monitor_pid: Option<i32>,
     agent_answers: bool,
     latest: Latest,
     status: watch::Sender<EnvironmentStatus>,
@@ -72,6 +73,7 @@ impl Worker {
             record,
             resources: None,
             init_pid: None,
+            monitor_pid: None,
             agent_answers: false,
             latest,
             status,
@@ -141,18 +143,12 @@ impl Worker {
                 }
             }
         };
-        let ended_pid = match (&action, self.init_pid) {
-            (Action::AwaitAgent | Action::PrepareSession | Action::RunHook(_), Some(pid)) => {
-                Some(pid)
-            }
-            _ => None,
-        };
-        let died = async {
-            match ended_pid {
-                Some(pid) => ended(pid).await,
-                None => std::future::pending().await,
-            }
-        };
+        let inside = matches!(
+            action,
+            Action::AwaitAgent | Action::PrepareSession | Action::RunHook(_)
+        );
+        let watched = inside.then_some([self.init_pid, self.monitor_pid]);
+        let died = one_ended(watched.unwrap_or_default());
         let outcome = if matches!(
             action,
             Action::StopSandbox
@@ -181,13 +177,28 @@ impl Worker {
         let paths = self.context.layout.environment(&self.uid);
         let on_disk = paths.root().exists();
         let observed = self.context.observe(&self.id, &paths.run()).await?;
-        self.init_pid = None;
+        (self.init_pid, self.monitor_pid) = (None, None);
         let sandbox = match observed {
             Observed::Absent if paths.run().join("monitor.json").exists() => SandboxSeen::Ended,
             Observed::Absent => SandboxSeen::Absent,
             Observed::Exited { .. } => SandboxSeen::Ended,
-            Observed::Running { init_pid, .. } => {
+            // Without its monitor names do not resolve inside and the end would be seen by nobody.
+            Observed::Running {
+                monitor_pid: None,
+                init_pid,
+                ..
+            } => {
+                tracing::warn!(environment = %self.uid, "its monitor was killed; ending what runs in it, to start it again if it is to run");
                 self.init_pid = Some(crate::context::pid(init_pid));
+                SandboxSeen::Ended
+            }
+            Observed::Running {
+                monitor_pid,
+                init_pid,
+                ..
+            } => {
+                self.init_pid = Some(crate::context::pid(init_pid));
+                self.monitor_pid = monitor_pid.map(crate::context::pid);
                 if !self.agent_answers {
                     // A restarted runner finds the agent already there.
                     let adopted = self
@@ -202,7 +213,7 @@ impl Worker {
                 }
             }
         };
-        if self.init_pid.is_none() {
+        if !matches!(sandbox, SandboxSeen::Running { .. }) {
             self.agent_answers = false;
         }
         let Some(record) = &self.record else {
@@ -240,12 +251,9 @@ impl Worker {
     }
 
     async fn wait(&mut self, seen: &Seen, due: Option<jiff::Timestamp>) {
-        let sandbox_ended = async {
-            match (self.init_pid, seen.sandbox) {
-                (Some(pid), SandboxSeen::Running { .. }) => ended(pid).await,
-                _ => std::future::pending().await,
-            }
-        };
+        let runs = matches!(seen.sandbox, SandboxSeen::Running { .. });
+        let watched = runs.then_some([self.init_pid, self.monitor_pid]);
+        let sandbox_ended = one_ended(watched.unwrap_or_default());
         let time = async {
             match due {
                 Some(due) => {
@@ -359,6 +367,18 @@ impl Worker {
         if let Some(record) = &mut self.record {
             record.steps.retain(|step| step.duration_millis.is_some());
         }
+    }
+}
+
+/// Waits until one of the processes has ended; for ever when there is none.
+async fn one_ended([one, other]: [Option<i32>; 2]) {
+    let end = async |pid: Option<i32>| match pid {
+        Some(pid) => ended(pid).await,
+        None => std::future::pending().await,
+    };
+    tokio::select! {
+        () = end(one) => {}
+        () = end(other) => {}
     }
 }
 
