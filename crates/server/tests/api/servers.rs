@@ -179,7 +179,7 @@ async fn kube_clients_write_list_and_watch() {
         .await
         .unwrap();
     let list = api.list(&ListParams::default()).await.unwrap();
-    assert_eq!(list.items, [made.clone()]);
+    assert_eq!(list.items, std::slice::from_ref(&made));
     let from = list.metadata.resource_version.unwrap();
     let mut changes = api
         .watch(&WatchParams::default(), &from)
@@ -254,7 +254,7 @@ async fn the_server_tells_what_it_serves() {
     for path in versions.chain(["/api/v1".to_owned()]) {
         let list = server.get(&path).await.ok();
         assert_eq!(list["kind"], "APIResourceList");
-        assert_eq!(path.ends_with(list["groupVersion"].as_str().unwrap()), true);
+        assert!(path.ends_with(list["groupVersion"].as_str().unwrap()));
         for resource in list["resources"].as_array().unwrap() {
             let name = resource["name"].as_str().unwrap().to_owned();
             // What can be listed is there and lists its kind.
