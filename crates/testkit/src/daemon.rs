@@ -113,6 +113,16 @@ impl Daemon {
     /// # Panics
     /// When not root, or when it does not answer.
     pub fn start_with(arguments: &[&str]) -> Self {
+        let mut daemon = Self::prepare();
+        daemon.run(arguments);
+        daemon
+    }
+
+    /// A place for one, which [`Daemon::run`] starts.
+    ///
+    /// # Panics
+    /// When not root.
+    pub fn prepare() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         assert!(
             rustix::process::geteuid().is_root(),
@@ -120,7 +130,7 @@ impl Daemon {
         );
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (range, place) = take_place();
-        let mut daemon = Self {
+        Self {
             directory: tempfile::Builder::new()
                 .prefix("boatyard-test-")
                 .tempdir()
@@ -129,9 +139,7 @@ impl Daemon {
             first_slot: first_slot(place),
             child: None,
             _range: range,
-        };
-        daemon.run(arguments);
-        daemon
+        }
     }
 
     /// Starts the daemon process again after [`Daemon::kill`].
@@ -139,7 +147,23 @@ impl Daemon {
     /// # Panics
     /// When it does not answer.
     pub fn run(&mut self, arguments: &[&str]) {
-        let mut command = self.command();
+        self.run_through(&[], arguments);
+    }
+
+    /// The same by way of another program, which executes what is added to its arguments.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn run_through(&mut self, program: &[&str], arguments: &[&str]) {
+        let mut command = match program.split_first() {
+            Some((program, its)) => {
+                let mut command = Command::new(program);
+                command.args(its).arg(binary());
+                self.configure(&mut command);
+                command
+            }
+            None => self.command(),
+        };
         command.arg("daemon").args(arguments);
         self.launch(command);
         let socket = self.socket();
@@ -343,6 +367,22 @@ impl Daemon {
             }
             (!found).then_some(())
         });
+    }
+
+    /// Process id of the daemon's spawner, when there is one.
+    pub fn spawner(&self) -> Option<u32> {
+        let is_spawner = |pid: &i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let argument = boatyard_sandbox::SPAWNER_ARGUMENT.as_bytes();
+            command
+                .split(|byte| *byte == 0)
+                .any(|word| word == argument)
+        };
+        let children = crate::tracer::children(i32::try_from(self.pid()).ok()?);
+        children
+            .into_iter()
+            .filter(is_spawner)
+            .find_map(|pid| u32::try_from(pid).ok())
     }
 
     /// Process ids of the monitors, read from the state directory.

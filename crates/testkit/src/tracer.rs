@@ -300,7 +300,7 @@ fn tasks(group: i32) -> Vec<i32> {
         .collect()
 }
 
-fn children(of: i32) -> Vec<i32> {
+pub(crate) fn children(of: i32) -> Vec<i32> {
     std::fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -9,7 +9,19 @@ const DEADLINE: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it does not within the deadline; `what` says what was waited for.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    until_or(what, String::new, condition)
+}
+
+/// The same; `why` says at the deadline what was seen instead.
+///
+/// # Panics
+/// When it does not within the deadline.
+pub fn until_or<T>(
+    what: &str,
+    why: impl Fn() -> String,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = condition() {
@@ -17,8 +29,9 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         }
         assert!(
             began.elapsed() < DEADLINE,
-            "waited {}s for {what}",
-            DEADLINE.as_secs()
+            "waited {}s for {what} {}",
+            DEADLINE.as_secs(),
+            why()
         );
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -15,6 +15,11 @@
     reason = "tests"
 )]
 
+#[path = "kill_sweep/full_disk.rs"]
+mod full_disk;
+#[path = "kill_sweep/helpers.rs"]
+mod helpers;
+
 use boatyard_testkit::photo::{self, Photo};
 use boatyard_testkit::tracer::{Point, Role, Trace, Tracer, Victim};
 use boatyard_testkit::{Daemon, wait};
