@@ -167,6 +167,24 @@ impl Resources {
         }
     }
 
+    /// Fails unless the caller may read what is selected of a collection; a selector that demands
+    /// a name asks for that object alone.
+    pub(crate) fn authorize_selection(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target<'_>,
+        selection: &Selection,
+    ) -> Result<(), Failure> {
+        let fields = &selection.fields;
+        let named = Target {
+            name: fields.demands("metadata.name").unwrap_or_default(),
+            ..target.clone()
+        };
+        let runner = fields.demands("spec.runnerName");
+        self.authorize(caller, verb, &named, None, runner)
+    }
+
     fn store_failure(target: &Target<'_>, name: &str, error: boatyard_store::Error) -> Failure {
         use boatyard_store::Error;
         let kind = target.kind;
@@ -240,13 +258,7 @@ impl Resources {
         selection: &Selection,
         page: &PageRequest,
     ) -> Result<Listed, Failure> {
-        self.authorize(
-            caller,
-            "list",
-            target,
-            None,
-            selection.fields.demands("spec.runnerName"),
-        )?;
+        self.authorize_selection(caller, "list", target, selection)?;
         if let Some(asked) = page.not_before {
             self.reached(asked).await?;
         }

@@ -47,13 +47,7 @@ pub(crate) async fn open(
     options: WatchOptions,
     shutdown: CancellationToken,
 ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>, Failure> {
-    resources.authorize(
-        caller,
-        "watch",
-        target,
-        None,
-        selection.fields.demands("spec.runnerName"),
-    )?;
+    resources.authorize_selection(caller, "watch", target, &selection)?;
     let mut initial = Vec::new();
     let mut from = options.from;
     if options.initial {

@@ -387,6 +387,36 @@ async fn a_runner_has_itself_its_lease_and_what_is_bound_to_it() {
 }
 
 #[tokio::test]
+async fn a_runner_watches_itself_and_no_other() {
+    let server = Server::start().await;
+    let path = |query: &str| format!("{RUNNERS}?watch=true&{query}");
+    let own = path("fieldSelector=metadata.name%3Dr1");
+    let mut watch = server.watch(&server.runner(), &own).await;
+    for name in ["r0", "r1", "r2"] {
+        let body = json!({"metadata": {"name": name}, "spec": {}});
+        server.post(RUNNERS, body).await.ok();
+    }
+    assert_eq!(watch.told().await, "ADDED r1");
+    let drained = json!({"spec": {"unschedulable": true}});
+    for name in ["r2", "r1"] {
+        let runner = format!("{RUNNERS}/{name}");
+        server.patch(&runner, drained.clone()).await.ok();
+    }
+    assert_eq!(watch.told().await, "MODIFIED r1");
+    for query in [
+        "",
+        "fieldSelector=metadata.name%3Dr2",
+        "fieldSelector=metadata.name!%3Dr2",
+        "fieldSelector=metadata.name%3Dr2,metadata.name%3Dr1",
+    ] {
+        let answer = server
+            .ask(&server.runner(), "GET", &path(query), Value::Null)
+            .await;
+        assert_eq!(answer.status.as_u16(), 403, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_fresh_token_of_a_runner_ends_the_earlier_one() {
     let server = Server::start().await;
     let path = format!("{RUNNERS}/r1/token");
