@@ -281,7 +281,9 @@ fn report_orphans(context: &Context, listed: &[Uid]) {
 }
 
 async fn heartbeats(context: Context, shutdown: CancellationToken) {
+    const FIRST: std::time::Duration = std::time::Duration::from_millis(300);
     let mut registered = false;
+    let mut again = FIRST;
     loop {
         if !registered {
             match objects::register(&context.client, &context.runner, &about()).await {
@@ -294,9 +296,12 @@ async fn heartbeats(context: Context, shutdown: CancellationToken) {
             tracing::info!(%error, "the heartbeat was not written");
         }
         let pause = if registered && beat.is_ok() {
+            again = FIRST;
             objects::HEARTBEAT
         } else {
-            std::time::Duration::from_millis(300)
+            // A server whose disk is full logs every refusal.
+            again = (again * 2).min(objects::HEARTBEAT);
+            again
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

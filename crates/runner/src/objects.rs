@@ -277,6 +277,8 @@ pub(crate) async fn heartbeat(client: &Client, name: &str, now: Timestamp) -> Re
     let patch = json!({ "spec": spec });
     match timely(leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
         Ok(_) => Ok(()),
+        // It is there, so that was not the reason.
+        Err(refused) if timely(leases.get_opt(name)).await?.is_some() => Err(refused),
         Err(_) => {
             let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": NAMESPACE_RUNNERS}, "spec": spec});
             let lease = serde_json::from_value(lease).map_err(|error| Failed::internal(&error))?;
