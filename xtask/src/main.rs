@@ -20,6 +20,7 @@ mod process;
 mod setup;
 mod suite;
 mod tidy;
+mod vm;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ const USAGE: &str = "cargo xtask <verb>
   setup demo|test|bench    install what is missing from the distribution's packages
   demo                     set up, build, open an environment, show where things are
   test                     set up, check, run every test
+  test-vm [ARGUMENTS]      the sandbox's tests in a virtual machine: stock kernel, cgroup v2
   bench [ARGUMENTS]        set up, measure beside the peers";
 
 fn main() -> ExitCode {
@@ -71,6 +73,10 @@ fn act() -> Result<()> {
         ["test", rest @ ..] => {
             let _owned = checkout::own(&root)?;
             suite::test(&root, rest)
+        }
+        ["test-vm", rest @ ..] => {
+            let _owned = checkout::own(&root)?;
+            vm::run(&root, rest)
         }
         ["bench", rest @ ..] => {
             let _owned = checkout::own(&root)?;

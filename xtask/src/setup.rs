@@ -95,7 +95,8 @@ fn present(sign: &Sign) -> bool {
     }
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+/// Installs packages of the distribution, saying so first.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !process::on_path("apt-get") {
         bail!(
             "these are missing and there is no apt-get to install them with: {}",

@@ -10,7 +10,7 @@ mod count;
 
 use crate::{floors, process, setup, tidy};
 use anyhow::{Context, Result, bail};
-use count::Count;
+pub(crate) use count::Count;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 #[derive(Debug, Default)]
-pub(super) struct Count {
+pub(crate) struct Count {
     passed: u64,
     pub(super) failed: u64,
     ignored: u64,
@@ -20,7 +20,7 @@ pub(super) struct Count {
 
 impl Count {
     /// Takes one line of what libtest prints.
-    pub(super) fn take(&mut self, line: &str) {
+    pub(crate) fn take(&mut self, line: &str) {
         let line = line.trim();
         if is_skip(line) {
             self.said.push(line.to_owned());

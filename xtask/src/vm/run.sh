@@ -1,0 +1,41 @@
+# PID 1 of the machine: a host with cgroup version 2 alone, on which the programs listed in
+# /mnt/tests run one after the other. Lines that begin with `vm: ` are for xtask.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0
+finish() {
+    echo "vm: end"
+    # Everything is written to the console before the machine goes.
+    busybox sleep 0.2
+    busybox poweroff -f
+}
+trap finish EXIT
+set -e
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t tmpfs -o mode=755 run /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ln -sfn /proc/self/fd /dev/fd
+for module in overlay fuse tun veth dummy; do modprobe "$module"; done
+echo yard > /proc/sys/kernel/hostname
+ip link set lo up
+# A way out that leads nowhere: tests ask for the host's own address on it.
+ip link add up0 type dummy
+ip address add 192.0.2.1/24 dev up0
+ip link set up0 up
+ip route add default via 192.0.2.254
+# The tests name the programs they start by the paths at which those were built.
+while read -r source path; do
+    mkdir -p "$(dirname "$path")"
+    ln -s "/mnt/$source" "$path"
+done < /mnt/places
+set +e
+echo "vm: up, Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controllers)"
+while read -r program; do
+    echo "vm: run $program"
+    # shellcheck disable=SC2046 -- one word for each argument
+    "/mnt/$program" $(cat /mnt/arguments)
+    echo "vm: exit $? $program"
+done < /mnt/tests
