@@ -60,9 +60,12 @@ impl Context {
     pub(crate) async fn start(&self, spec: Spec) -> Result<boatyard_sandbox::Running, Failed> {
         let sandboxes = self.sandboxes.clone();
         let started = self.blocking(move || sandboxes.start(&spec)).await;
-        started.map_err(|error| Failed {
-            transient: true,
-            ..Failed::lasting("SandboxFailed", crate::failure::chain(&error))
+        started.map_err(|error| {
+            let text = crate::failure::chain(&error);
+            if text.contains("No space left on device") {
+                return Failed::full(self.layout.root(), &text);
+            }
+            Failed::transient("SandboxFailed", text)
         })
     }
 

@@ -45,6 +45,17 @@ impl Failed {
         )
     }
 
+    /// Too little room on the file system that holds `path`.
+    pub(crate) fn full(path: &Path, why: &str) -> Self {
+        Self::transient(
+            "DiskFailed",
+            format!(
+                "the disk that holds {} is full: {why}; free space on it, for instance with `boatyard image prune`, and try again",
+                path.display()
+            ),
+        )
+    }
+
     /// Of an image: what a registry or a disk refused may pass by itself.
     pub(crate) fn image(error: &boatyard_image::Error) -> Self {
         use boatyard_image::Error;
@@ -62,6 +73,27 @@ impl Failed {
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         Self::transient("Internal", chain(error))
     }
+}
+
+/// Room that starting an environment leaves alone, so that what runs can still be stopped, removed
+/// and recorded.
+const RESERVE: u64 = 16 << 20;
+
+/// Fails when the disk that holds `path` is nearly full; a disk that cannot be asked has room.
+pub(crate) fn require_room(path: &Path) -> Result<(), Failed> {
+    let Ok(there) = rustix::fs::statvfs(path) else {
+        return Ok(());
+    };
+    let left = there.f_bavail.saturating_mul(there.f_frsize);
+    if left >= RESERVE {
+        return Ok(());
+    }
+    let why = format!(
+        "{} KiB are left and {} MiB are kept back",
+        left / 1024,
+        RESERVE >> 20
+    );
+    Err(Failed::full(path, &why))
 }
 
 /// An error and its sources in one sentence.

@@ -3,7 +3,7 @@
 //! A pure function of the record and of what was observed; nobody else writes a phase or a
 //! condition. Times come from the record, so that computing twice gives the same.
 
-use crate::record::{Record, address};
+use crate::record::{FailureRecord, Record, address};
 use boatyard_api::class::Resources;
 use boatyard_api::environment::{EnvironmentStatus, ImageStatus, Phase, Step, StepState};
 use boatyard_api::words::condition;
@@ -15,6 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub(crate) struct Inputs<'a> {
     pub(crate) want: &'a Want,
     pub(crate) seen: &'a Seen,
+    /// The last failure, recorded or not.
+    pub(crate) failure: Option<&'a FailureRecord>,
     pub(crate) generation: Option<i64>,
     pub(crate) resources: Option<&'a Resources>,
     /// Status as last written: conditions keep their transition times.
@@ -25,7 +27,7 @@ pub(crate) struct Inputs<'a> {
 /// Computes the status.
 pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> EnvironmentStatus {
     let seen = inputs.seen;
-    let failure = record.and_then(|record| record.failure.as_ref());
+    let failure = inputs.failure;
     let wait_for_done = record.is_some_and(|record| waited(record, seen));
     let phase = phase(inputs, wait_for_done, failure.is_some());
     let message = match (phase, failure) {

@@ -32,6 +32,12 @@ pub(crate) async fn apply(
     object: &Environment,
     action: &Action,
 ) -> Result<Option<String>, Failed> {
+    if matches!(
+        action,
+        Action::Allocate | Action::FetchSource | Action::StartSandbox
+    ) {
+        crate::failure::require_room(worker.context.layout.root())?;
+    }
     match action {
         Action::Allocate => allocate(worker, object).map(|()| None),
         Action::FetchSource => {

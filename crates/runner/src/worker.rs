@@ -12,7 +12,7 @@ use crate::status::{Inputs, compute};
 use boatyard_api::Environment;
 use boatyard_api::class::Resources;
 use boatyard_api::environment::{EnvironmentStatus, WantedState};
-use boatyard_plan::environment::{Action, Failure, Hook, SandboxSeen, Seen, Want, next};
+use boatyard_plan::environment::{Action, Failure, Hook, SandboxSeen, Seen, Want, backoff, next};
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::Id;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(crate) struct Worker {
     pub(crate) init_pid: Option<i32>,
     monitor_pid: Option<i32>,
     agent_answers: bool,
+    /// A failure before there was a record, and for which want.
+    unrecorded: Option<(Want, FailureRecord)>,
     latest: Latest,
     status: watch::Sender<EnvironmentStatus>,
 }
@@ -75,6 +77,7 @@ impl Worker {
             init_pid: None,
             monitor_pid: None,
             agent_answers: false,
+            unrecorded: None,
             latest,
             status,
         })
@@ -87,6 +90,8 @@ impl Worker {
                 return;
             };
             let want = want(&object);
+            // Whoever asks again wants it tried again.
+            self.unrecorded.take_if(|(then, _)| *then != want);
             let seen = match self.observe().await {
                 Ok(seen) => seen,
                 Err(error) => {
@@ -110,19 +115,28 @@ impl Worker {
                         }
                     }
                 }
-                action => self.perform(&object, &want, &seen, action).await,
+                action => {
+                    let done = self.perform(&object, &want, &seen, action).await;
+                    // Towards running, planning paces itself by the failure.
+                    if !done && !matches!(want, Want::Running { .. }) {
+                        let count = self.failure().map_or(1, |failure| failure.count);
+                        let due = self.context.now().saturating_add(backoff(count));
+                        self.wait(&seen, Some(due.unwrap_or(jiff::Timestamp::MAX)))
+                            .await;
+                    }
+                }
             }
         }
     }
 
-    /// Applies one action, unless the want changes meanwhile.
+    /// Applies one action, unless the want changes meanwhile; false when it failed.
     async fn perform(
         &mut self,
         object: &Environment,
         want_then: &Want,
         seen: &Seen,
         action: Action,
-    ) {
+    ) -> bool {
         let step = step_name(&action);
         if let Some(step) = step {
             self.begin(step);
@@ -165,11 +179,13 @@ impl Worker {
                 () = died => None,
             }
         };
+        let failed = matches!(outcome, Some(Err(_)));
         match outcome {
-            Some(Ok(message)) => self.succeeded(step, message),
-            Some(Err(failed)) => self.failed(step.unwrap_or("stop"), failed),
+            Some(Ok(message)) => self.succeeded(step, step_of(&action), message),
+            Some(Err(failed)) => self.failed(want_then, step_of(&action), failed),
             None => self.abandoned(),
         }
+        !failed
     }
 
     /// Looks at disk and kernel.
@@ -220,6 +236,7 @@ impl Worker {
             return Ok(Seen {
                 sandbox,
                 on_disk,
+                failure: self.failure().map(planned),
                 ..Seen::default()
             });
         };
@@ -235,14 +252,18 @@ impl Worker {
             sandbox,
             session: record.session_of == Some(record.incarnation),
             hooks_left: hooks_left(record),
-            failure: record.failure.as_ref().map(|failure| Failure {
-                at: failure.at,
-                count: failure.count,
-                transient: failure.transient,
-            }),
+            failure: self.failure().map(planned),
             restarted_at: record.restarted_at.clone(),
             on_disk,
         })
+    }
+
+    /// The last failure, if the step it belongs to has not succeeded since.
+    fn failure(&self) -> Option<&FailureRecord> {
+        match &self.record {
+            Some(record) => record.failure.as_ref(),
+            None => self.unrecorded.as_ref().map(|(_, failure)| failure),
+        }
     }
 
     /// Notes that the agent answered.
@@ -275,6 +296,7 @@ impl Worker {
         let inputs = Inputs {
             want,
             seen,
+            failure: self.failure(),
             generation: object.metadata.generation,
             resources: self.resources.as_ref(),
             previous: &previous,
@@ -328,37 +350,32 @@ impl Worker {
         }
     }
 
-    fn succeeded(&mut self, step: Option<&str>, message: Option<String>) {
+    fn succeeded(&mut self, step: Option<&str>, failing: &str, message: Option<String>) {
         self.finish(step, false, message);
-        if let Some(record) = &mut self.record
-            && record
-                .failure
-                .as_ref()
-                .is_some_and(|failure| Some(failure.step.as_str()) == step)
-        {
-            record.failure = None;
+        if let Some(record) = &mut self.record {
+            record.failure.take_if(|failure| failure.step == failing);
         }
         self.save(false);
     }
 
-    fn failed(&mut self, step: &str, failed: Failed) {
+    fn failed(&mut self, want: &Want, step: &str, failed: Failed) {
         tracing::info!(environment = %self.uid, step, reason = failed.reason, message = failed.message, "a step failed");
         self.finish(Some(step), true, Some(failed.message.clone()));
-        let now = self.context.now();
-        if let Some(record) = &mut self.record {
-            let before = record
-                .failure
-                .as_ref()
-                .filter(|before| before.step == step)
-                .map_or(0, |before| before.count);
-            record.failure = Some(FailureRecord {
-                step: step.to_owned(),
-                reason: failed.reason,
-                message: failed.message,
-                at: now,
-                count: before + 1,
-                transient: failed.transient,
-            });
+        let before = self
+            .failure()
+            .filter(|before| before.step == step)
+            .map_or(0, |before| before.count);
+        let failure = FailureRecord {
+            step: step.to_owned(),
+            reason: failed.reason,
+            message: failed.message,
+            at: self.context.now(),
+            count: before + 1,
+            transient: failed.transient,
+        };
+        match &mut self.record {
+            Some(record) => record.failure = Some(failure),
+            None => self.unrecorded = Some((want.clone(), failure)),
         }
         self.save(false);
     }
@@ -367,6 +384,15 @@ impl Worker {
         if let Some(record) = &mut self.record {
             record.steps.retain(|step| step.duration_millis.is_some());
         }
+    }
+}
+
+/// A failure as planning sees it.
+fn planned(failure: &FailureRecord) -> Failure {
+    Failure {
+        at: failure.at,
+        count: failure.count,
+        transient: failure.transient,
     }
 }
 
@@ -395,6 +421,14 @@ fn hooks_left(record: &Record) -> Vec<Hook> {
             .is_some_and(|of| hook.once() || *of == record.incarnation)
     };
     defined.into_iter().filter(|hook| !done(*hook)).collect()
+}
+
+/// Name of the step a failure is recorded under.
+fn step_of(action: &Action) -> &'static str {
+    match action {
+        Action::Allocate => "allocate",
+        action => step_name(action).unwrap_or("stop"),
+    }
 }
 
 /// Name of the step shown to the user; None for actions that are not steps of a start.
