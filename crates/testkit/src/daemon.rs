@@ -14,6 +14,7 @@ pub struct Daemon {
     prefix: String,
     first_slot: u32,
     child: Option<Child>,
+    state_mounted: bool,
     /// Locked while this daemon's address and id ranges are in use.
     _range: std::fs::File,
 }
@@ -138,6 +139,7 @@ impl Daemon {
             prefix: format!("boatyard-test-{}-{number}", std::process::id()),
             first_slot: first_slot(place),
             child: None,
+            state_mounted: false,
             _range: range,
         }
     }
@@ -211,6 +213,22 @@ impl Daemon {
         tracer
     }
 
+    /// Starts the daemon process again where it cannot go on, and answers what it logged.
+    ///
+    /// # Panics
+    /// When it does go on.
+    pub fn refuses_to_start(&mut self) -> String {
+        let before = self.log().len();
+        let mut command = self.command();
+        command.arg("daemon");
+        self.launch(command);
+        let child = self.child.as_mut().unwrap();
+        let status = wait::until("the daemon to end", || child.try_wait().unwrap());
+        assert!(!status.success(), "it said nothing is wrong");
+        self.child = None;
+        self.log().split_off(before)
+    }
+
     /// Traces the daemon from now on.
     pub fn trace(&self, kill: Option<(usize, Victim)>) -> Tracer {
         Tracer::attach(self.pid(), kill)
@@ -247,6 +265,20 @@ impl Daemon {
     /// The state directory.
     pub fn state(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// Puts the state directory on a small file system of its own, before the daemon runs.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    pub fn limit_state(&mut self, mebibytes: u32) {
+        std::fs::create_dir(self.state()).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(self.state())
+            .status();
+        assert!(mounted.unwrap().success());
+        self.state_mounted = true;
     }
 
     /// The socket.
@@ -450,5 +482,11 @@ impl Drop for Daemon {
             self.power_cut();
         }
         photo::clear(&self.prefix);
+        if self.state_mounted {
+            let _ = Command::new("umount")
+                .arg("--lazy")
+                .arg(self.state())
+                .status();
+        }
     }
 }
