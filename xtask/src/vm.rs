@@ -1,4 +1,5 @@
-//! The sandbox's tests in a virtual machine with Debian's stock kernel and cgroup version 2 alone.
+//! The sandbox's tests, and `boatyard up`, in a virtual machine with Debian's stock kernel and
+//! cgroup version 2 alone.
 //!
 //! Owns the machine: what it boots from (made once from the distribution's mirror, kept under
 //! `~/.cache/boatyard/test/vm/`), the disk with the freshly built tests, and the reading of its
@@ -7,7 +8,7 @@
 //! through `cgroup.subtree_control`. The machine has no network card; its disks are copies that
 //! vanish with it, so that a killed run leaves nothing but files the next one overwrites.
 //!
-//! Read next: `vm/run.sh` (inside), `vm/root.sh` (how the disk is made).
+//! Read next: `vm/run.sh` and `vm/up.sh` (inside), `vm/root.sh` (how the disk is made).
 
 mod console;
 mod machine;
@@ -25,8 +26,9 @@ const SUITE: &str = "bookworm";
 const ROOT: &str = include_str!("vm/root.sh");
 const KERNEL: &str = include_str!("vm/kernel.sh");
 const RUN: &str = include_str!("vm/run.sh");
+const UP: &str = include_str!("vm/up.sh");
 
-/// Sets up, builds, boots and judges. `rest` goes to the test programs.
+/// Sets up, builds, boots and judges. `rest` goes to the test programs; with it, they run alone.
 pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     let began = Instant::now();
     prepare()?;
@@ -114,7 +116,7 @@ fn base(cache: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Builds the sandbox's tests and packs them, with what they start, into `<payload>.ext4`.
+/// Builds the binary and the sandbox's tests and packs them, with what they start, into `<payload>.ext4`.
 fn pack(root: &Path, payload: &Path, rest: &[&str]) -> Result<()> {
     println!("test-vm: building the tests of crates/sandbox");
     let built = process::output(process::cargo(root).args([
@@ -142,6 +144,15 @@ fn pack(root: &Path, payload: &Path, rest: &[&str]) -> Result<()> {
             tests += &format!("{name}\n");
         }
         places += &format!("{name} {}\n", program.path.display());
+    }
+    if rest.is_empty() {
+        println!("test-vm: building the binary `boatyard`");
+        process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
+        let binary = process::target(root).join("debug/boatyard");
+        std::fs::copy(&binary, payload.join("boatyard"))
+            .with_context(|| binary.display().to_string())?;
+        write(&payload.join("up.sh"), UP)?;
+        tests += "up.sh\n";
     }
     write(&payload.join("tests"), &tests)?;
     write(&payload.join("places"), &places)?;

@@ -21,9 +21,10 @@ mod inside;
 use crate::error::{Failure, Step};
 use crate::spec::{Id, Spec};
 use hierarchies::{Hierarchy, all};
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use std::collections::BTreeSet;
-use std::io;
+use std::ffi::CString;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -309,7 +310,7 @@ fn remove_tree(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
         match rustix::fs::rmdir(&path) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
             Err(rustix::io::Errno::BUSY | rustix::io::Errno::NOTEMPTY) => {
-                return remove_any(directory, 0);
+                return remove_any(hierarchy, directory);
             }
             Err(error) => return Err(error.into()),
         }
@@ -317,15 +318,54 @@ fn remove_tree(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_any(directory: &Path, depth: u32) -> io::Result<()> {
-    if depth > 64 {
-        return Err(io::Error::other("cgroups are nested too deeply"));
+/// Removes a cgroup and whatever was made below it. Root inside chooses names and depth, so that
+/// paths may be longer than the kernel takes: it goes by one descriptor at a time.
+fn remove_any(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
+    if hierarchy.unified {
+        // Everything below at once: nothing can fork faster.
+        match std::fs::write(directory.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Before 5.14; then one after the other.
+            _ => {}
+        }
     }
-    for child in children(directory)? {
-        remove_any(&child, depth + 1)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut here = rustix::fs::open(directory, flags, Mode::empty())?;
+    let mut names: Vec<CString> = Vec::new();
+    loop {
+        if let Some(name) = first_child(&here)? {
+            here = rustix::fs::openat(&here, &name, flags, Mode::empty())?;
+            names.push(name);
+        } else if let Some(name) = names.pop() {
+            let parent = rustix::fs::openat(&here, c"..", flags, Mode::empty())?;
+            remove_emptied(&here, || {
+                rustix::fs::unlinkat(&parent, &name, AtFlags::REMOVEDIR)
+            })?;
+            here = parent;
+        } else {
+            return remove_emptied(&here, || rustix::fs::rmdir(directory));
+        }
     }
+}
+
+fn first_child(directory: &OwnedFd) -> io::Result<Option<CString>> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() == rustix::fs::FileType::Directory && name != c"." && name != c".." {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes a cgroup without children, killing what is in it.
+fn remove_emptied(
+    directory: &OwnedFd,
+    remove: impl Fn() -> rustix::io::Result<()>,
+) -> io::Result<()> {
     for _ in 0..16 {
-        match rustix::fs::rmdir(directory) {
+        match remove() {
             Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(rustix::io::Errno::BUSY) => kill_all(directory)?,
             Err(error) => return Err(error.into()),
@@ -335,12 +375,20 @@ fn remove_any(directory: &Path, depth: u32) -> io::Result<()> {
 }
 
 /// Kills every process of a cgroup and waits for their ends.
-fn kill_all(directory: &Path) -> io::Result<()> {
-    let text = match std::fs::read_to_string(directory.join("cgroup.procs")) {
-        Ok(text) => text,
+fn kill_all(directory: &OwnedFd) -> io::Result<()> {
+    let mut text = String::new();
+    let procs = rustix::fs::openat(
+        directory,
+        c"cgroup.procs",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(io::Error::from);
+    match procs.and_then(|procs| std::fs::File::from(procs).read_to_string(&mut text)) {
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
-    };
+    }
     let victims: Vec<OwnedFd> = text
         .lines()
         .filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?))

@@ -19,6 +19,11 @@ pub(super) struct Hierarchy {
     controllers: Vec<String>,
 }
 
+/// How many cgroups an environment of version 2 may make, and how deep: some for every container
+/// inside and every service in one.
+const DESCENDANTS: u32 = 10_000;
+const DEPTH: u32 = 64;
+
 static ALL: OnceLock<Vec<Hierarchy>> = OnceLock::new();
 
 /// The hierarchies in use, found once per process.
@@ -184,6 +189,9 @@ impl Hierarchy {
         let limits = &spec.limits;
         if self.unified {
             write("cgroup.subtree_control", self.enable())?;
+            // Each costs memory of the host that is nobody's.
+            write("cgroup.max.descendants", DESCENDANTS.to_string())?;
+            write("cgroup.max.depth", DEPTH.to_string())?;
         }
         if self.has("cpu")
             && let Some(millis) = limits.cpu_millis

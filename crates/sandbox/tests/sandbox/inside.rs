@@ -127,6 +127,48 @@ fn limits_hold_and_cannot_be_lifted_from_inside() {
     assert!(world.traces().is_empty(), "{:?}", world.traces());
 }
 
+/// What container engines inside do: groups of their own, with limits of their own.
+#[test]
+fn controllers_reach_groups_made_inside() {
+    let world = World::new();
+    let (_, output) = world.run(
+        "cd /sys/fs/cgroup; limit=memory.limit_in_bytes; \
+         if [ -e cgroup.controllers ]; then limit=memory.max; cd nested; \
+           echo +cpu +memory +pids > cgroup.subtree_control || exit; \
+         else cd memory; fi; \
+         mkdir mine && echo 16777216 > mine/$limit && cat mine/$limit; \
+         sh -c 'echo $$ > mine/cgroup.procs && grep -c /mine$ /proc/self/cgroup; tail /dev/zero' 2>/dev/null; \
+         echo tail $?",
+    );
+    assert_eq!(output, "16777216\n1\ntail 137\n");
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+}
+
+/// Names so long and levels so many that no path leads there.
+#[test]
+fn groups_made_inside_are_removed_however_deep() {
+    let world = World::new();
+    let spec = world.spec(
+        "one",
+        "cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd memory; \
+         name=$(head -c 200 /dev/zero | tr '\\0' x); i=0; \
+         while [ $i -lt 80 ] && mkdir $name 2>/dev/null && cd -P $name; do i=$((i+1)); done; \
+         echo deep $i; sleep 1000 & echo $! > cgroup.procs && echo moved; sleep 1000",
+    );
+    world.sandboxes.start(&spec).unwrap();
+    let log = spec.state.join("console.log");
+    let deadline = std::time::Instant::now() + crate::world::DEADLINE;
+    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("moved")) {
+        assert!(std::time::Instant::now() < deadline, "not moved");
+        std::thread::yield_now();
+    }
+    let said = std::fs::read_to_string(&log).unwrap();
+    let levels: u32 = said.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(levels > 30, "{said}");
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+}
+
 #[test]
 fn open_files_are_limited_as_asked() {
     let world = World::new();
