@@ -79,9 +79,7 @@ async fn find(client: &Client, wanted: &str) -> Result<Resource, Failure> {
         "/api/v1",
         "/apis/coordination.k8s.io/v1",
     ] {
-        let Ok(list) = fetch(client, prefix, "application/json").await else {
-            continue;
-        };
+        let list = fetch(client, prefix, "application/json").await?;
         for resource in list["resources"].as_array().into_iter().flatten() {
             let plural = resource["name"].as_str().unwrap_or_default();
             if plural.contains('/') {

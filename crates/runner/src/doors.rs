@@ -20,7 +20,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: CancellationToken) {
     let path = format!("/apis/boatyard.dev/v1/runners/{}/tunnel", context.runner);
     while !shutdown.is_cancelled() {
-        match endpoint.upgrade(&path, PROTOCOL).await {
+        let dialled = tokio::select! {
+            dialled = endpoint.upgrade(&path, PROTOCOL) => dialled,
+            () = shutdown.cancelled() => return,
+        };
+        match dialled {
             Ok(stream) => {
                 tracing::info!(server = endpoint.place(), "connected");
                 let (mut incoming, driving) = accept(stream);

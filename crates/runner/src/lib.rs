@@ -147,7 +147,11 @@ impl Service {
         let Self { context, endpoint } = self;
         let mut tasks = JoinSet::new();
         tasks.spawn(doors::run(context.clone(), endpoint, shutdown.clone()));
-        tasks.spawn(heartbeats(context.clone(), shutdown.clone()));
+        let beating = heartbeats(context.clone());
+        let until = shutdown.clone();
+        tasks.spawn(async move {
+            until.run_until_cancelled(beating).await;
+        });
         dispatch(context, shutdown).await;
         while tasks.join_next().await.is_some() {}
     }
@@ -280,7 +284,7 @@ fn report_orphans(context: &Context, listed: &[Uid]) {
     }
 }
 
-async fn heartbeats(context: Context, shutdown: CancellationToken) {
+async fn heartbeats(context: Context) {
     const FIRST: std::time::Duration = std::time::Duration::from_millis(300);
     let mut registered = false;
     let mut again = FIRST;
@@ -303,10 +307,7 @@ async fn heartbeats(context: Context, shutdown: CancellationToken) {
             again = (again * 2).min(objects::HEARTBEAT);
             again
         };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => return,
-        }
+        tokio::time::sleep(pause).await;
     }
 }
 

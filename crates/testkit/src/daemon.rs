@@ -187,10 +187,10 @@ impl Daemon {
     ///
     /// # Panics
     /// When it cannot be traced, or does neither.
-    pub fn run_traced(&mut self, kill: Option<(usize, Victim)>) -> Tracer {
+    pub fn run_traced(&mut self, arguments: &[&str], kill: Option<(usize, Victim)>) -> Tracer {
         let mut command = Command::new("sh");
-        let script = "kill -STOP $$; exec \"$0\" daemon";
-        command.args(["-c", script]).arg(binary());
+        let script = "kill -STOP $$; exec \"$0\" daemon \"$@\"";
+        command.args(["-c", script]).arg(binary()).args(arguments);
         self.configure(&mut command);
         self.launch(command);
         let pid = self.pid();

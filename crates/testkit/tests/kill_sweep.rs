@@ -23,7 +23,7 @@ mod helpers;
 use boatyard_testkit::photo::{self, Photo};
 use boatyard_testkit::tracer::{Point, Role, Trace, Tracer, Victim};
 use boatyard_testkit::{Daemon, wait};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -156,7 +156,7 @@ impl Place {
     /// Starts the daemon again if it was killed, and holds what came of the life to what had been
     /// said to its user.
     fn settle(&mut self, reached: Reached, trace: &Trace) {
-        self.run_again(trace);
+        self.run_again(&[], trace, &|_| true);
         let mut uid = None;
         let settled = wait::until("the environment to be what is wanted", || {
             let Some(object) = self.object() else {
@@ -201,26 +201,18 @@ impl Place {
         }
     }
 
-    /// Starts the daemon again if it was killed.
-    fn run_again(&mut self, trace: &Trace) {
+    /// Starts the daemon again if it was killed, or ended because a program of its was, which it
+    /// may as long as `works` has never held.
+    fn run_again(&mut self, arguments: &[&str], trace: &Trace, works: &dyn Fn(&Daemon) -> bool) {
         let last = trace.points.last().map(|point| point.role);
         if trace.killed && last == Some(Role::Child) {
-            // A daemon whose nft is killed may say so and end.
-            wait::until("an answer or an end", || {
-                let answers = || {
-                    self.daemon
-                        .client(&["ls"])
-                        .output()
-                        .unwrap()
-                        .status
-                        .success()
-                };
-                (photo::ended(self.daemon.pid()) || answers()).then_some(())
+            wait::until("a working daemon or its end", || {
+                (photo::ended(self.daemon.pid()) || works(&self.daemon)).then_some(())
             });
         }
         if trace.daemon_killed || last == Some(Role::Child) && !self.daemon.lives() {
             self.daemon.kill();
-            self.daemon.run(&[]);
+            self.daemon.run(arguments);
         }
         assert!(self.daemon.lives(), "the daemon ended by itself");
     }
@@ -415,20 +407,23 @@ fn with_running() -> Place {
 fn a_kill_at_any_call_of_a_daemons_start_leaves_environments_running() {
     let mut place = with_running();
     place.daemon.kill();
-    let tracer = place.daemon.run_traced(None);
+    let tracer = place.daemon.run_traced(&[], None);
     wait::until("the adopted environment", || {
         (place.daemon.sh("app", "true").code == 0).then_some(())
     });
     let points = place.daemon.end_trace(tracer).points;
     sweep("a start", &points, place, with_running, |place, kill| {
         place.daemon.kill();
-        let tracer = place.daemon.run_traced(Some(kill));
+        let tracer = place.daemon.run_traced(&[], Some(kill));
+        let works = |daemon: &Daemon| {
+            let mut exec = daemon.client(&["exec", "app", "--", "true"]);
+            exec.output().unwrap().status.success()
+        };
         wait::until("the adopted environment or a kill", || {
-            let mut exec = place.daemon.client(&["exec", "app", "--", "true"]);
-            (tracer.killed() || exec.output().unwrap().status.success()).then_some(())
+            (tracer.killed() || works(&place.daemon)).then_some(())
         });
         let trace = place.daemon.end_trace(tracer);
-        place.run_again(&trace);
+        place.run_again(&[], &trace, &works);
         let seen = wait::until("the adopted environment", || {
             Some(place.daemon.sh("app", "cat /root/starts /root/kept")).filter(|ran| ran.code == 0)
         });
@@ -436,6 +431,70 @@ fn a_kill_at_any_call_of_a_daemons_start_leaves_environments_running() {
             seen.stdout, "started\nkept\n",
             "it was adopted, not started again"
         );
+        trace
+    });
+}
+
+/// Paths below the state directory but those whose names are made anew each time.
+fn made(place: &Place) -> BTreeSet<String> {
+    let state = place.daemon.state();
+    let mut found = BTreeSet::new();
+    let mut folders = vec![state.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = path.strip_prefix(&state).unwrap().display().to_string();
+            // The database's own files come and go.
+            if !name.starts_with("images") && !name.contains(".db-") {
+                found.insert(name);
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_kill_at_any_call_of_the_first_start_is_made_good_by_the_next() {
+    const ARGUMENTS: [&str; 2] = ["--listen", "127.0.0.1:0"];
+    let registered = |daemon: &Daemon| {
+        let got = daemon.client(&["get", "runners", "local"]).output();
+        got.unwrap().status.success()
+    };
+    let works = |daemon: &Daemon| {
+        wait::until("the runner to register", || {
+            registered(daemon).then_some(())
+        });
+    };
+    let fresh = || {
+        let mut place = Place::new();
+        place.daemon.kill();
+        std::fs::remove_dir_all(place.daemon.state()).unwrap();
+        place
+    };
+    let mut place = fresh();
+    let tracer = place.daemon.run_traced(&ARGUMENTS, None);
+    works(&place.daemon);
+    let points = place.daemon.end_trace(tracer).points;
+    let wanted = made(&place);
+    place.daemon.kill();
+    sweep("a first start", &points, place, fresh, |place, kill| {
+        let _ = std::fs::remove_dir_all(place.daemon.state());
+        let tracer = place.daemon.run_traced(&ARGUMENTS, Some(kill));
+        wait::until("the runner to register or a kill", || {
+            (tracer.killed() || registered(&place.daemon)).then_some(())
+        });
+        let trace = place.daemon.end_trace(tracer);
+        place.run_again(&ARGUMENTS, &trace, &registered);
+        works(&place.daemon);
+        assert_eq!(made(place), wanted);
+        place.daemon.import_image();
+        place.daemon.cli(&["up", &place.folder, "--detach"]).ok();
+        assert_eq!(place.daemon.sh("app", "cat /root/starts").ok(), "started\n");
+        place.daemon.cli(&["rm", "--force", "app"]).ok();
+        place.daemon.kill();
         trace
     });
 }
