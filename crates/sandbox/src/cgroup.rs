@@ -13,8 +13,9 @@
 //!
 //! Crash behaviour: everything is found again by the id; [`remove`] kills what is left inside.
 //!
-//! Read next: [`hierarchies`].
+//! Read next: [`hierarchies`], [`devices`].
 
+mod devices;
 mod hierarchies;
 mod inside;
 
@@ -29,7 +30,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(crate) use hierarchies::{describe, discover};
+pub(crate) use hierarchies::{describe, device_filter, discover};
 
 /// Children of `inner`: the agent and IDE servers, shells, builds, containers started inside.
 pub const CLASSES: [&str; 4] = ["agent", "sessions", "builds", "nested"];

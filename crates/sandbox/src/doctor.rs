@@ -89,6 +89,11 @@ pub fn doctor_for(state: &Path) -> Vec<Check> {
         "boot with cgroup v2 and the cpu, memory and pids controllers (systemd.unified_cgroup_hierarchy=1)",
     );
     add(
+        "device filter",
+        cgroup::device_filter().map(str::to_owned),
+        "use a kernel with CONFIG_CGROUP_BPF, or mount the devices controller of cgroup v1",
+    );
+    add(
         "nftables",
         nftables(),
         "install it: apt-get install nftables",

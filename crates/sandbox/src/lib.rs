@@ -30,8 +30,7 @@
 //! - Inside, a bind mount of `/` has to be recursive (`--rbind`): the kernel does not let a user
 //!   namespace peel off mounts it was given.
 //!
-//! Not here: a device filter for cgroup version 2 (there, `nodev`, the tmpfs's nodes and the
-//! refusal of mknod stand alone), and masking in /proc, which would forbid nested containers.
+//! Not here: masking in /proc, which would forbid nested containers.
 //!
 //! Read next: [`spec`], then `sandboxes`, `spawner`, `monitor`, `init`.
 

@@ -1,6 +1,6 @@
 //! The cgroup hierarchies mounted on this host, and what is written to them.
 
-use crate::root;
+use super::devices;
 use crate::spec::Spec;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,20 @@ pub(crate) fn describe() -> (&'static str, Vec<String>, bool) {
         .all(|name| all.iter().any(|hierarchy| hierarchy.has(name)));
     let names = all.iter().map(|hierarchy| hierarchy.name.clone()).collect();
     (version, names, limits)
+}
+
+/// How devices are held back here, for `doctor`.
+pub(crate) fn device_filter() -> Result<&'static str, String> {
+    let all = all();
+    if all.iter().any(|hierarchy| hierarchy.unified) {
+        return devices::loads()
+            .map(|()| "by a program of the cgroup")
+            .map_err(|error| format!("the kernel takes no program for it: {error}"));
+    }
+    if all.iter().any(|hierarchy| hierarchy.has("devices")) {
+        return Ok("by the devices controller");
+    }
+    Err("no devices controller is mounted".to_owned())
 }
 
 /// Reads /proc/self/mountinfo.
@@ -192,6 +206,7 @@ impl Hierarchy {
             // Each costs memory of the host that is nobody's.
             write("cgroup.max.descendants", DESCENDANTS.to_string())?;
             write("cgroup.max.depth", DEPTH.to_string())?;
+            devices::attach(directory, &devices::rules(spec)?)?;
         }
         if self.has("cpu")
             && let Some(millis) = limits.cpu_millis
@@ -224,24 +239,8 @@ impl Hierarchy {
         }
         if self.has("devices") && !self.unified {
             write("devices.deny", "a".to_owned())?;
-            for (_, major, minor) in root::NODES {
-                write("devices.allow", format!("c {major}:{minor} rw"))?;
-            }
-            // ptmx, the terminals of every devpts, /dev/console of a nested container.
-            for rule in ["c 5:2 rw", "c 136:* rw", "c 5:1 rw"] {
-                write("devices.allow", rule.to_owned())?;
-            }
-            for path in &spec.devices {
-                let stat = rustix::fs::stat(path)?;
-                let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-                    rustix::fs::FileType::BlockDevice => 'b',
-                    _ => 'c',
-                };
-                let (major, minor) = (
-                    rustix::fs::major(stat.st_rdev),
-                    rustix::fs::minor(stat.st_rdev),
-                );
-                write("devices.allow", format!("{kind} {major}:{minor} rw"))?;
+            for rule in devices::rules(spec)? {
+                write("devices.allow", rule.to_string())?;
             }
         }
         Ok(())

@@ -70,6 +70,40 @@ fn fuse_and_tun_and_the_usual_devices_open() {
     );
 }
 
+/// The second wall, alone: root of the host, among its own nodes, in the environment's cgroup.
+#[test]
+fn cgroups_hold_devices_back_even_from_the_hosts_root() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    world.sandboxes.start(&spec).unwrap();
+    let inner = world
+        .cgroups()
+        .into_iter()
+        .map(|top| top.join("envs/one/inner"))
+        .find(|inner| inner.join("memory.max").exists() || inner.join("devices.list").exists())
+        .expect("a cgroup that filters devices");
+    // Version 2 wants processes in leaves.
+    let sessions = inner.join("sessions");
+    let group = if sessions.exists() { sessions } else { inner };
+    let output = std::process::Command::new("/bin/busybox")
+        .args(["sh", "-c"])
+        .arg(
+            "echo $$ > $0/cgroup.procs || exit; \
+             for d in null zero tty ptmx kmsg; do (: < /dev/$d) 2>/dev/null; echo $d $?; done; \
+             mknod $1/x c 1 3 2>/dev/null || echo none made",
+        )
+        .arg(&group)
+        .arg(world.base.path())
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    for wanted in ["null 0", "zero 0", "ptmx 0", "kmsg 1", "none made"] {
+        assert!(output.contains(wanted), "{wanted}: {output}");
+    }
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+}
+
 #[test]
 fn containers_nest() {
     let world = World::new();
