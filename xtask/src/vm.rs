@@ -12,6 +12,7 @@
 
 mod console;
 mod machine;
+mod qemu;
 
 use crate::{process, setup};
 use anyhow::{Context, Result, bail};
@@ -31,8 +32,8 @@ const UP: &str = include_str!("vm/up.sh");
 /// Sets up, builds, boots and judges. `rest` goes to the test programs; with it, they run alone.
 pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     let began = Instant::now();
-    prepare()?;
     let cache = cache()?;
+    prepare(&cache)?;
     let base = base(&cache)?;
     let payload = cache.join("payload");
     pack(root, &payload, rest)?;
@@ -56,7 +57,7 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
 }
 
 /// Programs on this side. Unlike other tests' needs they are large, so `make test` goes without.
-fn prepare() -> Result<()> {
+fn prepare(cache: &Path) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the virtual machine is for x86_64 only");
     }
@@ -69,16 +70,7 @@ fn prepare() -> Result<()> {
     if !packages.is_empty() {
         setup::install(&packages)?;
     }
-    if process::on_path(machine::QEMU) {
-        return Ok(());
-    }
-    if setup::install(&["qemu-system-x86"]).is_ok() {
-        return Ok(());
-    }
-    bail!(
-        "{} is missing and qemu-system-x86 cannot be installed beside what is here: install it by hand (on Debian perhaps by `apt-get install -t {SUITE}-backports qemu-system-x86`)",
-        machine::QEMU
-    )
+    qemu::prepare(cache)
 }
 
 fn cache() -> Result<PathBuf> {

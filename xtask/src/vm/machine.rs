@@ -7,14 +7,13 @@
 //! Read next: [`super::console`].
 
 use super::console::Report;
+use super::qemu;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-
-pub(super) const QEMU: &str = "qemu-system-x86_64";
 
 /// How long a machine by KVM may take to come up; it takes two seconds.
 const UP_BY_KVM: Duration = Duration::from_secs(30);
@@ -74,7 +73,7 @@ impl Machine {
         let mut child = self
             .command(accelerator)
             .spawn()
-            .with_context(|| format!("cannot start {QEMU}"))?;
+            .with_context(|| format!("cannot start {}", qemu::PROGRAM))?;
         let output = child.stdout.take().context("the machine has no console")?;
         let machine = Running(child);
         let lines = lines(output);
@@ -99,7 +98,7 @@ impl Machine {
     }
 
     fn command(&self, accelerator: &str) -> Command {
-        let mut command = Command::new(QEMU);
+        let mut command = Command::new(qemu::PROGRAM);
         command
             .args(["-accel", accelerator, "-M", "q35", "-smp", "2", "-m", "2G"])
             .args(["-cpu", "max", "-nodefaults", "-no-user-config"])
