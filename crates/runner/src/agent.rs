@@ -51,10 +51,17 @@ pub enum Error {
 pub fn install(directory: &Path) -> std::io::Result<PathBuf> {
     let digest = hex::encode(&Sha256::digest(EXECUTABLE)[..16]);
     let path = directory.join(format!("boatyard-agent-{digest}"));
+    // What a kill left half written; the state directory has one user at a time.
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some() {
+            std::fs::remove_file(path)?;
+        }
+    }
     if std::fs::metadata(&path).is_ok_and(|there| there.len() == EXECUTABLE.len() as u64) {
         return Ok(path);
     }
-    let fresh = path.with_extension(format!("{}", std::process::id()));
+    let fresh = path.with_extension("new");
     std::fs::write(&fresh, EXECUTABLE)?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o755))?;
     std::fs::rename(&fresh, &path)?;

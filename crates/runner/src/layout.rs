@@ -84,7 +84,10 @@ impl Layout {
                 });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::write(&version, format!("{VERSION}\n")).map_err(io(&version))?;
+                // Whole or not at all: a file cut off would be another layout.
+                let fresh = root.join("VERSION.new");
+                std::fs::write(&fresh, format!("{VERSION}\n")).map_err(io(&fresh))?;
+                std::fs::rename(&fresh, &version).map_err(io(&version))?;
             }
             Err(error) => return Err(io(&version)(error)),
         }
