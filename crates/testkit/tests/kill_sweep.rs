@@ -1,8 +1,8 @@
 //! Kills at every place where something changes: the next start adopts, finishes or cleans up.
 //!
 //! The system calls of daemon, spawner, monitor and half-made init that change the world are
-//! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`) and
-//! over the start of a daemon that finds one running. Then the same is done again with a SIGKILL
+//! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`), over
+//! the start of a daemon that finds one running, and over the first start of all. Then the same is done again with a SIGKILL
 //! just before the Nth of them. By default an evenly spread choice of N runs within
 //! [`BUDGET`]; `BOATYARD_SWEEP=all` runs every one, `2/3` the second third of them, and a number is
 //! another budget in seconds.
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 const CONFIG: &str = r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts", "waitFor": "postStartCommand"}"#;
 
 /// How long each sweep goes on by default.
-const BUDGET: Duration = Duration::from_secs(25);
+const BUDGET: Duration = Duration::from_secs(20);
 
 /// What happens in the life of an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,7 +210,8 @@ impl Place {
                 (photo::ended(self.daemon.pid()) || works(&self.daemon)).then_some(())
             });
         }
-        if trace.daemon_killed || last == Some(Role::Child) && !self.daemon.lives() {
+        let ended = || last == Some(Role::Child) && photo::ended(self.daemon.pid());
+        if trace.daemon_killed || ended() {
             self.daemon.kill();
             self.daemon.run(arguments);
         }
@@ -226,10 +227,10 @@ impl Place {
                 return;
             }
             assert!(
-                began.elapsed() < Duration::from_secs(5),
+                began.elapsed() < Duration::from_secs(20),
                 "left behind: {links:?} {now:?}"
             );
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

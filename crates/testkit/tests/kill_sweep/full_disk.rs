@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// After how long a command counts as waiting.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes all room on the state directory's file system but so many bytes.
 fn fill(daemon: &Daemon, left: u64) {
