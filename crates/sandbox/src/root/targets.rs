@@ -23,14 +23,26 @@ fn resolve(
     flags: OFlags,
     extra: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat2(
-        root,
-        path,
-        flags | OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra,
-    )
+    let mut tries = 0;
+    loop {
+        let result = rustix::fs::openat2(
+            root,
+            path,
+            flags | OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra,
+        );
+        match result {
+            // At a `..` the kernel asks to try again when anything was renamed or mounted anywhere
+            // on the machine meanwhile (openat2(2)).
+            Err(Errno::AGAIN) if tries < TRIES => tries += 1,
+            other => return other,
+        }
+    }
 }
+
+/// How often a look-up begins again before it is an error.
+const TRIES: u32 = 10_000;
 
 /// A top-level directory that must be one, made when missing.
 pub(super) fn plain_directory(root: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Failure> {

@@ -189,6 +189,46 @@ fn links_of_a_hostile_image_lead_nowhere() {
     }
 }
 
+/// The kernel gives up a look-up through `..` whenever anything is renamed on the machine.
+#[test]
+fn links_are_followed_while_the_machine_renames() {
+    let world = World::new();
+    symlink("../../../../../../../..", world.layer().join("up")).unwrap();
+    let source = world.base.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    let mut spec = world.spec("one", "true");
+    spec.mounts = vec![Mount {
+        source: MountSource::Host {
+            path: source,
+            ids: MountIds::Unshifted,
+            open_as: None,
+        },
+        target: "/up/up/up/up/place".into(),
+        read_only: false,
+    }];
+    let (one, two) = (world.base.path().join("a"), world.base.path().join("b"));
+    std::fs::create_dir(&one).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::rename(&one, &two).unwrap();
+                std::fs::rename(&two, &one).unwrap();
+            }
+        });
+        let results: Vec<_> = (0..20)
+            .map(|_| {
+                let started = world.sandboxes.start(&spec);
+                started.and(world.sandboxes.remove(&spec.id, &spec.state))
+            })
+            .collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for result in results {
+            result.unwrap();
+        }
+    });
+}
+
 #[test]
 fn read_only_mounts_stay_read_only() {
     let world = World::new();
