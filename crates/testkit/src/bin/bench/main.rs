@@ -1,0 +1,150 @@
+//! The benchmarks: Boatyard and its peers, taking turns in one run.
+//!
+//! Owns what is compared with what, and how often; `figures` owns the arithmetic and the table.
+//! Each round measures every contender once, so that a busy moment of the host meets all of them.
+//! Peers run as they come from the distribution, with their defaults, on storage of their own in
+//! the same file system. Output is the table of docs/benchmarks.md. `bench [ROUNDS] [GROUP...]`;
+//! the groups are `start`, `sandbox`, `exec`, `pull` and `memory`.
+//!
+//! Read next: `figures`, then `starts`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measuring program for people fails loudly"
+)]
+
+mod figures;
+mod memory;
+mod pulls;
+mod sandboxes;
+mod starts;
+
+use figures::Table;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+/// Rounds of the quick groups; a pull takes a twentieth of it.
+const ROUNDS: usize = 200;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments
+        .first()
+        .is_some_and(|first| first == boatyard_sandbox::SPAWNER_ARGUMENT)
+    {
+        return boatyard_sandbox::spawner_main();
+    }
+    let rounds = arguments.first().and_then(|word| word.parse().ok());
+    hide_hybrid_hierarchy(&arguments);
+    let groups: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|word| word.parse::<usize>().is_err())
+        .collect();
+    let wanted = |group: &str| groups.is_empty() || groups.contains(&group);
+    let rounds = rounds.unwrap_or(ROUNDS);
+    versions();
+    let mut table = Table::default();
+    if wanted("start") || wanted("exec") {
+        starts::run(rounds, wanted("start"), wanted("exec"), &mut table);
+    }
+    if wanted("sandbox") {
+        sandboxes::run(rounds, &mut table);
+    }
+    if wanted("pull") {
+        pulls::run((rounds / 20).max(3), &mut table);
+    }
+    println!("{table}");
+    if wanted("memory") {
+        memory::run();
+    }
+    ExitCode::SUCCESS
+}
+
+/// Goes on in a mount namespace where control groups of version 1 alone are seen, when this host
+/// has both: crun refuses such a host.
+fn hide_hybrid_hierarchy(arguments: &[String]) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let points = |kind: &str| {
+        let of_kind = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>());
+        let of_kind = of_kind
+            .filter(|fields| fields[2] == kind)
+            .map(|fields| fields[1].to_owned());
+        of_kind.collect::<Vec<_>>()
+    };
+    let (first, second) = (points("cgroup"), points("cgroup2"));
+    if first.is_empty() || second.is_empty() {
+        return;
+    }
+    let script = second.iter().fold(String::new(), |script, point| {
+        format!("{script}umount {point} && ")
+    });
+    let error = Command::new("unshare")
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            &format!("{script}exec \"$0\" \"$@\""),
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(arguments)
+        .exec();
+    panic!("unshare: {error}");
+}
+
+fn versions() {
+    let system = rustix::system::uname();
+    println!(
+        "host: {} {}, {} CPUs",
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+        std::thread::available_parallelism().unwrap()
+    );
+    let boatyard = boatyard_testkit::daemon::binary();
+    for (program, arguments) in [
+        (boatyard.to_str().unwrap(), &["--version"][..]),
+        ("podman", &["--version"]),
+        ("crun", &["--version"]),
+        ("docker-registry", &["--version"]),
+        ("tar", &["--version"]),
+        (
+            "podman",
+            &[
+                "info",
+                "--format",
+                "storage of podman: {{.Store.GraphDriverName}}, network: {{.Host.NetworkBackend}}, runtime: {{.Host.OCIRuntime.Name}}",
+            ],
+        ),
+    ] {
+        let said = output(Command::new(program).args(arguments));
+        println!("{}", said.lines().next().unwrap_or_default());
+    }
+    println!();
+}
+
+/// Runs a command that must succeed, and answers what it printed.
+fn output(command: &mut Command) -> String {
+    let ran = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        ran.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+/// Runs a command that must succeed, without its output: what it leaves running may hold that open.
+fn quiet(command: &mut Command) {
+    let ran = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(ran.unwrap().success(), "{command:?}");
+}
