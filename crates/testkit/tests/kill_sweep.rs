@@ -2,11 +2,13 @@
 //!
 //! The system calls of daemon, spawner, monitor and half-made init that change the world are
 //! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`), over
-//! the start of a daemon that finds one running, and over the first start of all. Then the same is done again with a SIGKILL
-//! just before the Nth of them. By default an evenly spread choice of N runs within
-//! [`BUDGET`]; `BOATYARD_SWEEP=all` runs every one, `2/3` the second third of them, and a number is
-//! another budget in seconds.
-//! `BOATYARD_SWEEP_SEED` repeats a choice.
+//! the start of a daemon that finds one running, and over the first start of all. Then the same is
+//! done again with a SIGKILL just before the Nth of them; after some of these the daemon that
+//! recovers is killed too.
+//!
+//! By default an evenly spread choice of N runs within [`BUDGET`]. `BOATYARD_SWEEP=all` runs every
+//! one (half an hour), `2/3` the second of three parts of them, and a number is another budget in
+//! seconds. `BOATYARD_SWEEP_SEED` repeats a choice.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -201,6 +203,28 @@ impl Place {
         }
     }
 
+    /// Starts the daemon again and kills it once more, at one of its calls or when it has come to
+    /// rest.
+    fn kill_the_recovery(&mut self, at: usize) {
+        self.daemon.kill();
+        let tracer = self.daemon.run_traced(&[], Some((at, Victim::Daemon)));
+        let at_rest = || {
+            let mut got = self.daemon.client(&["get", "environments", "-o", "json"]);
+            let got = got.stderr(Stdio::null()).output().unwrap();
+            let list = serde_json::from_slice::<serde_json::Value>(&got.stdout).ok()?;
+            let at_rest = |object: &serde_json::Value| {
+                object["metadata"]["deletionTimestamp"].is_null()
+                    && object["status"]["phase"] == object["spec"]["state"]
+            };
+            list["items"].as_array()?.iter().all(at_rest).then_some(())
+        };
+        wait::until("rest or a second kill", || {
+            if tracer.killed() { Some(()) } else { at_rest() }
+        });
+        self.daemon.end_trace(tracer);
+        self.daemon.kill();
+    }
+
     /// Starts the daemon again if it was killed, or ended because a program of its was, which it
     /// may as long as `works` has never held.
     fn run_again(&mut self, arguments: &[&str], trace: &Trace, works: &dyn Fn(&Daemon) -> bool) {
@@ -391,6 +415,9 @@ fn a_kill_at_any_call_in_the_life_of_an_environment_is_adopted_or_cleaned_up() {
         let tracer = place.daemon.trace(Some(kill));
         let reached = place.live(&tracer);
         let trace = place.daemon.end_trace(tracer);
+        if trace.daemon_killed && kill.0 % 3 == 0 {
+            place.kill_the_recovery(kill.0 * 7 % 200);
+        }
         place.settle(reached, &trace);
         trace
     });
