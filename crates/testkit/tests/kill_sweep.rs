@@ -19,8 +19,8 @@
 
 #[path = "kill_sweep/full_disk.rs"]
 mod full_disk;
-#[path = "kill_sweep/helpers.rs"]
-mod helpers;
+#[path = "kill_sweep/lost_monitor.rs"]
+mod lost_monitor;
 
 use boatyard_testkit::photo::{self, Photo};
 use boatyard_testkit::tracer::{Point, Role, Trace, Tracer, Victim};
