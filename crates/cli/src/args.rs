@@ -146,6 +146,9 @@ pub(crate) enum Verb {
         /// Name of the runner.
         runner: String,
     },
+    /// Undo what the daemon changed on this host (firewall, forwarding, cgroups), once it has ended
+    /// and no environment is left.
+    Teardown,
     /// Print a kubeconfig for this machine's server.
     Kubeconfig,
     /// Print a completion script for a shell.

@@ -20,6 +20,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Name of the local runner.
 const RUNNER: &str = "local";
+/// This program, though an upgrade may replace its file while it runs.
+const EXECUTABLE: &str = "/proc/self/exe";
 
 /// Logs, checks that this is root, and locks the state directory for as long as the result lives.
 fn prepare(local: &Local, verb: &str) -> Result<std::fs::File, Failure> {
@@ -78,8 +80,7 @@ fn open_runner(
         name: name.to_owned(),
         state_dir: local.state_dir.clone(),
         endpoint,
-        // By descriptor, so that an upgrade may replace the file while this runs.
-        executable: "/proc/self/exe".into(),
+        executable: EXECUTABLE.into(),
         images: crate::images::mirrors(mirrors)?,
         host_name_prefix: local.host_prefix.clone(),
         first_slot: local.first_slot,
@@ -150,9 +151,12 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     let _lock = prepare(local, "daemon")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
     let server = open_server(local, daemon.listen, Vec::new()).await?;
-    let token = server
-        .runner_token(RUNNER)
-        .map_err(|error| Failure::from_error(&error))?;
+    let token = server.runner_token(RUNNER).map_err(|error| {
+        Failure::new(format!(
+            "cannot write the runner's token in {}: {error}",
+            local.state_dir.display()
+        ))
+    })?;
     spawn_server(&mut services, server, &shutdown);
     let endpoint = Endpoint {
         address: Address::Unix(local.socket.clone()),
@@ -184,6 +188,22 @@ pub(crate) async fn runner(global: &Global, runner: Runner) -> Result<(), Failur
     let opened = open_runner(&global.local, &runner.name, endpoint, &runner.mirrors)?;
     spawn_runner(&mut services, opened, &shutdown);
     until_told(services, shutdown).await
+}
+
+/// `boatyard teardown`.
+pub(crate) fn teardown(global: &Global) -> Result<(), Failure> {
+    let local = &global.local;
+    if !local.state_dir.exists() {
+        return Err(Failure::new(format!(
+            "there is no state directory {}",
+            local.state_dir.display()
+        ))
+        .hint("name the daemon's with --state-dir"));
+    }
+    let _lock = prepare(local, "teardown")?;
+    let prefix = local.host_prefix.clone();
+    boatyard_runner::teardown(&local.state_dir, EXECUTABLE.into(), prefix)
+        .map_err(|error| Failure::from_error(&error))
 }
 
 /// Prints a fresh token for a runner.

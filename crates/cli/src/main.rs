@@ -91,6 +91,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Server(server) => daemon::server(&global, server).await.map(done),
         Verb::Runner(runner) => daemon::runner(&global, runner).await.map(done),
         Verb::Token { runner } => daemon::token(&global, &runner).await.map(done),
+        Verb::Teardown => daemon::teardown(&global).map(done),
         Verb::Kubeconfig => daemon::kubeconfig(&global).map(done),
         Verb::Completions { shell } => generate::completions(shell).map(done),
         Verb::Man { directory } => generate::man(&directory).map(done),

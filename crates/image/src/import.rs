@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -599,9 +599,10 @@ fn plain(inner: &Inner, mut file: File, path: &Path) -> Result<(File, Option<Sta
 }
 
 fn beneath(folder: &OwnedFd, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve)?.into())
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file =
+        boatyard_sandbox::beneath::open(folder, Path::new(name), flags, ResolveFlags::BENEATH)?;
+    Ok(file.into())
 }
 
 fn clean(path: &[u8]) -> String {

@@ -19,6 +19,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use boatyard_sandbox::beneath;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 /// One record is never longer; also bounds memory when playing.
@@ -229,12 +230,7 @@ fn open_directory(path: &Path) -> io::Result<rustix::fd::OwnedFd> {
 
 fn open_file(directory: &rustix::fd::OwnedFd, path: &[u8]) -> io::Result<File> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    let file = rustix::fs::openat2(
-        directory,
-        path,
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-    )?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
+    let file = beneath::open(directory, path, flags, ResolveFlags::BENEATH)?;
     Ok(File::from(file))
 }

@@ -32,6 +32,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::rc::Rc;
 
+use boatyard_sandbox::beneath;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
@@ -618,17 +619,13 @@ impl Unpacker<'_> {
     }
 
     fn open_beneath(&self, path: &[u8]) -> Result<OwnedFd, Trouble> {
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        loop {
-            match rustix::fs::openat2(&*self.root, os(path), flags, Mode::empty(), resolve) {
-                // Somebody renamed or mounted something somewhere.
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::LOOP) => {
-                    return refuse("goes through a link that leads out of the layer");
-                }
-                outcome => return Ok(outcome?),
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+        match beneath::open(&*self.root, Path::new(os(path)), flags, resolve) {
+            Err(Errno::XDEV | Errno::LOOP) => {
+                refuse("goes through a link that leads out of the layer")
             }
+            outcome => Ok(outcome?),
         }
     }
 

@@ -66,17 +66,9 @@ impl Authority {
         if !key_path.exists() || !certificate_path.exists() {
             let key = KeyPair::generate().map_err(certificate)?;
             let made = parameters().self_signed(&key).map_err(certificate)?;
-            let mut opened = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&key_path)
-                .map_err(file(&key_path))?;
-            opened
-                .write_all(key.serialize_pem().as_bytes())
-                .map_err(file(&key_path))?;
-            std::fs::write(&certificate_path, made.pem()).map_err(file(&certificate_path))?;
+            // The certificate comes last: without it both are made again.
+            write_whole(&key_path, 0o600, &key.serialize_pem()).map_err(file(&key_path))?;
+            write_whole(&certificate_path, 0o644, &made.pem()).map_err(file(&certificate_path))?;
         }
         let pem = std::fs::read_to_string(&certificate_path).map_err(file(&certificate_path))?;
         let key = std::fs::read_to_string(&key_path).map_err(file(&key_path))?;
@@ -109,6 +101,20 @@ impl Authority {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+/// Writes a file that a kill or a power cut leaves absent, as it was, or whole.
+fn write_whole(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
 }
 
 /// A client's TLS configuration that trusts one authority and nothing else.

@@ -3,7 +3,8 @@
 //! Used for images' /etc/passwd, cloned repositories and lifecycle logs. Nothing here opens a
 //! device or waits for a FIFO's other end.
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use boatyard_sandbox::beneath;
+use rustix::fs::{OFlags, ResolveFlags};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -14,15 +15,9 @@ pub(crate) const LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Opens `path` beneath `root`; symbolic links are followed as if `root` were `/`.
 pub(crate) fn open(root: impl AsFd, path: &str, extra: OFlags) -> std::io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | extra;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(File::from(rustix::fs::openat2(
-        root,
-        path,
-        flags,
-        Mode::empty(),
-        resolve,
-    )?))
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | extra;
+    let file = beneath::open(root, Path::new(path), flags, ResolveFlags::IN_ROOT)?;
+    Ok(File::from(file))
 }
 
 /// Reads a regular file beneath `root`; None when there is none.

@@ -44,7 +44,7 @@ use kube::runtime::watcher;
 use layout::Layout;
 use record::{Slots, Uid};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -85,6 +85,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Taken down with environments left.
+    #[error("there are environments left in {path}; remove them first (boatyard rm)")]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+    },
     /// Images.
     #[error("cannot open the image store")]
     Images(#[from] boatyard_image::Error),
@@ -119,13 +125,11 @@ impl Service {
         let slots = Slots::read(&layout, options.first_slot).map_err(state)?;
         let agent = agent::install(&layout.agent()).map_err(state)?;
         let images = Images::open(&layout.images(), options.images)?;
-        let sandboxes = Sandboxes::open(boatyard_sandbox::Options {
-            executable: options.executable,
-            state_dir: options.state_dir.join("host"),
-            cgroup_root: options.host_name_prefix.clone(),
-            table: options.host_name_prefix,
-            ..boatyard_sandbox::Options::default()
-        })?;
+        let sandboxes = sandboxes(
+            &options.state_dir,
+            options.executable,
+            options.host_name_prefix,
+        )?;
         let client = options.endpoint.kube();
         let context = Context {
             runner: options.name,
@@ -155,6 +159,42 @@ impl Service {
         dispatch(context, shutdown).await;
         while tasks.join_next().await.is_some() {}
     }
+}
+
+/// Undoes what runners of `state_dir` changed on the host: firewall, forwarding, cgroups. The caller
+/// holds the directory's lock. `executable` and `host_name_prefix` as in [`Options`].
+///
+/// # Errors
+/// When environments are left, or the host refuses.
+pub fn teardown(
+    state_dir: &Path,
+    executable: PathBuf,
+    host_name_prefix: String,
+) -> Result<(), Error> {
+    let path = Layout::open(state_dir)?.environments();
+    let state = |source| Error::State {
+        path: path.clone(),
+        source,
+    };
+    if std::fs::read_dir(&path).map_err(state)?.next().is_some() {
+        return Err(Error::Occupied { path });
+    }
+    let sandboxes = sandboxes(state_dir, executable, host_name_prefix)?;
+    Ok(sandboxes.teardown_host()?)
+}
+
+fn sandboxes(
+    state_dir: &Path,
+    executable: PathBuf,
+    host_name_prefix: String,
+) -> Result<Sandboxes, boatyard_sandbox::Error> {
+    Sandboxes::open(boatyard_sandbox::Options {
+        executable,
+        state_dir: state_dir.join("host"),
+        cgroup_root: host_name_prefix.clone(),
+        table: host_name_prefix,
+        ..boatyard_sandbox::Options::default()
+    })
 }
 
 /// What a kill left in the trash goes first: its slots are free only then.

@@ -6,12 +6,14 @@
 //! with systemd-resolved ship one that leads nowhere), which is replaced. Who makes layers of an
 //! upper directory leaves [`GENERATED`] out.
 
+use crate::beneath;
 use crate::error::{Failure, Step};
 use crate::spec::{Network, RESOLVER, Root, Spec};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// Paths (without the leading slash) written into the root at start.
 pub const GENERATED: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
@@ -19,12 +21,12 @@ pub const GENERATED: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"
 /// Writes what is not the user's already.
 pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
     let open = |name: &str| -> rustix::io::Result<OwnedFd> {
-        rustix::fs::openat2(
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        beneath::open(
             root,
-            name,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+            Path::new(name),
+            OFlags::PATH | OFlags::DIRECTORY,
+            resolve,
         )
     };
     let etc = match open("etc") {

@@ -4,6 +4,7 @@
 //! RESOLVE_IN_ROOT and without magic links, so that a link is followed as if the environment's
 //! root were the host's, and never out of it. The fixed directories follow no link at all.
 
+use crate::beneath;
 use crate::error::{Failure, Step};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -23,26 +24,13 @@ fn resolve(
     flags: OFlags,
     extra: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    let mut tries = 0;
-    loop {
-        let result = rustix::fs::openat2(
-            root,
-            path,
-            flags | OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | extra,
-        );
-        match result {
-            // At a `..` the kernel asks to try again when anything was renamed or mounted anywhere
-            // on the machine meanwhile (openat2(2)).
-            Err(Errno::AGAIN) if tries < TRIES => tries += 1,
-            other => return other,
-        }
-    }
+    beneath::open(
+        root,
+        path,
+        flags | OFlags::PATH,
+        ResolveFlags::IN_ROOT | extra,
+    )
 }
-
-/// How often a look-up begins again before it is an error.
-const TRIES: u32 = 10_000;
 
 /// A top-level directory that must be one, made when missing.
 pub(super) fn plain_directory(root: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Failure> {

@@ -148,3 +148,22 @@ fn quiet(command: &mut Command) {
         .status();
     assert!(ran.unwrap().success(), "{command:?}");
 }
+
+/// Waits until nothing of a peer runs any more: podman cleans up behind its command's back, and
+/// that would be measured as the next contender's.
+fn settle() {
+    let peers = ["podman", "crun", "netavark"];
+    let busy = |pid: &std::path::Path| {
+        let read = |name: &str| std::fs::read_to_string(pid.join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let runs = stat
+            .rsplit(") ")
+            .next()
+            .is_some_and(|rest| !rest.starts_with('Z'));
+        runs && peers.contains(&read("comm").trim())
+    };
+    boatyard_testkit::wait::until("the peers to be done", || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        (!processes.map(|entry| entry.path()).any(|pid| busy(&pid))).then_some(())
+    });
+}

@@ -4,7 +4,7 @@
 //! start from a client process but where a row says otherwise.
 
 use crate::figures::{Contender, Table, time};
-use crate::output;
+use crate::{output, settle};
 use boatyard_api::Environment;
 use boatyard_api::environment::Phase;
 use boatyard_link::client::{Address, Endpoint};
@@ -88,6 +88,7 @@ fn starts(daemon: &Daemon, podman: &Podman, rounds: usize, table: &mut Table) {
     ];
     for round in 0..=rounds {
         let run = time(|| drop(output(&mut podman.run(&["--rm", IMAGE, "true"]))));
+        settle();
         let name = format!("api-{round}");
         let created = time(|| runtime.block_on(first_command(&api, &endpoint, &name)));
         runtime.block_on(removed(&api, &name));
@@ -102,6 +103,7 @@ fn starts(daemon: &Daemon, podman: &Podman, rounds: usize, table: &mut Table) {
                 &mut podman.command(&["rm", "--force", "--time", "0", "ended"]),
             ));
         });
+        settle();
         // The first round warms both.
         if round > 0 {
             for (contender, took) in whole.iter_mut().zip([run, created, up]) {
@@ -167,6 +169,7 @@ fn execs(daemon: &Daemon, podman: &Podman, rounds: usize, table: &mut Table) {
     ];
     for round in 0..=rounds {
         let theirs = time(|| drop(output(&mut podman.command(&["exec", "runs", "true"]))));
+        settle();
         let ours = time(|| drop(daemon.cli(&["exec", "runs", "--", "true"]).ok()));
         if round > 0 {
             contenders[0].add(theirs);
