@@ -439,6 +439,11 @@ impl Daemon {
             .collect()
     }
 
+    /// What stands on the host for the daemon, whether it runs or not.
+    pub fn standing(&self) -> std::collections::BTreeSet<String> {
+        photo::standing(&self.prefix)
+    }
+
     /// Photographs the host.
     pub fn photo(&self) -> photo::Photo {
         photo::take(&self.state(), &self.prefix, self.first_slot)

@@ -76,6 +76,26 @@ fn helpers(prefix: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// What a daemon changed on the host that outlives it: its firewall table and its cgroups.
+pub fn standing(prefix: &str) -> BTreeSet<String> {
+    let tables = std::process::Command::new("nft")
+        .args(["list", "tables"])
+        .output()
+        .unwrap();
+    let tables = String::from_utf8(tables.stdout).unwrap();
+    let tables = tables
+        .lines()
+        .filter(|line| line.ends_with(&format!(" {prefix}")));
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    let cgroups = hierarchies
+        .map(|hierarchy| hierarchy.path())
+        .chain(["/sys/fs/cgroup".into()])
+        .map(|hierarchy| hierarchy.join(prefix))
+        .filter(|cgroup| cgroup.exists())
+        .map(|cgroup| cgroup.display().to_string());
+    tables.map(str::to_owned).chain(cgroups).collect()
+}
+
 /// Removes what a daemon that has ended leaves on the host by design: its table and its cgroups,
 /// as far as they are empty.
 pub fn clear(prefix: &str) {

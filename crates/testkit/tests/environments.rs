@@ -353,3 +353,30 @@ fn bad_configurations_are_named_and_leave_nothing_running() {
         assert!(ran.stderr.contains(named), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn teardown_waits_for_the_last_environment_and_leaves_the_host_as_it_was() {
+    let mut daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("app", CONFIG);
+    up(&daemon, &folder);
+    let refused = daemon.cli(&["teardown"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("another Boatyard process"),
+        "{refused:?}"
+    );
+    assert!(!daemon.standing().is_empty());
+
+    daemon.kill();
+    let refused = daemon.cli(&["teardown"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("environments left"), "{refused:?}");
+
+    daemon.run(&[]);
+    daemon.cli(&["rm", "--force", "app"]).ok();
+    daemon.kill();
+    daemon.cli(&["teardown"]).ok();
+    assert_eq!(daemon.standing(), std::collections::BTreeSet::new());
+    daemon.cli(&["teardown"]).ok();
+}
