@@ -1,10 +1,11 @@
 //! A pull of 500 MB in five layers from Debian's docker-registry on loopback.
 //!
 //! The layers are files of this host's /usr, which compress as real images do. Both sides end in a
-//! flush of the file system that holds their storage; what one pulled is removed before its next.
+//! flush of the file system that holds their storage. Every round has storage of its own, and
+//! nothing is deleted before the end: a deletion slows what is written after it, whoever writes.
 
 use crate::figures::{Contender, Table, time};
-use crate::output;
+use crate::{quiet, settle};
 use boatyard_testkit::{Daemon, Registry};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -16,75 +17,60 @@ const LAYER_BYTES: u64 = 100_000_000;
 
 pub(crate) fn run(rounds: usize, table: &mut Table) {
     let registry = Registry::start();
-    let daemon = Daemon::start_with(&["--mirror", &registry.mirror("docker.io")]);
-    let oci = daemon.folder().join("oci");
+    let folder = tempfile::Builder::new()
+        .prefix("boatyard-bench-")
+        .tempdir()
+        .unwrap();
+    let oci = folder.path().join("oci");
     let blobs = layout(&oci);
     registry.push(&format!("oci:{}:big", oci.display()), "library/big:latest");
     let theirs = format!("{}/library/big:latest", registry.address());
-    let podman = |arguments: &[&str]| {
-        let folder = daemon.folder().join("podman");
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(folder.join("storage"));
-        command
-            .arg("--runroot")
-            .arg(folder.join("run"))
-            .args(arguments);
-        command
-    };
-    let flush = || {
-        drop(output(
-            Command::new("sync")
-                .arg("--file-system")
-                .arg(daemon.folder()),
-        ))
-    };
+    let flush = || quiet(Command::new("sync").arg("--file-system").arg(folder.path()));
     let mut contenders = [
         Contender::new("`podman pull`"),
         Contender::new("`boatyard image pull`"),
         Contender::new("floor: `tar xzf` of the layers, one after another"),
     ];
+    let mut daemons = Vec::new();
     for round in 0..=rounds {
+        let daemon = Daemon::start_with(&["--mirror", &registry.mirror("docker.io")]);
+        let own = folder.path().join(round.to_string());
+        let floor = own.join("floor");
+        std::fs::create_dir_all(&floor).unwrap();
+        let mut podman = Command::new("podman");
+        podman.arg("--root").arg(own.join("storage"));
+        podman.arg("--runroot").arg(own.join("run"));
+        podman.args(["pull", "--quiet", "--tls-verify=false", &theirs]);
+        flush();
         let peer = time(|| {
-            output(&mut podman(&[
-                "pull",
-                "--quiet",
-                "--tls-verify=false",
-                &theirs,
-            ]));
+            quiet(&mut podman);
             flush();
         });
-        output(&mut podman(&["rmi", "--force", &theirs]));
-        flush();
+        settle();
         let ours = time(|| {
             daemon.cli(&["image", "pull", "library/big:latest"]).ok();
             flush();
         });
-        daemon.cli(&["image", "rm", "library/big:latest"]).ok();
-        daemon.cli(&["image", "prune"]).ok();
-        flush();
-        let folder = daemon.folder().join("floor");
-        std::fs::create_dir(&folder).unwrap();
         let floor = time(|| {
             for blob in &blobs {
-                output(
+                quiet(
                     Command::new("tar")
                         .arg("-C")
-                        .arg(&folder)
+                        .arg(&floor)
                         .arg("-xzf")
                         .arg(blob),
                 );
             }
             flush();
         });
-        std::fs::remove_dir_all(&folder).unwrap();
-        flush();
+        // The first round warms the caches.
         if round > 0 {
             for (contender, took) in contenders.iter_mut().zip([peer, ours, floor]) {
                 contender.add(took);
             }
         }
+        daemons.push(daemon);
     }
-    let _ = podman(&["system", "reset", "--force"]).output();
     table.compare("Pull of 500 MB in five layers", &contenders);
 }
 
