@@ -36,8 +36,10 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
     if let Some(folder) = &source.folder {
         let folder = PathBuf::from(&folder.path);
         if let Some((path, text)) = local_configuration(&folder, up.config.as_deref())? {
-            devcontainer.local_env = local_variables(&text);
-            initialize(&folder, &path, &text, &devcontainer.local_env)?;
+            let document =
+                Document::parse(&path, &text).map_err(|error| Failure::new(error.to_string()))?;
+            devcontainer.local_env = local_variables(&document);
+            initialize(&folder, &document, &devcontainer.local_env)?;
         }
     }
     let endpoint = connect::endpoint(global).await?;
@@ -155,21 +157,11 @@ fn local_configuration(
     Ok(Some((path, text)))
 }
 
-/// Values of the variables the text asks for with `${localEnv:NAME}`, and of no others.
-fn local_variables(text: &str) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    for marker in ["${localEnv:", "${env:"] {
-        for rest in text.split(marker).skip(1) {
-            let name: String = rest
-                .chars()
-                .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
-                .collect();
-            if let Ok(value) = std::env::var(&name) {
-                found.insert(name, value);
-            }
-        }
-    }
-    found
+/// Values of the variables the file asks for with `${localEnv:NAME}`, and of no others.
+fn local_variables(document: &Document) -> BTreeMap<String, String> {
+    let names = document.local_env_names().into_iter();
+    let known = names.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+    known.collect()
 }
 
 /// Runs `initializeCommand` here, as the caller, as the specification asks.
@@ -179,11 +171,9 @@ fn local_variables(text: &str) -> BTreeMap<String, String> {
 )]
 fn initialize(
     folder: &Path,
-    path: &str,
-    text: &str,
+    document: &Document,
     local_env: &BTreeMap<String, String>,
 ) -> Result<(), Failure> {
-    let document = Document::parse(path, text).map_err(|error| Failure::new(error.to_string()))?;
     let mut context = LocalContext::new(&folder.to_string_lossy());
     context.local_env.clone_from(local_env);
     let commands = document
@@ -451,8 +441,8 @@ mod tests {
 
     #[test]
     fn only_variables_asked_for_are_sent() {
-        let found =
-            local_variables(r#"{"a": "${localEnv:PATH}", "b": "${localEnv:NO_SUCH_VARIABLE:x}"}"#);
+        let text = r#"{"image": "${localEnv:PATH}", "name": "${localEnv:NO_SUCH_VARIABLE:x}"}"#;
+        let found = local_variables(&Document::parse("devcontainer.json", text).unwrap());
         assert_eq!(found.keys().collect::<Vec<_>>(), ["PATH"]);
     }
 }

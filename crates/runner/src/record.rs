@@ -119,8 +119,6 @@ pub struct Configured {
     pub text: Option<String>,
     /// Image it names.
     pub image: String,
-    /// Warnings for the user.
-    pub warnings: Vec<String>,
 }
 
 /// The image as found.

@@ -168,18 +168,12 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
         path,
         text,
         image: String::new(),
-        warnings: Vec::new(),
     };
     let document = document(&configured)?;
     let image = document
         .image(&local_context(object))
         .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
     configured.image = image;
-    configured.warnings = document
-        .warnings()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
     let message = match &configured.path {
         Some(path) => format!("{path}: image {}", configured.image),
         None => format!("no devcontainer.json; default image {}", configured.image),
@@ -257,7 +251,11 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
             ),
         )
     })?;
-    let message = format!("user {}, folder {}", user.name, plan.workspace_folder);
+    let mut message = format!("user {}, folder {}", user.name, plan.workspace_folder);
+    for note in &plan.notes {
+        message.push_str("; note: ");
+        message.push_str(note);
+    }
     record.resolved = Some(Resolved {
         plan,
         remote_user: user.name,

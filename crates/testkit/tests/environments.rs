@@ -53,6 +53,19 @@ fn up_exec_stop_start_rm_leave_nothing_behind() {
 }
 
 #[test]
+fn what_has_no_effect_in_a_configuration_is_said() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("app", r#"{"image": "test:latest", "remoteUsr": "dev"}"#);
+    let shown = up(&daemon, &folder);
+    assert!(
+        shown.contains("remoteUsr is no property of the specification"),
+        "{shown}"
+    );
+    assert!(shown.contains("remoteUser"), "{shown}");
+}
+
+#[test]
 fn a_second_up_of_a_folder_finds_the_same_environment() {
     let daemon = Daemon::start();
     daemon.import_image();
