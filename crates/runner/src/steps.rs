@@ -252,9 +252,10 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
         )
     })?;
     let mut message = format!("user {}, folder {}", user.name, plan.workspace_folder);
-    for note in &plan.notes {
+    let warnings = document.warnings().iter().map(ToString::to_string);
+    for note in warnings.chain(plan.notes.iter().cloned()) {
         message.push_str("; note: ");
-        message.push_str(note);
+        message.push_str(&note);
     }
     record.resolved = Some(Resolved {
         plan,
