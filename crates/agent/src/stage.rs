@@ -154,11 +154,14 @@ fn join_class(class: Class) {
         Class::Sessions => ("sessions", "100"),
         Class::Builds => ("builds", "300"),
     };
-    for hierarchy in ["", "cpu/", "cpu,cpuacct/"] {
-        poke(
-            &format!("/sys/fs/cgroup/{hierarchy}{name}/cgroup.procs"),
-            "0",
-        );
+    // This process has one thread. For `tasks` of version 1 the kernel moves it at once; for
+    // `cgroup.procs` it stops every fork of the machine first and waits for a grace period.
+    for (hierarchy, file) in [
+        ("", "cgroup.procs"),
+        ("cpu/", "tasks"),
+        ("cpu,cpuacct/", "tasks"),
+    ] {
+        poke(&format!("/sys/fs/cgroup/{hierarchy}{name}/{file}"), "0");
     }
     if class != Class::Agent {
         // Relative to the agent's /proc, where every stage starts.

@@ -357,9 +357,9 @@ fn output_before_the_end_is_never_lost() {
 fn classes_choose_the_cgroup_and_the_victim() {
     let agent = Agent::start_after(
         "mount -t tmpfs none /sys/fs/cgroup\nmkdir -p /sys/fs/cgroup/cpu/builds /sys/fs/cgroup/sessions\n\
-         : > /sys/fs/cgroup/cpu/builds/cgroup.procs\n: > /sys/fs/cgroup/sessions/cgroup.procs\n",
+         : > /sys/fs/cgroup/cpu/builds/tasks\n: > /sys/fs/cgroup/sessions/cgroup.procs\n",
     );
-    let script = "cat /proc/self/oom_score_adj /sys/fs/cgroup/cpu/builds/cgroup.procs; \
+    let script = "cat /proc/self/oom_score_adj /sys/fs/cgroup/cpu/builds/tasks; \
         echo -; cat /sys/fs/cgroup/sessions/cgroup.procs";
     let builds = agent
         .exec(Process {
