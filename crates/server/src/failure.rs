@@ -53,36 +53,34 @@ impl Failure {
     }
 
     pub(crate) fn not_found(plural: &str, group: &str, name: &str) -> Self {
-        let kind = if group.is_empty() {
-            plural.to_owned()
-        } else {
-            format!("{plural}.{group}")
-        };
-        let details = json!({"name": name, "group": group, "kind": plural});
-        Self {
-            details,
-            ..Self::new(
-                StatusCode::NOT_FOUND,
-                "NotFound",
-                format!("{kind} \"{name}\" not found"),
-            )
-        }
+        let code = StatusCode::NOT_FOUND;
+        Self::of_object(code, "NotFound", (plural, group, name), "not found")
     }
 
     pub(crate) fn exists(plural: &str, group: &str, name: &str) -> Self {
+        let code = StatusCode::CONFLICT;
+        Self::of_object(
+            code,
+            "AlreadyExists",
+            (plural, group, name),
+            "already exists",
+        )
+    }
+
+    fn of_object(
+        code: StatusCode,
+        reason: &'static str,
+        (plural, group, name): (&str, &str, &str),
+        what: &str,
+    ) -> Self {
         let kind = if group.is_empty() {
             plural.to_owned()
         } else {
             format!("{plural}.{group}")
         };
-        let details = json!({"name": name, "group": group, "kind": plural});
         Self {
-            details,
-            ..Self::new(
-                StatusCode::CONFLICT,
-                "AlreadyExists",
-                format!("{kind} \"{name}\" already exists"),
-            )
+            details: json!({"name": name, "group": group, "kind": plural}),
+            ..Self::new(code, reason, format!("{kind} \"{name}\" {what}"))
         }
     }
 

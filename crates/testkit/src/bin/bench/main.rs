@@ -16,6 +16,7 @@
 
 mod figures;
 mod memory;
+mod podman;
 mod pulls;
 mod sandboxes;
 mod starts;

@@ -5,6 +5,7 @@
 //! nothing is deleted before the end: a deletion slows what is written after it, whoever writes.
 
 use crate::figures::{Contender, Table, time};
+use crate::podman::Podman;
 use crate::{quiet, settle};
 use boatyard_testkit::{Daemon, Registry};
 use sha2::{Digest, Sha256};
@@ -37,10 +38,8 @@ pub(crate) fn run(rounds: usize, table: &mut Table) {
         let own = folder.path().join(round.to_string());
         let floor = own.join("floor");
         std::fs::create_dir_all(&floor).unwrap();
-        let mut podman = Command::new("podman");
-        podman.arg("--root").arg(own.join("storage"));
-        podman.arg("--runroot").arg(own.join("run"));
-        podman.args(["pull", "--quiet", "--tls-verify=false", &theirs]);
+        let podman = Podman { folder: own };
+        let mut podman = podman.command(&["pull", "--quiet", "--tls-verify=false", &theirs]);
         flush();
         let peer = time(|| {
             quiet(&mut podman);

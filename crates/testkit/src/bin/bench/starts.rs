@@ -4,6 +4,7 @@
 //! start from a client process but where a row says otherwise.
 
 use crate::figures::{Contender, Table, time};
+use crate::podman::Podman;
 use crate::{output, settle};
 use boatyard_api::Environment;
 use boatyard_api::environment::Phase;
@@ -13,8 +14,6 @@ use boatyard_testkit::{Daemon, archive};
 use boatyard_wire::{Process, Request};
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
-use rustix::process::{Resource, getrlimit};
-use std::process::Command;
 
 const IMAGE: &str = "localhost/test:latest";
 
@@ -37,35 +36,6 @@ pub(crate) fn run(rounds: usize, start: bool, exec: bool, table: &mut Table) {
         .command(&["rm", "--all", "--force", "--time", "0"])
         .output();
     let _ = podman.command(&["system", "reset", "--force"]).output();
-}
-
-/// Podman with storage of its own.
-struct Podman {
-    folder: std::path::PathBuf,
-}
-
-impl Podman {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("podman");
-        command
-            .arg("--root")
-            .arg(self.folder.join("storage"))
-            .arg("--runroot")
-            .arg(self.folder.join("run"))
-            .args(arguments);
-        command
-    }
-
-    /// `podman run`, its limits no higher than this host's, which it would refuse to run without.
-    fn run(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(&["run"]);
-        for (name, limit) in [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)] {
-            let most = getrlimit(limit).maximum.unwrap_or(u64::MAX).min(1 << 14);
-            command.arg(format!("--ulimit={name}={most}:{most}"));
-        }
-        command.args(arguments);
-        command
-    }
 }
 
 fn starts(daemon: &Daemon, podman: &Podman, rounds: usize, table: &mut Table) {
