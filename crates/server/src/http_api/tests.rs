@@ -1,6 +1,7 @@
 //! Paths and bodies by table.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
+use http::HeaderValue;
 
 #[test]
 fn paths_are_read_as_kubernetes_reads_them() {

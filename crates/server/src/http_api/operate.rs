@@ -1,0 +1,277 @@
+//! Operations: what a method on a path does to resources.
+
+use super::Handler;
+use super::answers::{Body, Form, SyncBody, answer, respond};
+use crate::body;
+use crate::deletion;
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::kinds::Kind;
+use crate::objects::meta;
+use crate::request::{Query, continue_token};
+use crate::resources::{Listed, Patch, Target, WriteOptions};
+use crate::table::{partial, table};
+use crate::watching::{self, WatchOptions};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+impl Handler {
+    /// Options and object of a write.
+    async fn object(
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<(WriteOptions, Value), Failure> {
+        let mut options = query.write_options()?;
+        let (headers, body) = Self::body(request).await?;
+        let parsed = body::parse(&headers, &body)?;
+        options.duplicates = parsed.duplicates;
+        Ok((options, parsed.value))
+    }
+
+    async fn deletion(
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<deletion::Options, Failure> {
+        let (headers, body) = Self::body(request).await?;
+        deletion::Options::parse(query, &headers, &body)
+    }
+
+    pub(super) async fn operate(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        query: &Query,
+        form: Form,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let rows = query.rows()?;
+        let shown = |object: &Value| match form {
+            Form::Whole => object.clone(),
+            Form::Partial => partial(object),
+            Form::Table => table(
+                target.kind,
+                std::slice::from_ref(object),
+                &json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
+                self.resources.now(),
+                true,
+                rows,
+            ),
+        };
+        let method = request.method().clone();
+        match (method, target.name.is_empty()) {
+            (Method::GET, false) => Ok(respond(
+                StatusCode::OK,
+                &shown(&self.resources.get(caller, "get", target).await?),
+            )),
+            (Method::GET, true) => self.list(caller, target, query, form).await,
+            (Method::POST, true) => {
+                let (options, object) = Self::object(query, request).await?;
+                let written = self
+                    .resources
+                    .create(caller, target, object, &options)
+                    .await?;
+                Ok(answer(&written, shown(&written.object)))
+            }
+            (Method::PUT, false) => {
+                let (options, object) = Self::object(query, request).await?;
+                let written = self
+                    .resources
+                    .update(caller, target, object, &options)
+                    .await?;
+                Ok(answer(&written, shown(&written.object)))
+            }
+            (Method::PATCH, false) => {
+                let mut options = query.write_options()?;
+                let (headers, body) = Self::body(request).await?;
+                let patch = patch(target.kind, &headers, &body, &mut options)?;
+                let written = self
+                    .resources
+                    .patch(caller, target, &patch, &options)
+                    .await?;
+                Ok(answer(&written, shown(&written.object)))
+            }
+            (Method::DELETE, false) => {
+                let options = Self::deletion(query, request).await?;
+                let (object, gone) = self.resources.delete(caller, target, &options).await?;
+                if !gone {
+                    return Ok(respond(StatusCode::OK, &shown(&object)));
+                }
+                let details = json!({"name": target.name, "group": target.kind.group, "kind": target.kind.plural, "uid": object["metadata"]["uid"]});
+                Ok(respond(
+                    StatusCode::OK,
+                    &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+                ))
+            }
+            (Method::DELETE, true) => {
+                self.resources
+                    .authorize(caller, "deletecollection", target, None, None)?;
+                let (selection, page) = (query.selection(target.kind)?, query.page()?);
+                let options = Self::deletion(query, request).await?;
+                let listed = self
+                    .resources
+                    .list(caller, target, &selection, &page)
+                    .await?;
+                for object in &listed.items {
+                    let one = Target {
+                        namespace: meta(object, "namespace"),
+                        name: meta(object, "name"),
+                        ..target.clone()
+                    };
+                    let deleted = self.resources.delete(caller, &one, &options).await;
+                    // Gone meanwhile is as good.
+                    deleted.map(drop).or_else(|failure| match failure.code {
+                        StatusCode::NOT_FOUND => Ok(()),
+                        _ => Err(failure),
+                    })?;
+                }
+                let list = self.list_object(target.kind, &listed);
+                Ok(respond(StatusCode::OK, &list))
+            }
+            _ => Err(Failure::method()),
+        }
+    }
+
+    fn list_object(&self, kind: &Kind, listed: &Listed) -> Value {
+        let mut metadata = json!({"resourceVersion": listed.revision.0.to_string()});
+        if let Some(next) = &listed.next {
+            metadata["continue"] = json!(continue_token(listed.revision, next));
+            if let Some(remaining) = listed.remaining {
+                metadata["remainingItemCount"] = json!(remaining);
+            }
+        }
+        json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": listed.items})
+    }
+
+    async fn list(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        query: &Query,
+        form: Form,
+    ) -> Result<Response<Body>, Failure> {
+        let (selection, page) = (query.selection(target.kind)?, query.page()?);
+        let listed = self
+            .resources
+            .list(caller, target, &selection, &page)
+            .await?;
+        let mut list = self.list_object(target.kind, &listed);
+        match form {
+            Form::Whole => {}
+            Form::Partial => {
+                list["apiVersion"] = json!("meta.k8s.io/v1");
+                list["kind"] = json!("PartialObjectMetadataList");
+                list["items"] = listed.items.iter().map(partial).collect();
+            }
+            Form::Table => {
+                list = table(
+                    target.kind,
+                    &listed.items,
+                    &list["metadata"],
+                    self.resources.now(),
+                    true,
+                    query.rows()?,
+                );
+            }
+        }
+        Ok(respond(StatusCode::OK, &list))
+    }
+
+    pub(super) async fn watch(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        query: &Query,
+        form: Form,
+    ) -> Result<Response<Body>, Failure> {
+        let timeout = match query.get("timeoutSeconds") {
+            "" | "0" => None,
+            text => Some(Duration::from_secs(text.parse().map_err(|_| {
+                Failure::bad_request(format!("timeoutSeconds {text:?} is no number"))
+            })?)),
+        };
+        let initial_events = query.flag("sendInitialEvents");
+        let unversioned = matches!(query.get("resourceVersion"), "" | "0");
+        let wanted = query.get("resourceVersionMatch");
+        if initial_events && wanted != "NotOlderThan" {
+            return Err(Failure::bad_request(
+                "sendInitialEvents needs resourceVersionMatch=NotOlderThan",
+            ));
+        }
+        if query.get("sendInitialEvents").is_empty() && !wanted.is_empty() {
+            return Err(Failure::bad_request(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
+        let options = WatchOptions {
+            from: query.revision("resourceVersion")?,
+            bookmarks: query.flag("allowWatchBookmarks"),
+            timeout,
+            initial: initial_events || (unversioned && query.get("sendInitialEvents") != "false"),
+            initial_bookmark: initial_events && query.flag("allowWatchBookmarks"),
+            form,
+            rows: query.rows()?,
+        };
+        let selection = query.selection(target.kind)?;
+        let stream = watching::open(
+            &self.resources,
+            caller,
+            target,
+            selection,
+            options,
+            self.shutdown.clone(),
+        )
+        .await?;
+        let frames = stream.map(|line| line.map(Frame::data));
+        let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        Ok(response)
+    }
+}
+
+fn patch(
+    kind: &Kind,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    options: &mut WriteOptions,
+) -> Result<Patch, Failure> {
+    let allowed = if kind.strategic {
+        "application/merge-patch+json, application/json-patch+json or application/strategic-merge-patch+json"
+    } else {
+        "application/merge-patch+json or application/json-patch+json"
+    };
+    let media = body::media_type(headers);
+    let known = match media {
+        "application/merge-patch+json" | "application/json-patch+json" => true,
+        "application/strategic-merge-patch+json" => kind.strategic,
+        _ => false,
+    };
+    if !known {
+        return Err(Failure::media_type(media, allowed));
+    }
+    let body::Parsed { value, duplicates } = body::parse(headers, bytes)?;
+    options.duplicates = duplicates;
+    if media != "application/json-patch+json" {
+        if !value.is_object() {
+            return Err(Failure::bad_request("the patch is not an object"));
+        }
+        let strategic = media != "application/merge-patch+json";
+        return Ok(if strategic {
+            Patch::Strategic(value)
+        } else {
+            Patch::Merge(value)
+        });
+    }
+    if value.as_array().is_some_and(|list| list.len() > 10_000) {
+        return Err(Failure::too_large(10_000));
+    }
+    serde_json::from_value(value)
+        .map(Patch::Json)
+        .map_err(|error| Failure::bad_request(format!("the body is no JSON patch: {error}")))
+}
