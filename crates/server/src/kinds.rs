@@ -2,12 +2,19 @@
 //!
 //! A kind of our own is registered by one line in [`Kinds::ours`]: names, scope, columns, schema
 //! and selectable fields come from its type's derive, defaults and rules from its
-//! [`Rules`] implementation. Core kinds have k8s-openapi's types and little of their own.
+//! [`Rules`] implementation. Core kinds have k8s-openapi's types, schemas and descriptions.
+//!
+//! Read next: `core`.
+
+mod core;
 
 use crate::failure::Failure;
 use boatyard_api::rules::{FieldError, Rules};
 use boatyard_api::{Environment, EnvironmentClass, Runner};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -42,9 +49,14 @@ pub struct Kind {
     pub selectable: Vec<String>,
     /// Structural schema of the whole object.
     pub schema: Value,
+    /// The schema as published, where its parts have names of their own.
+    pub definition: Option<Definition>,
     /// Defaults and rules: (object, stored object) → defaulted object, or everything wrong with it.
     prepare: Prepare,
 }
+
+/// Adds a type and all its parts to a generator, and refers to it.
+pub type Definition = fn(&mut SchemaGenerator) -> Schema;
 
 type Prepare = fn(&Value, Option<&Value>) -> Result<Value, Vec<FieldError>>;
 
@@ -147,39 +159,8 @@ impl Kind {
                 .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
                 .collect(),
             schema,
+            definition: None,
             prepare: prepare::<T>,
-        }
-    }
-
-    fn core<T: Serialize + DeserializeOwned>(
-        group: &str,
-        kind: &str,
-        plural: &str,
-        short: &str,
-        namespaced: bool,
-        fields: Value,
-    ) -> Self {
-        let mut schema = json!({"type": "object", "properties": fields});
-        envelope(&mut schema, &group.into(), &"v1".into(), &kind.into());
-        Self {
-            group: group.to_owned(),
-            version: "v1".to_owned(),
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-            singular: kind.to_ascii_lowercase(),
-            short_names: if short.is_empty() {
-                Vec::new()
-            } else {
-                vec![short.to_owned()]
-            },
-            categories: Vec::new(),
-            namespaced,
-            has_status: false,
-            strategic: true,
-            columns: Vec::new(),
-            selectable: Vec::new(),
-            schema,
-            prepare: prepare_core::<T>,
         }
     }
 }
@@ -189,49 +170,65 @@ fn envelope(schema: &mut Value, group: &Value, version: &Value, kind: &Value) {
     schema["properties"]["apiVersion"] =
         json!({"type": "string", "description": "Version of the object's schema."});
     schema["properties"]["kind"] = json!({"type": "string", "description": "Kind of the object."});
-    schema["properties"]["metadata"] = metadata();
+    schema["properties"]["metadata"] = inlined::<ObjectMeta>();
     schema["x-kubernetes-group-version-kind"] =
         json!([{"group": group, "version": version, "kind": kind}]);
+    annotate(schema);
 }
 
-/// Schema of every object's metadata.
-fn metadata() -> Value {
-    let text = |description: &str| json!({"type": "string", "description": description});
-    let number = |description: &str| json!({"type": "integer", "description": description});
-    let map = |description: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": description});
-    let owner = json!({"type": "object", "required": ["apiVersion", "kind", "name", "uid"], "properties": {
-        "apiVersion": text("Version of the owner's schema."), "kind": text("Kind of the owner."),
-        "name": text("Name of the owner."), "uid": text("Uid of the owner."),
-        "controller": {"type": "boolean"}, "blockOwnerDeletion": {"type": "boolean"},
-    }});
-    let mut properties = json!({
-        "name": text("Name, unique among objects of the kind in the namespace."),
-        "generateName": text("Beginning of a name that the server completes, when name is absent."),
-        "namespace": text("Namespace the object lives in."),
-        "labels": map("Short texts to select objects by."),
-        "annotations": map("Texts of any form, for tools."),
-        "finalizers": {"type": "array", "items": {"type": "string"}, "description": "Who must let go before a deleted object goes."},
-        "ownerReferences": {"type": "array", "items": owner, "description": "Objects this one belongs to."},
-        "uid": text("Set by the server: tells objects of the same name apart."),
-        "resourceVersion": text("Set by the server: changes with every write."),
-        "generation": number("Set by the server: counts changes of the spec."),
-        "deletionGracePeriodSeconds": number("Set by the server."),
-        "selfLink": text("Not used."),
-        "managedFields": {"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}, "description": "Not used."},
+/// The structural schema of a type: without references, as objects are checked.
+fn inlined<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
     });
-    for (member, description) in [
-        (
-            "creationTimestamp",
-            "Set by the server: when the object came to be.",
-        ),
-        (
-            "deletionTimestamp",
-            "Set by the server: when its deletion was asked for.",
-        ),
-    ] {
-        properties[member] = json!({"type": "string", "format": "date-time", "nullable": true, "description": description});
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let mut schema = serde_json::to_value(schema).unwrap_or_default();
+    if let Some(members) = schema.as_object_mut() {
+        members.remove("title");
     }
-    json!({"type": "object", "properties": properties, "description": "Standard object's metadata."})
+    schema
+}
+
+/// Says of well-known lists by which of their items' members they merge, which k8s-openapi's
+/// schemas leave out, and does not demand metadata: what is missing in it is told by its name.
+pub(crate) fn annotate(schema: &mut Value) {
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.retain(|field| field != "metadata");
+        if required.is_empty()
+            && let Some(schema) = schema.as_object_mut()
+        {
+            schema.remove("required");
+        }
+    }
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+        for below in ["items", "additionalProperties"] {
+            if let Some(below) = schema.get_mut(below).filter(|below| below.is_object()) {
+                annotate(below);
+            }
+        }
+        return;
+    };
+    for (name, property) in properties {
+        annotate(property);
+        if property["type"] != "array" || !property["x-kubernetes-list-type"].is_null() {
+            continue;
+        }
+        match name.as_str() {
+            "finalizers" => property["x-kubernetes-list-type"] = json!("set"),
+            "managedFields" => property["x-kubernetes-list-type"] = json!("atomic"),
+            "ownerReferences" | "conditions" => {
+                let key = if name == "conditions" { "type" } else { "uid" };
+                property["x-kubernetes-list-type"] = json!("map");
+                property["x-kubernetes-list-map-keys"] = json!([key]);
+                property["x-kubernetes-patch-merge-key"] = json!(key);
+            }
+            _ => continue,
+        }
+        if name != "managedFields" {
+            property["x-kubernetes-patch-strategy"] = json!("merge");
+        }
+    }
 }
 
 fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
@@ -259,14 +256,6 @@ fn prepare<T: Rules + Serialize + DeserializeOwned>(
     }
 }
 
-fn prepare_core<T: Serialize + DeserializeOwned>(
-    object: &Value,
-    _old: Option<&Value>,
-) -> Result<Value, Vec<FieldError>> {
-    let parsed: T = parse(object)?;
-    Ok(reserialized(object, &parsed))
-}
-
 /// The typed object as JSON, with the metadata as it was sent: types may know less of it.
 fn reserialized<T: Serialize>(object: &Value, parsed: &T) -> Value {
     let mut value = serde_json::to_value(parsed).unwrap_or_default();
@@ -283,7 +272,7 @@ pub struct Kinds(Arc<Vec<Kind>>);
 impl Default for Kinds {
     fn default() -> Self {
         let mut kinds = Self::ours();
-        kinds.extend(Self::core());
+        kinds.extend(core::kinds());
         Self(Arc::new(kinds))
     }
 }
@@ -298,86 +287,6 @@ impl Kinds {
         ]
     }
 
-    fn core() -> Vec<Kind> {
-        use k8s_openapi::api::coordination::v1::Lease;
-        use k8s_openapi::api::core::v1::{Event, Namespace};
-        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        let text = json!({"type": "string"});
-        let namespace = Kind {
-            has_status: true,
-            columns: columns(&[
-                ("Status", "string", "status.phase"),
-                ("Age", "date", "metadata.creationTimestamp"),
-            ]),
-            selectable: vec!["status.phase".to_owned()],
-            ..Kind::core::<Namespace>(
-                "",
-                "Namespace",
-                "namespaces",
-                "ns",
-                false,
-                json!({"spec": open, "status": open}),
-            )
-        };
-        let lease = Kind {
-            columns: columns(&[
-                ("Holder", "string", "spec.holderIdentity"),
-                ("Age", "date", "metadata.creationTimestamp"),
-            ]),
-            ..Kind::core::<Lease>(
-                "coordination.k8s.io",
-                "Lease",
-                "leases",
-                "",
-                true,
-                json!({"spec": open}),
-            )
-        };
-        let mut fields = json!({"involvedObject": open, "source": open, "series": open, "related": open, "count": {"type": "integer"}});
-        for field in [
-            "reason",
-            "message",
-            "type",
-            "action",
-            "reportingComponent",
-            "reportingInstance",
-            "firstTimestamp",
-            "lastTimestamp",
-            "eventTime",
-        ] {
-            fields[field] = if field == "eventTime" {
-                json!({"type": "string", "nullable": true})
-            } else {
-                text.clone()
-            };
-        }
-        let selectable = [
-            "kind",
-            "name",
-            "namespace",
-            "uid",
-            "apiVersion",
-            "fieldPath",
-            "resourceVersion",
-        ]
-        .map(|field| format!("involvedObject.{field}"));
-        let event = Kind {
-            columns: columns(&[
-                ("Last Seen", "date", "lastTimestamp"),
-                ("Type", "string", "type"),
-                ("Reason", "string", "reason"),
-                ("Object", "string", "involvedObject.name"),
-                ("Message", "string", "message"),
-            ]),
-            selectable: selectable
-                .into_iter()
-                .chain(["reason".to_owned(), "type".to_owned()])
-                .collect(),
-            ..Kind::core::<Event>("", "Event", "events", "ev", true, fields)
-        };
-        vec![namespace, event, lease]
-    }
-
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Kind> {
         self.0.iter()
@@ -389,16 +298,4 @@ impl Kinds {
         self.iter()
             .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
     }
-}
-
-fn columns(columns: &[(&str, &str, &str)]) -> Vec<Column> {
-    columns
-        .iter()
-        .map(|(name, kind, path)| Column {
-            name: (*name).to_owned(),
-            kind: (*kind).to_owned(),
-            paths: vec![(*path).to_owned()],
-            priority: 0,
-        })
-        .collect()
 }

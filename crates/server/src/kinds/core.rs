@@ -1,0 +1,111 @@
+//! Kinds of Kubernetes's own groups: namespaces, events, leases.
+//!
+//! Types, schemas and descriptions are k8s-openapi's; what the server adds to them is in `objects`
+//! and `admission`. Strategic merge patches are taken, since clients send them for these kinds.
+
+use super::{Column, Kind, envelope, inlined, parse, reserialized};
+use boatyard_api::rules::FieldError;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Event, Namespace};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// All of them.
+pub(super) fn kinds() -> Vec<Kind> {
+    let namespace = Kind {
+        has_status: true,
+        short_names: vec!["ns".to_owned()],
+        columns: columns(&[
+            ("Status", "string", "status.phase", 0),
+            ("Age", "date", "metadata.creationTimestamp", 0),
+        ]),
+        selectable: vec!["status.phase".to_owned()],
+        ..kind::<Namespace>("", "Namespace", "namespaces", false)
+    };
+    let lease = Kind {
+        columns: columns(&[
+            ("Holder", "string", "spec.holderIdentity", 0),
+            ("Age", "date", "metadata.creationTimestamp", 0),
+        ]),
+        ..kind::<Lease>("coordination.k8s.io", "Lease", "leases", true)
+    };
+    let selectable = [
+        "involvedObject.kind",
+        "involvedObject.name",
+        "involvedObject.namespace",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.fieldPath",
+        "involvedObject.resourceVersion",
+        "reason",
+        "reportingComponent",
+        "type",
+    ];
+    let event = Kind {
+        short_names: vec!["ev".to_owned()],
+        columns: columns(&[
+            (
+                "Last Seen",
+                "date",
+                "series.lastObservedTime|lastTimestamp|eventTime|firstTimestamp",
+                0,
+            ),
+            ("Type", "string", "type", 0),
+            ("Reason", "string", "reason", 0),
+            ("Object", "string", "involvedObject.name", 0),
+            ("Message", "string", "message", 0),
+        ]),
+        selectable: selectable.map(str::to_owned).to_vec(),
+        ..kind::<Event>("", "Event", "events", true)
+    };
+    vec![namespace, event, lease]
+}
+
+fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
+    group: &str,
+    kind: &str,
+    plural: &str,
+    namespaced: bool,
+) -> Kind {
+    let mut schema = inlined::<T>();
+    envelope(&mut schema, &group.into(), &"v1".into(), &kind.into());
+    Kind {
+        group: group.to_owned(),
+        version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+        singular: kind.to_ascii_lowercase(),
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        namespaced,
+        has_status: false,
+        strategic: true,
+        columns: Vec::new(),
+        selectable: Vec::new(),
+        schema,
+        definition: Some(|generator| generator.subschema_for::<T>()),
+        prepare: prepare::<T>,
+    }
+}
+
+fn prepare<T: Serialize + DeserializeOwned>(
+    object: &Value,
+    _old: Option<&Value>,
+) -> Result<Value, Vec<FieldError>> {
+    let parsed: T = parse(object)?;
+    Ok(reserialized(object, &parsed))
+}
+
+/// Heading, type, paths of which the first with a value counts, priority.
+fn columns(columns: &[(&str, &str, &str, i64)]) -> Vec<Column> {
+    let columns = columns.iter();
+    let columns = columns.map(|(name, kind, paths, priority)| Column {
+        name: (*name).to_owned(),
+        kind: (*kind).to_owned(),
+        paths: paths.split('|').map(str::to_owned).collect(),
+        priority: *priority,
+    });
+    columns.collect()
+}
