@@ -14,6 +14,7 @@ pub(crate) use answers::{Body, Form, full, refuse};
 use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
+use crate::metrics::Metrics;
 use crate::request::{Query, parse_path};
 use crate::resources::{LARGEST, Resources, Target};
 use answers::{form, respond};
@@ -33,6 +34,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Handler {
     pub(crate) resources: Resources,
+    pub(crate) metrics: Metrics,
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Registry,
     pub(crate) shutdown: CancellationToken,

@@ -18,6 +18,7 @@ mod http_api;
 mod identity;
 pub mod kinds;
 mod listen;
+mod metrics;
 mod objects;
 mod patches;
 mod protobuf;
@@ -37,11 +38,13 @@ use boatyard_link::tunnel::Registry;
 use boatyard_store::Store;
 use http_api::Handler;
 use identity::{Caller, Tokens};
+use metrics::Metrics;
 use resources::{Resources, Target, WriteOptions};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What a server is started with.
@@ -56,6 +59,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Names and addresses in the TLS certificate, besides localhost and the address itself.
     pub names: Vec<String>,
+    /// How long events are kept after they were last seen.
+    pub event_age: Duration,
 }
 
 impl Options {
@@ -68,6 +73,7 @@ impl Options {
             unix_socket: None,
             listen: None,
             names: Vec::new(),
+            event_age: Duration::from_secs(3600),
         }
     }
 }
@@ -109,6 +115,7 @@ pub struct Service {
     handler: Handler,
     unix: Option<listen::Unix>,
     tls: Option<listen::Tls>,
+    settings: controllers::Settings,
     shutdown: CancellationToken,
 }
 
@@ -128,6 +135,7 @@ impl Service {
         let shutdown = CancellationToken::new();
         let handler = Handler {
             resources,
+            metrics: Metrics::new(),
             tokens,
             tunnels: Registry::new(),
             shutdown: shutdown.clone(),
@@ -153,6 +161,9 @@ impl Service {
             handler,
             unix,
             tls,
+            settings: controllers::Settings {
+                event_age: options.event_age,
+            },
             shutdown,
         })
     }
@@ -180,9 +191,11 @@ impl Service {
             handler,
             unix,
             tls,
+            settings,
             shutdown: ours,
         } = self;
-        let controllers = controllers::run(handler.resources.clone(), ours.clone());
+        let (resources, metrics) = (handler.resources.clone(), handler.metrics.clone());
+        let controllers = controllers::run(resources, metrics, settings, ours.clone());
         let unix_serving = async {
             if let Some(unix) = unix {
                 unix.serve(handler.clone(), ours.clone()).await;
