@@ -2,13 +2,23 @@
 //!
 //! A kind of our own is registered by one line in [`Kinds::ours`]: names, scope, columns, schema
 //! and selectable fields come from its type's derive, defaults and rules from its
-//! [`Rules`] implementation. Core kinds have k8s-openapi's types, schemas and descriptions.
+//! [`Rules`] implementation, who may touch it and what the server says of it on the way in from
+//! its behaviour. Core kinds have k8s-openapi's types, schemas and descriptions.
 //!
-//! Read next: `core`.
+//! Read next: `behaviour`, `core`.
 
+mod behaviour;
 mod core;
+mod environment;
+mod event;
+mod namespace;
+mod runner;
+
+pub(crate) use behaviour::Admission;
+pub use behaviour::{Grant, READS, When, Who};
 
 use crate::failure::Failure;
+use behaviour::{Behaviour, Open, Private};
 use boatyard_api::rules::{FieldError, Rules};
 use boatyard_api::{Environment, EnvironmentClass, Runner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -53,6 +63,8 @@ pub struct Kind {
     pub definition: Option<Definition>,
     /// Defaults and rules: (object, stored object) → defaulted object, or everything wrong with it.
     prepare: Prepare,
+    /// What it has of its own.
+    pub(crate) behaviour: &'static dyn Behaviour,
 }
 
 /// Adds a type and all its parts to a generator, and refers to it.
@@ -92,6 +104,17 @@ impl Kind {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// Who may do what with it, beside administrators.
+    #[must_use]
+    pub fn access(&self) -> &'static [Grant] {
+        self.behaviour.access()
+    }
+
+    /// With more of its own than the default.
+    fn with(self, behaviour: &'static dyn Behaviour) -> Self {
+        Self { behaviour, ..self }
     }
 
     /// Fills in defaults and checks the rules.
@@ -161,6 +184,7 @@ impl Kind {
             schema,
             definition: None,
             prepare: prepare::<T>,
+            behaviour: &Private,
         }
     }
 }
@@ -265,6 +289,12 @@ fn reserialized<T: Serialize>(object: &Value, parsed: &T) -> Value {
     value
 }
 
+/// Anybody reads what can be chosen from.
+const CLASSES: &[Grant] = &[
+    Grant::local("", READS, When::Always),
+    Grant::runner("", READS, When::Always),
+];
+
 /// All kinds.
 #[derive(Clone)]
 pub struct Kinds(Arc<Vec<Kind>>);
@@ -278,12 +308,13 @@ impl Default for Kinds {
 }
 
 impl Kinds {
-    /// Registered kinds of our own: to add one, add a line.
+    /// Registered kinds of our own: to add one, add a line. Without more words it is for
+    /// administrators alone; [`Kind::with`] says more of it.
     fn ours() -> Vec<Kind> {
         vec![
-            Kind::own::<Environment>(),
-            Kind::own::<EnvironmentClass>(),
-            Kind::own::<Runner>(),
+            Kind::own::<Environment>().with(&environment::Environments),
+            Kind::own::<EnvironmentClass>().with(&Open(CLASSES)),
+            Kind::own::<Runner>().with(&Open(runner::ACCESS)),
         ]
     }
 
@@ -299,3 +330,6 @@ impl Kinds {
             .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@
 //!
 //! Read next: [`kinds`], `objects`, `resources`, `http_api`.
 
-mod admission;
 mod authorize;
 mod body;
 mod controllers;

@@ -136,7 +136,7 @@ fn check_metadata(metadata: &Map<String, Value>) -> Vec<rules::FieldError> {
     errors
 }
 
-/// Readies a new object.
+/// Readies a new object; its kind's defaults and rules come after admission.
 pub(crate) fn create(
     kind: &Kind,
     mut object: Value,
@@ -172,15 +172,19 @@ pub(crate) fn create(
         object["metadata"]["name"] = json!(name);
     }
     let name = meta(&object, "name").to_owned();
-    // Names that become host names or folders are labels; the rest are subdomains.
-    let strict = kind.plural == "environments" || kind.plural == "namespaces";
+    let strict = kind.behaviour.names_are_labels();
     if !(if strict {
         rules::is_label(&name)
     } else {
         rules::is_name(&name)
     }) {
+        let allowed = if strict {
+            "lower-case letters, digits and '-', at most 63"
+        } else {
+            "lower-case letters, digits, '-' and '.', at most 253"
+        };
         let message = format!(
-            "{name:?} is no valid name: lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
+            "{name:?} is no valid name: {allowed}, beginning and ending with a letter or digit"
         );
         return Err(Failure::invalid(
             &kind.kind,
@@ -204,11 +208,7 @@ pub(crate) fn create(
     if kind.has_status && !kind.strategic {
         clear_status(&mut object);
     }
-    if kind.plural == "namespaces" {
-        object["status"] = json!({"phase": "Active"});
-        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
-    }
-    kind.prepare(&name, &object, None)
+    Ok(object)
 }
 
 fn required(path: &str, message: &str) -> rules::FieldError {
@@ -262,11 +262,7 @@ pub(crate) fn update(
             clear_status(&mut object);
         }
     } else {
-        let namespaces = kind.plural == "namespaces" && kind.group.is_empty();
-        if namespaces {
-            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
-        }
-        if kind.has_status || namespaces {
+        if kind.has_status {
             match &old["status"] {
                 Value::Null => clear_status(&mut object),
                 status => object["status"] = status.clone(),
@@ -326,8 +322,8 @@ pub(crate) enum Deletion {
 /// Decides what a deletion does.
 pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
     // A namespace goes when its contents have.
-    let held = !texts(&old["metadata"]["finalizers"]).is_empty()
-        || (kind.plural == "namespaces" && kind.group.is_empty());
+    let held =
+        !texts(&old["metadata"]["finalizers"]).is_empty() || kind.behaviour.contains_others();
     if !held {
         return Deletion::Remove;
     }
@@ -339,7 +335,7 @@ pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
     marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
     marked["metadata"]["generation"] =
         json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
-    if kind.plural == "namespaces" {
+    if kind.behaviour.contains_others() {
         marked["status"] = json!({"phase": "Terminating"});
     }
     Deletion::Mark(marked)
@@ -347,7 +343,7 @@ pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
 
 /// Whether an updated object is marked for deletion and no finalizer holds it any more.
 pub(crate) fn is_released(kind: &Kind, object: &Value) -> bool {
-    kind.plural != "namespaces"
+    !kind.behaviour.contains_others()
         && !meta(object, "deletionTimestamp").is_empty()
         && texts(&object["metadata"]["finalizers"]).is_empty()
 }

@@ -90,8 +90,7 @@ impl Resources {
         let attributes = Attributes {
             caller,
             verb,
-            group: &target.kind.group,
-            plural: &target.kind.plural,
+            kind: target.kind,
             subresource: target.subresource,
             namespace: target.namespace,
             name: target.name,
@@ -268,7 +267,7 @@ impl Selection {
     pub(crate) fn matches(&self, caller: &Caller, kind: &Kind, object: &Value) -> bool {
         self.labels.matches(object)
             && self.fields.matches(object)
-            && crate::authorize::may_see(caller, &kind.group, &kind.plural, object)
+            && crate::authorize::may_see(caller, kind, object)
     }
 }
 

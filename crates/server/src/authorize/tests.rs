@@ -1,6 +1,10 @@
 //! The rules by matrix.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use super::*;
+use crate::kinds::Kinds;
+use boatyard_api::words::NAMESPACE_RUNNERS;
 use serde_json::json;
 
 fn allowed(
@@ -11,11 +15,11 @@ fn allowed(
     object: Option<&Value>,
     selected: Option<&str>,
 ) -> bool {
+    let kinds = Kinds::default();
     let attributes = Attributes {
         caller,
         verb,
-        group: path.0,
-        plural: path.1,
+        kind: kinds.find(path.0, "v1", path.1).unwrap(),
         subresource: path.2,
         namespace: names.0,
         name: names.1,
@@ -186,10 +190,9 @@ fn a_local_user_touches_only_environments_of_the_users_own() {
         None,
         None
     ));
-    assert!(
-        may_see(&user, "boatyard.dev", "environments", &mine)
-            && !may_see(&user, "boatyard.dev", "environments", &other)
-    );
+    let kinds = Kinds::default();
+    let environments = kinds.find("boatyard.dev", "v1", "environments").unwrap();
+    assert!(may_see(&user, environments, &mine) && !may_see(&user, environments, &other));
 }
 
 #[test]

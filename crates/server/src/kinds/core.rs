@@ -1,16 +1,27 @@
 //! Kinds of Kubernetes's own groups: namespaces, events, leases.
 //!
-//! Types, schemas and descriptions are k8s-openapi's; what the server adds to them is in `objects`
-//! and `admission`. Strategic merge patches are taken, since clients send them for these kinds.
+//! Types, schemas and descriptions are k8s-openapi's; what the server adds to them is in
+//! `namespace` and `event`. Strategic merge patches are taken, since clients send them for these kinds.
 
+use super::behaviour::{Grant, Open, Private, When};
+use super::event::Events;
+use super::namespace::Namespaces;
 use super::{Column, Kind, envelope, inlined, parse, reserialized};
 use boatyard_api::rules::FieldError;
+use boatyard_api::words::NAMESPACE_RUNNERS;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// Each runner proves that it is alive by its own.
+const LEASES: &[Grant] = &[Grant::runner(
+    "",
+    &["get", "create", "update", "patch"],
+    When::NamedIn(NAMESPACE_RUNNERS),
+)];
 
 /// All of them.
 pub(super) fn kinds() -> Vec<Kind> {
@@ -60,7 +71,11 @@ pub(super) fn kinds() -> Vec<Kind> {
         selectable: selectable.map(str::to_owned).to_vec(),
         ..kind::<Event>("", "Event", "events", true)
     };
-    vec![namespace, event, lease]
+    vec![
+        namespace.with(&Namespaces),
+        event.with(&Events),
+        lease.with(&Open(LEASES)),
+    ]
 }
 
 fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
@@ -87,6 +102,7 @@ fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
         schema,
         definition: Some(|generator| generator.subschema_for::<T>()),
         prepare: prepare::<T>,
+        behaviour: &Private,
     }
 }
 

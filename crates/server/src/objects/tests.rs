@@ -9,13 +9,9 @@ fn environment(kinds: &Kinds) -> &Kind {
 }
 
 fn created(kind: &Kind) -> Value {
-    create(
-        kind,
-        json!({"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "Running"}}),
-        "default",
-        Timestamp::UNIX_EPOCH,
-    )
-    .unwrap()
+    let object = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "Running"}});
+    let object = create(kind, object, "default", Timestamp::UNIX_EPOCH).unwrap();
+    kind.prepare("a", &object, None).unwrap()
 }
 
 #[test]

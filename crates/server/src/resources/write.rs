@@ -4,6 +4,7 @@ use super::{LARGEST, Resources, Target, modified, object};
 use crate::deletion;
 use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::kinds::Admission;
 use crate::objects::{self, Deletion, meta};
 use crate::patches;
 use crate::schema;
@@ -44,10 +45,6 @@ pub(crate) struct Written {
     pub(crate) object: Value,
     pub(crate) warnings: Vec<String>,
     pub(crate) created: bool,
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
@@ -128,18 +125,8 @@ impl Resources {
             self.namespace_takes(target.namespace).await?;
         }
         let mut object = objects::create(target.kind, object, target.namespace, self.now())?;
-        crate::admission::create(caller, target.kind, &mut object)?;
-        if target.kind.plural == "events" && target.kind.group.is_empty() {
-            let about = Key {
-                resource: "environments.boatyard.dev".to_owned(),
-                namespace: target.namespace.to_owned(),
-                name: text(&object["involvedObject"]["name"]),
-            };
-            let found = self.store.get(about).await;
-            let found = found.map_err(|error| Self::store_failure(target, "", error))?;
-            let found = found.as_ref().map(self::object).transpose()?;
-            crate::admission::event(caller, &mut object, found.as_ref())?;
-        }
+        self.admit(caller, target, &mut object, None).await?;
+        let object = target.kind.prepare(meta(&object, "name"), &object, None)?;
         let name = meta(&object, "name").to_owned();
         if options.dry_run {
             if self
@@ -176,6 +163,31 @@ impl Resources {
             object: self::object(&stored)?,
             warnings,
             created: true,
+        })
+    }
+
+    /// Lets the kind complete or refuse what is to be written.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Failure> {
+        let behaviour = target.kind.behaviour;
+        let seen = match behaviour.looks_at(object).filter(|_| old.is_none()) {
+            None => None,
+            Some(key) => {
+                let found = self.store.get(key).await;
+                let found = found.map_err(|error| Self::store_failure(target, "", error))?;
+                found.as_ref().map(self::object).transpose()?
+            }
+        };
+        behaviour.admit(&mut Admission {
+            caller,
+            object,
+            old,
+            seen: seen.as_ref(),
         })
     }
 
@@ -299,7 +311,7 @@ impl Resources {
         options: &WriteOptions,
     ) -> Result<Value, Failure> {
         let expected = Revision(meta(old, "resourceVersion").parse().unwrap_or_default());
-        crate::admission::update(caller, target.kind, &mut object, old)?;
+        self.admit(caller, target, &mut object, Some(old)).await?;
         let mut object = objects::update(target.kind, object, old, target.subresource)?;
         object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         if object == *old || options.dry_run {
@@ -346,18 +358,7 @@ impl Resources {
                     ));
                 }
             }
-            if target.kind.plural == "namespaces"
-                && [
-                    boatyard_api::DEFAULT_NAMESPACE,
-                    boatyard_api::words::NAMESPACE_RUNNERS,
-                ]
-                .contains(&target.name)
-            {
-                return Err(Failure::forbidden(format!(
-                    "the namespace {} cannot be deleted",
-                    target.name
-                )));
-            }
+            target.kind.behaviour.admit_deletion(&old)?;
             let (key, expected) = (
                 Self::key(target, target.name),
                 Revision(meta(&old, "resourceVersion").parse().unwrap_or_default()),

@@ -1,0 +1,99 @@
+//! Environments: whose they are, and what the server says of them on the way in.
+//!
+//! The owner of an environment is its authenticated creator and never changes; host folders are
+//! for callers who come through this host's unix socket, since they are opened with the caller's
+//! own credentials; only administrators bind an environment to a runner.
+
+use super::behaviour::{Admission, Behaviour, Grant, When};
+use crate::failure::Failure;
+use crate::identity::Caller;
+use boatyard_api::DEFAULT_NAMESPACE;
+use boatyard_api::words::FINALIZER_RUNNER;
+use serde_json::{Value, json};
+
+#[derive(Debug)]
+pub(crate) struct Environments;
+
+const ACCESS: &[Grant] = &[
+    Grant::local("", &["create"], When::In(DEFAULT_NAMESPACE)),
+    Grant::local("", &["list", "watch"], When::Always),
+    Grant::local("", &["get", "update", "patch", "delete"], When::OwnOrAbsent),
+    Grant::local("connect", &["create"], When::Own),
+    Grant::local("log", &["create"], When::Own),
+    Grant::runner("", &["list", "watch"], When::Selected),
+    Grant::runner("", &["get"], When::OwnOrAbsent),
+    Grant::runner("", &["patch", "update"], When::Own),
+    Grant::runner("status", &["get", "patch", "update"], When::Own),
+];
+
+impl Behaviour for Environments {
+    fn access(&self) -> &'static [Grant] {
+        ACCESS
+    }
+
+    fn concerns(&self, caller: &Caller, object: &Value) -> bool {
+        match (caller.runner_name(), caller.local) {
+            (Some(runner), _) => object["spec"]["runnerName"] == runner,
+            (None, Some((uid, _))) => object["spec"]["owner"]["uid"] == uid,
+            (None, None) => false,
+        }
+    }
+
+    fn shows(&self, caller: &Caller, object: &Value) -> bool {
+        self.concerns(caller, object)
+    }
+
+    fn names_are_labels(&self) -> bool {
+        true
+    }
+
+    fn admit(&self, admission: &mut Admission<'_>) -> Result<(), Failure> {
+        match admission.old {
+            None => create(admission.caller, admission.object),
+            Some(old) => update(admission.caller, admission.object, old),
+        }
+    }
+}
+
+const RUNNER_IS_CHOSEN: &str = "only administrators choose the runner; leave spec.runnerName out";
+
+fn create(caller: &Caller, object: &mut Value) -> Result<(), Failure> {
+    let mut owner = json!({"user": caller.user});
+    if let Some((uid, gid)) = caller.local {
+        owner["uid"] = json!(uid);
+        owner["gid"] = json!(gid);
+    }
+    object["spec"]["owner"] = owner;
+    if !object["spec"]["source"]["folder"].is_null() && caller.local.is_none() {
+        return Err(Failure::forbidden(
+            "a folder of the host can be opened only through the host's unix socket; use a git source, or run boatyard on that host",
+        ));
+    }
+    if !object["spec"]["runnerName"].is_null() && !caller.is_admin() {
+        return Err(Failure::forbidden(RUNNER_IS_CHOSEN));
+    }
+    Ok(())
+}
+
+fn update(caller: &Caller, object: &mut Value, old: &Value) -> Result<(), Failure> {
+    object["spec"]["owner"] = old["spec"]["owner"].clone();
+    if caller.runner_name().is_some() && object["spec"] != old["spec"] {
+        return Err(Failure::forbidden("a runner writes status, not spec"));
+    }
+    let held = |object: &Value| {
+        let finalizers = object["metadata"]["finalizers"].as_array();
+        finalizers.is_some_and(|list| list.iter().any(|one| one == FINALIZER_RUNNER))
+    };
+    if caller.runner_name().is_none() && !caller.is_admin() && held(old) && !held(object) {
+        return Err(Failure::forbidden(format!(
+            "only the runner removes the finalizer {FINALIZER_RUNNER}, once nothing of the environment is left"
+        )));
+    }
+    if old["spec"]["runnerName"].is_null()
+        && !object["spec"]["runnerName"].is_null()
+        && !caller.is_admin()
+    {
+        return Err(Failure::forbidden(RUNNER_IS_CHOSEN));
+    }
+    Ok(())
+}
