@@ -18,6 +18,7 @@
 
 pub mod archive;
 pub mod daemon;
+pub mod history;
 pub mod photo;
 pub mod registry;
 pub mod tracer;
