@@ -18,12 +18,16 @@
 
 pub mod archive;
 pub mod daemon;
+pub mod front;
 pub mod history;
 pub mod photo;
 pub mod registry;
+pub mod servers;
 pub mod tracer;
 pub mod wait;
 
 pub use daemon::{Daemon, Ran};
+pub use front::Front;
 pub use registry::Registry;
+pub use servers::Server;
 pub use tracer::Tracer;
