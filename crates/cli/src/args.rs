@@ -367,6 +367,9 @@ pub(crate) struct Server {
     /// Further name or address in its certificate; may be repeated.
     #[arg(long = "name")]
     pub(crate) names: Vec<String>,
+    /// `host:port` at which other servers on the same store reach this one; by default `--listen`.
+    #[arg(long)]
+    pub(crate) advertise: Option<String>,
 }
 
 /// `runner`; the server is `--server`, `--token-file` and `--ca-file`.

@@ -55,6 +55,7 @@ async fn open_server(
     local: &Local,
     listen: Option<SocketAddr>,
     names: Vec<String>,
+    advertise: Option<String>,
 ) -> Result<boatyard_server::Service, Failure> {
     let directory = local.state_dir.join("server");
     let options = boatyard_store::sqlite::Options::new(directory.join("boatyard.db"));
@@ -63,6 +64,7 @@ async fn open_server(
         unix_socket: Some(local.socket.clone()),
         listen,
         names,
+        advertise,
         ..boatyard_server::Options::new(directory, Arc::new(store))
     };
     let opened = boatyard_server::Service::new(options).await;
@@ -150,13 +152,9 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     let local = &global.local;
     let _lock = prepare(local, "daemon")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
-    let server = open_server(local, daemon.listen, Vec::new()).await?;
-    let token = server.runner_token(RUNNER).map_err(|error| {
-        Failure::new(format!(
-            "cannot write the runner's token in {}: {error}",
-            local.state_dir.display()
-        ))
-    })?;
+    let server = open_server(local, daemon.listen, Vec::new(), None).await?;
+    let token = server.runner_token(RUNNER).await;
+    let token = token.map_err(|error| Failure::from_error(&error))?;
     spawn_server(&mut services, server, &shutdown);
     let endpoint = Endpoint {
         address: Address::Unix(local.socket.clone()),
@@ -171,7 +169,13 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
 pub(crate) async fn server(global: &Global, server: Server) -> Result<(), Failure> {
     let _lock = prepare(&global.local, "server")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
-    let opened = open_server(&global.local, Some(server.listen), server.names).await?;
+    let opened = open_server(
+        &global.local,
+        Some(server.listen),
+        server.names,
+        server.advertise,
+    )
+    .await?;
     spawn_server(&mut services, opened, &shutdown);
     until_told(services, shutdown).await
 }

@@ -1,12 +1,13 @@
 //! The self-made certificate authority and both ends of TLS.
 //!
-//! The authority's key stays in the server's state directory, mode 0600; clients trust its
-//! certificate and nothing else. Certificates of the server are made anew at every start.
+//! The servers keep the authority's pair in their store; clients trust its certificate and nothing
+//! else. Certificates of a server are made anew at every start.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -52,29 +53,40 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
-    /// Reads the authority kept in `directory`, or makes one.
+/// An authority's certificate and key, in PEM.
+#[derive(Serialize, Deserialize)]
+pub struct Pair {
+    certificate: String,
+    key: String,
+}
+
+impl Pair {
+    /// A fresh one.
     ///
     /// # Errors
-    /// When its files cannot be read or written.
-    pub fn open(directory: &Path) -> Result<Self, Error> {
-        let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
-        let file = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::File { path, source }
-        };
-        if !key_path.exists() || !certificate_path.exists() {
-            let key = KeyPair::generate().map_err(certificate)?;
-            let made = parameters().self_signed(&key).map_err(certificate)?;
-            // The certificate comes last: without it both are made again.
-            write_whole(&key_path, 0o600, &key.serialize_pem()).map_err(file(&key_path))?;
-            write_whole(&certificate_path, 0o644, &made.pem()).map_err(file(&certificate_path))?;
-        }
-        let pem = std::fs::read_to_string(&certificate_path).map_err(file(&certificate_path))?;
-        let key = std::fs::read_to_string(&key_path).map_err(file(&key_path))?;
-        let key = KeyPair::from_pem(&key).map_err(certificate)?;
+    /// When there are no random numbers.
+    pub fn generate() -> Result<Self, Error> {
+        let key = KeyPair::generate().map_err(certificate)?;
+        let made = parameters().self_signed(&key).map_err(certificate)?;
         Ok(Self {
-            pem,
+            certificate: made.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+impl Authority {
+    /// Readies a pair, and writes its certificate to `directory/ca.crt` for clients.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the key cannot be read.
+    pub fn open(pair: &Pair, directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("ca.crt");
+        write_whole(&path, 0o644, &pair.certificate)
+            .map_err(|source| Error::File { path, source })?;
+        let key = KeyPair::from_pem(&pair.key).map_err(certificate)?;
+        Ok(Self {
+            pem: pair.certificate.clone(),
             issuer: Issuer::new(parameters(), key),
         })
     }

@@ -15,6 +15,7 @@ use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::request::{Query, parse_path};
 use crate::resources::{LARGEST, Resources, Target};
 use answers::{form, respond};
@@ -37,6 +38,7 @@ pub(crate) struct Handler {
     pub(crate) metrics: Metrics,
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Registry,
+    pub(crate) peers: Peers,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -53,7 +55,11 @@ impl Handler {
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap, peer: Option<Caller>) -> Result<Caller, Failure> {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<Caller>,
+    ) -> Result<Caller, Failure> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return peer.ok_or_else(Failure::unauthorized);
         };
@@ -63,9 +69,10 @@ impl Handler {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
             .map(|(_, token)| token);
-        token
-            .and_then(|token| self.tokens.caller(token.trim()))
-            .ok_or_else(Failure::unauthorized)
+        let token = token.ok_or_else(Failure::unauthorized)?;
+        let known = self.tokens.caller(token.trim()).await;
+        let known = known.map_err(|error| Failure::unavailable(error.to_string()))?;
+        known.ok_or_else(Failure::unauthorized)
     }
 
     async fn route(
@@ -82,7 +89,7 @@ impl Handler {
                 .map_err(|error| Failure::unavailable(error.to_string()))?;
             return Ok(Response::new(full("ok")));
         }
-        let caller = self.authenticate(request.headers(), peer)?;
+        let caller = self.authenticate(request.headers(), peer).await?;
         let form = form(request.headers())?;
         if let Some(value) = self.about(&path) {
             if request.method() != Method::GET {
@@ -107,7 +114,7 @@ impl Handler {
         match parsed.subresource.as_str() {
             "" => {}
             "status" if kind.has_status => {}
-            "connect" | "log" | "tunnel" | "token" => {
+            "connect" | "log" | "relay" | "tunnel" | "token" => {
                 return crate::streams::open(self, &caller, &target, request).await;
             }
             _ => return Err(Failure::no_such_path(&path)),

@@ -1,20 +1,27 @@
 //! Who is calling: peer credentials of the unix socket, or a bearer token.
 //!
 //! A token wins over the socket's credentials, so that a runner on this host is that runner and
-//! not root. Tokens are random and kept only as hashes; comparing is by hash, so time tells
-//! nothing. What a caller may do is `authorize`'s.
+//! not root. What a caller may do is `authorize`'s.
+//!
+//! All servers of a store are one authority: its key and the tokens' hashes are in the store, under
+//! resources that are no kind of the API. Whoever may write the store may do everything anyway.
+//!
+//! Read next: [`tokens`], [`authority`].
 
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+pub(crate) mod authority;
+pub(crate) mod tokens;
+
+pub(crate) use tokens::Tokens;
+
+use boatyard_store::{Error, Key, Store, Stored};
+use bytes::Bytes;
 
 /// Group of those who may do everything.
 pub(crate) const ADMINS: &str = "boatyard:admins";
 /// Group of runners.
 pub(crate) const RUNNERS: &str = "system:runners";
+/// Group of servers on the same store.
+pub(crate) const SERVERS: &str = "boatyard:servers";
 
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +74,19 @@ impl Caller {
         }
     }
 
+    fn server(id: &str) -> Self {
+        Self {
+            user: format!("system:server:{id}"),
+            groups: vec![SERVERS.to_owned(), "system:authenticated".to_owned()],
+            local: None,
+        }
+    }
+
+    /// Whether it is another server on the same store.
+    pub(crate) fn is_server(&self) -> bool {
+        self.groups.iter().any(|group| group == SERVERS)
+    }
+
     pub(crate) fn is_admin(&self) -> bool {
         self.groups.iter().any(|group| group == ADMINS)
     }
@@ -79,87 +99,21 @@ impl Caller {
     }
 }
 
-/// Known tokens, by hash. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Tokens {
-    directory: PathBuf,
-    known: Arc<RwLock<HashMap<String, Caller>>>,
-}
-
-fn hash(token: &str) -> String {
-    Sha256::digest(token.as_bytes())
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            use std::fmt::Write;
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-impl Tokens {
-    /// Reads the hashes kept in `directory`.
-    pub(crate) fn open(directory: &Path) -> std::io::Result<Self> {
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
-            .create(directory)?;
-        let mut known = HashMap::new();
-        for entry in std::fs::read_dir(directory)? {
-            let path = entry?.path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let caller = if name == "admin.hash" {
-                Caller::admin()
-            } else if let Some(runner) = name
-                .strip_prefix("runner-")
-                .and_then(|name| name.strip_suffix(".hash"))
-            {
-                Caller::runner(runner)
-            } else {
-                continue;
-            };
-            known.insert(std::fs::read_to_string(&path)?.trim().to_owned(), caller);
+/// Writes an object that is no kind of the API, whatever was there before.
+pub(crate) async fn put(store: &dyn Store, key: &Key, data: &Bytes) -> Result<Stored, Error> {
+    loop {
+        let written = match store.get(key.clone()).await? {
+            None => store.create(key.clone(), data.clone()).await,
+            Some(known) => {
+                store
+                    .update(key.clone(), known.revision, data.clone())
+                    .await
+            }
+        };
+        match written {
+            // Another server was faster: after it, then.
+            Err(Error::Exists(_) | Error::Conflict { .. } | Error::NotFound(_)) => {}
+            outcome => return outcome,
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-            known: Arc::new(RwLock::new(known)),
-        })
-    }
-
-    /// The caller a token belongs to.
-    pub(crate) fn caller(&self, token: &str) -> Option<Caller> {
-        self.known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&hash(token))
-            .cloned()
-    }
-
-    /// A fresh token for a runner; earlier ones of it are forgotten.
-    pub(crate) fn mint_runner(&self, name: &str) -> std::io::Result<String> {
-        self.mint(&format!("runner-{name}"), Caller::runner(name))
-    }
-
-    /// A fresh token for the administrator.
-    pub(crate) fn mint_admin(&self) -> std::io::Result<String> {
-        self.mint("admin", Caller::admin())
-    }
-
-    fn mint(&self, file: &str, caller: Caller) -> std::io::Result<String> {
-        let token = boatyard_link::token::generate()?;
-        let path = self.directory.join(format!("{file}.hash"));
-        let fresh = path.with_extension("new");
-        let mut opened = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        opened.write_all(hash(&token).as_bytes())?;
-        std::fs::rename(&fresh, &path)?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, other| *other != caller);
-        known.insert(hash(&token), caller);
-        Ok(token)
     }
 }

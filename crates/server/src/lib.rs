@@ -20,6 +20,7 @@ mod listen;
 mod metrics;
 mod objects;
 mod patches;
+mod peers;
 mod protobuf;
 mod request;
 mod resources;
@@ -32,12 +33,13 @@ mod watching;
 pub use failure::Failure;
 
 use boatyard_api::words::{DEFAULT_CLASS, NAMESPACE_RUNNERS};
-use boatyard_link::tls::Authority;
 use boatyard_link::tunnel::Registry;
 use boatyard_store::Store;
 use http_api::Handler;
+use identity::tokens::Bearer;
 use identity::{Caller, Tokens};
 use metrics::Metrics;
+use peers::Peers;
 use resources::{Resources, Target, WriteOptions};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -48,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a server is started with.
 pub struct Options {
-    /// Directory of its identity: authority, hashes of tokens.
+    /// Directory of what is this server's alone: its id, and what its administrator is given.
     pub state_dir: PathBuf,
     /// Objects.
     pub store: Arc<dyn Store>,
@@ -60,6 +62,8 @@ pub struct Options {
     pub names: Vec<String>,
     /// How long events are kept after they were last seen.
     pub event_age: Duration,
+    /// `host:port` at which other servers on the same store reach it; by default `listen`.
+    pub advertise: Option<String>,
 }
 
 impl Options {
@@ -73,6 +77,7 @@ impl Options {
             listen: None,
             names: Vec::new(),
             event_age: Duration::from_secs(3600),
+            advertise: None,
         }
     }
 }
@@ -104,9 +109,21 @@ pub enum Error {
     /// Certificates.
     #[error("cannot set up TLS")]
     Tls(#[from] boatyard_link::tls::Error),
+    /// The store, which has the tokens and the authority.
+    #[error(transparent)]
+    Store(#[from] boatyard_store::Error),
     /// First objects.
     #[error("cannot write the first objects: {0}")]
     Bootstrap(Failure),
+}
+
+impl From<identity::authority::Failure> for Error {
+    fn from(failure: identity::authority::Failure) -> Self {
+        match failure {
+            identity::authority::Failure::Store(error) => error.into(),
+            identity::authority::Failure::Tls(error) => error.into(),
+        }
+    }
 }
 
 /// A server whose doors are open but nobody is let in yet.
@@ -128,15 +145,45 @@ impl Service {
             path: options.state_dir.clone(),
             source,
         };
-        let tokens = Tokens::open(&options.state_dir.join("tokens")).map_err(io)?;
+        let directory = &options.state_dir;
+        std::fs::create_dir_all(directory).map_err(io)?;
+        let id = listen::own_id(&directory.join("id")).map_err(io)?;
+        let tokens = Tokens::open(options.store.clone()).await?;
+        let authority = identity::authority::open(&*options.store, directory).await?;
         let resources = Resources::new(options.store.clone(), Arc::new(authorize::Rules));
         first_objects(&resources).await.map_err(Error::Bootstrap)?;
+        let (mut tls, mut address) = (None, String::new());
+        if let Some(asked) = options.listen {
+            let mut names = options.names.clone();
+            let advertised = options.advertise.as_deref();
+            let host = advertised.and_then(|address| address.rsplit_once(':'));
+            names.extend(host.map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
+            let bound = listen::Tls::bind(asked, &authority, names).await?;
+            address = advertised.map_or_else(|| bound.address().to_string(), str::to_owned);
+            if advertised.is_none() && bound.address().ip().is_unspecified() {
+                address.clear();
+            }
+            tls = Some(bound);
+        }
+        if let Some(tls) = &tls {
+            let path = directory.join("admin.kubeconfig");
+            // Those who have a copy of it keep their access over restarts.
+            let token = match listen::kubeconfig_token(&path) {
+                Some(token) if tokens.caller(&token).await?.is_some() => token,
+                _ => tokens.mint(Bearer::Admin(&id)).await?,
+            };
+            listen::write_kubeconfig(&path, tls.address(), &authority.pem, &token)
+                .map_err(|source| Error::Io { path, source })?;
+        }
+        let token = tokens.mint(Bearer::Server(&id)).await?;
+        let peers = Peers::new(options.store.clone(), id, address, token, &authority.pem)?;
         let shutdown = CancellationToken::new();
         let handler = Handler {
             resources,
             metrics: Metrics::new(),
             tokens,
             tunnels: Registry::new(),
+            peers,
             shutdown: shutdown.clone(),
         };
         let unix = options
@@ -144,18 +191,6 @@ impl Service {
             .as_deref()
             .map(listen::Unix::bind)
             .transpose()?;
-        let tls = match options.listen {
-            None => None,
-            Some(address) => {
-                let authority = Authority::open(&options.state_dir)?;
-                let tls = listen::Tls::bind(address, &authority, options.names.clone()).await?;
-                let token = handler.tokens.mint_admin().map_err(io)?;
-                let path = options.state_dir.join("admin.kubeconfig");
-                listen::write_kubeconfig(&path, tls.address(), &authority.pem, &token)
-                    .map_err(|source| Error::Io { path, source })?;
-                Some(tls)
-            }
-        };
         Ok(Self {
             handler,
             unix,
@@ -177,8 +212,8 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be kept.
-    pub fn runner_token(&self, name: &str) -> std::io::Result<String> {
-        self.handler.tokens.mint_runner(name)
+    pub async fn runner_token(&self, name: &str) -> Result<String, Error> {
+        Ok(self.handler.tokens.mint(Bearer::Runner(name)).await?)
     }
 
     /// Serves until `shutdown`, then lets requests under way end.
@@ -209,7 +244,8 @@ impl Service {
             shutdown.cancelled().await;
             ours.cancel();
         };
-        tokio::join!(controllers, unix_serving, tls_serving, ending);
+        let following = handler.tokens.follow(ours.clone());
+        tokio::join!(controllers, following, unix_serving, tls_serving, ending);
         Ok(())
     }
 }

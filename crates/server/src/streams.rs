@@ -1,21 +1,31 @@
 //! Doors: HTTP requests that become byte streams to a runner.
 //!
 //! An environment's `connect` leads to its agent, its `log` to its lifecycle output, a runner's
-//! `connect` to the runner's own verbs, and a runner's `tunnel` is the runner dialling in. The
-//! stream is opened before the upgrade is answered, so that a refusal is a Status.
+//! `connect` to the runner's own verbs, a runner's `tunnel` is the runner dialling in, and its
+//! `relay` is another server with a stream for a runner that is connected here. The stream is
+//! opened before the upgrade is answered, so that a refusal is a Status.
 
 use crate::failure::Failure;
 use crate::http_api::{Body, Handler, full};
 use crate::identity::Caller;
+use crate::identity::tokens::Bearer;
 use crate::objects::meta;
+use crate::request::Query;
 use crate::resources::Target;
+use boatyard_link::client;
 use boatyard_link::tunnel::{self, TargetKind};
+use futures::StreamExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long a runner whose server is gone gets to dial in at another.
+const REDIAL: Duration = Duration::from_secs(10);
 
 /// Value of the `Upgrade` header of streams.
-const PROTOCOL: &str = "boatyard-stream/1";
+pub(crate) const PROTOCOL: &str = "boatyard-stream/1";
 
 /// Opens one.
 pub(crate) async fn open(
@@ -58,13 +68,31 @@ pub(crate) async fn open(
                 .resources
                 .authorize(caller, "create", target, None, None)?;
             // A runner joins with this; an earlier token of the same name is forgotten.
-            let minted = handler.tokens.mint_runner(target.name);
+            let minted = handler.tokens.mint(Bearer::Runner(target.name)).await;
             let token = minted.map_err(|error| {
                 Failure::unavailable(format!("the token cannot be kept: {error}"))
             })?;
             Ok(Response::new(full(
                 serde_json::json!({"token": token}).to_string(),
             )))
+        }
+        ("runners", "relay") => {
+            if !caller.is_server() {
+                return Err(Failure::forbidden(
+                    "only servers on the same store relay streams",
+                ));
+            }
+            let query = Query::parse(request.uri().query())?;
+            let kind = serde_json::from_value(query.get("kind").into())
+                .map_err(|_| Failure::bad_request("the kind is none of a stream"))?;
+            let wanted = tunnel::Target {
+                environment_uid: query.get("environment").to_owned(),
+                kind,
+            };
+            expect(&request, PROTOCOL)?;
+            let far = handler.tunnels.open(target.name, &wanted).await;
+            let far = far.map_err(|error| Failure::unavailable(error.to_string()))?;
+            Ok(splice(handler, request, far))
         }
         ("runners", "tunnel") => {
             handler
@@ -81,6 +109,7 @@ pub(crate) async fn open(
                 target.name.to_owned(),
                 handler.shutdown.clone(),
             );
+            handler.peers.record(target.name).await?;
             let upgrade = hyper::upgrade::on(request);
             tokio::spawn(async move {
                 match upgrade.await {
@@ -123,11 +152,60 @@ async fn forward(
         environment_uid: uid.to_owned(),
         kind,
     };
-    let mut far = handler
-        .tunnels
-        .open(runner, &target)
-        .await
-        .map_err(|error| Failure::unavailable(error.to_string()))?;
+    match reach(handler, runner, &target).await? {
+        Far::Here(far) => Ok(splice(handler, request, far)),
+        Far::There(far) => Ok(splice(handler, request, far)),
+    }
+}
+
+/// A stream to a runner.
+enum Far {
+    /// That is connected to this server.
+    Here(tunnel::Stream),
+    /// That is connected to another.
+    There(client::Upgraded),
+}
+
+/// Opens a stream to a runner, at whichever server it is connected; one whose server has just gone
+/// gets time to dial in again.
+async fn reach(handler: &Handler, runner: &str, target: &tunnel::Target) -> Result<Far, Failure> {
+    let mut arrivals = handler.peers.arrivals(runner).await?;
+    let deadline = tokio::time::Instant::now() + REDIAL;
+    loop {
+        let place = handler.peers.find(runner).await?;
+        let elsewhere = place.filter(|place| place.server != handler.peers.own.server);
+        let Some(place) = elsewhere.filter(|_| !handler.tunnels.connected(runner)) else {
+            tokio::select! {
+                opened = handler.tunnels.open(runner, target) => {
+                    let opened = opened.map(Far::Here);
+                    return opened.map_err(|error| Failure::unavailable(error.to_string()));
+                }
+                Some(()) = arrivals.next() => continue,
+            }
+        };
+        let refused = match handler.peers.open(&place, runner, target).await {
+            Ok(far) => return Ok(Far::There(far)),
+            Err(client::Error::Refused { message, .. }) => {
+                return Err(Failure::unavailable(message));
+            }
+            Err(error) => Failure::unavailable(format!(
+                "runner {runner} was connected to a server that is gone: {error}; wait for it to come back"
+            )),
+        };
+        if tokio::time::timeout_at(deadline, arrivals.next())
+            .await
+            .is_err()
+        {
+            return Err(refused);
+        }
+    }
+}
+
+/// Answers with the upgrade, and carries bytes both ways until either end or the server goes.
+fn splice<S>(handler: &Handler, request: Request<Incoming>, mut far: S) -> Response<Body>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let upgrade = hyper::upgrade::on(request);
     let shutdown = handler.shutdown.clone();
     tokio::spawn(async move {
@@ -139,7 +217,7 @@ async fn forward(
             () = shutdown.cancelled() => {}
         }
     });
-    Ok(switching(PROTOCOL))
+    switching(PROTOCOL)
 }
 
 fn switching(protocol: &'static str) -> Response<Body> {

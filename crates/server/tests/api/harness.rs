@@ -94,6 +94,16 @@ impl Server {
         let mut options = sqlite::Options::new(folder.path().join("store.db"));
         adjust(&mut options);
         let store = Arc::new(SqliteStore::open(options).unwrap());
+        Self::start_on(folder, store).await
+    }
+
+    /// Another server on the same store.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::start_on(Arc::new(tempfile::tempdir().unwrap()), self.store.clone()).await
+    }
+
+    async fn start_on(folder: Arc<tempfile::TempDir>, store: Arc<SqliteStore>) -> Self {
+        let open = |mode| std::fs::Permissions::from_mode(mode);
         let mut options = Options::new(folder.path().join("state"), store.clone());
         let socket = folder.path().join("api.sock");
         options.unix_socket = Some(socket.clone());
@@ -102,7 +112,7 @@ impl Server {
         std::fs::set_permissions(&socket, open(0o666)).unwrap();
         let shutdown = CancellationToken::new();
         let address = service.address().unwrap().to_string();
-        let runner_token = service.runner_token("r1").unwrap();
+        let runner_token = service.runner_token("r1").await.unwrap();
         let task = tokio::spawn({
             let shutdown = shutdown.clone();
             async move { service.run(shutdown).await.unwrap() }
@@ -125,6 +135,12 @@ impl Server {
         self.folder
     }
 
+    /// Ends it and leaves the store to others.
+    pub(crate) async fn halt(self) {
+        self.shutdown.cancel();
+        within(self.task).await.unwrap();
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("api.sock")
     }
@@ -141,16 +157,20 @@ impl Server {
         Who::Token(self.runner_token.clone())
     }
 
-    /// A client for resources as the administrator, over TLS.
-    pub(crate) fn kube(&self) -> kube::Client {
-        let endpoint = Endpoint {
+    /// The way to it over TLS.
+    pub(crate) fn endpoint(&self, token: &str) -> Endpoint {
+        Endpoint {
             address: Address::Tls {
                 authority: self.address.clone(),
                 config: self.tls_config(),
             },
-            token: Some(self.admin_token()),
-        };
-        endpoint.kube()
+            token: Some(token.to_owned()),
+        }
+    }
+
+    /// A client for resources as the administrator, over TLS.
+    pub(crate) fn kube(&self) -> kube::Client {
+        self.endpoint(&self.admin_token()).kube()
     }
 
     pub(crate) fn address(&self) -> &str {

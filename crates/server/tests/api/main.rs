@@ -8,4 +8,5 @@ mod lists;
 mod namespaces;
 mod objects;
 mod servers;
+mod together;
 mod watches;

@@ -1,0 +1,117 @@
+//! Several servers on one store.
+
+use crate::harness::{CLASSES, RUNNERS, Server, Who, within};
+use boatyard_link::client::Error;
+use boatyard_link::tunnel::{self, TargetKind};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+const PROTOCOL: &str = "boatyard-stream/1";
+
+/// The runner r1, connected to `server`: says `name` on every stream and then what it hears.
+async fn runner(server: &Server, token: &str, name: &'static str) -> JoinHandle<()> {
+    let path = format!("{RUNNERS}/r1/tunnel");
+    let endpoint = server.endpoint(token);
+    let dialled = endpoint.upgrade(&path, tunnel::PROTOCOL).await;
+    let (mut incoming, driving) = tunnel::accept(dialled.unwrap());
+    tokio::spawn(async move {
+        let serving = async {
+            while let Some(mut asked) = incoming.recv().await {
+                assert_eq!(asked.target().await.unwrap().kind, TargetKind::Runner);
+                let mut stream = asked.accept().await.unwrap();
+                stream.write_all(name.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                let mut heard = [0; 5];
+                stream.read_exact(&mut heard).await.unwrap();
+                stream.write_all(&heard).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        };
+        tokio::join!(serving, driving);
+    })
+}
+
+/// What the runner says to a client of `server`.
+async fn talk(server: &Server) -> Result<String, Error> {
+    let path = format!("{RUNNERS}/r1/connect");
+    let endpoint = server.endpoint(&server.admin_token());
+    let mut stream = within(endpoint.upgrade(&path, PROTOCOL)).await?;
+    stream.write_all(b"ahoy!").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut said = vec![0; 10];
+    within(stream.read_exact(&mut said)).await.unwrap();
+    Ok(String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn a_token_is_good_at_every_server_until_it_is_replaced_at_any() {
+    let one = Server::start().await;
+    let other = one.beside().await;
+    let path = format!("{RUNNERS}/r5/token");
+    let token = |minted: Value| Who::Token(minted["token"].as_str().unwrap().to_owned());
+    let first = token(one.post(&path, Value::Null).await.ok());
+    other.ask(&first, "GET", CLASSES, Value::Null).await.ok();
+    let second = token(other.post(&path, Value::Null).await.ok());
+    one.ask(&second, "GET", CLASSES, Value::Null).await.ok();
+    // The one that is replaced is forgotten with the store's next event.
+    within(async {
+        loop {
+            let answer = one.ask(&first, "GET", CLASSES, Value::Null).await;
+            if answer.status == 401 {
+                break;
+            }
+        }
+    })
+    .await;
+    // One authority: whoever trusts one server trusts all.
+    one.handshake(&other).await.unwrap();
+    other.handshake(&one).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_reaches_a_runner_that_is_connected_to_another_server() {
+    let one = Server::start().await;
+    let other = one.beside().await;
+    // The token minted last is the good one.
+    let token = other.runner_token.clone();
+    let object = json!({"metadata": {"name": "r1"}, "spec": {}});
+    one.post(RUNNERS, object).await.ok();
+
+    let first = runner(&one, &token, "first").await;
+    assert_eq!(talk(&one).await.unwrap(), "firstahoy!");
+    assert_eq!(talk(&other).await.unwrap(), "firstahoy!");
+
+    // It dials in elsewhere; both find it there.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    let again = runner(&other, &token, "again").await;
+    assert_eq!(talk(&one).await.unwrap(), "againahoy!");
+    assert_eq!(talk(&other).await.unwrap(), "againahoy!");
+    again.abort();
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_a_runner_whose_server_has_gone() {
+    let one = Server::start().await;
+    let other = one.beside().await;
+    let token = other.runner_token.clone();
+    let object = json!({"metadata": {"name": "r1"}, "spec": {}});
+    one.post(RUNNERS, object).await.ok();
+    let first = runner(&other, &token, "first").await;
+    assert_eq!(talk(&one).await.unwrap(), "firstahoy!");
+    other.halt().await;
+    first.abort();
+    let (said, _second) = tokio::join!(talk(&one), runner(&one, &token, "other"));
+    assert_eq!(said.unwrap(), "otherahoy!");
+}
+
+#[tokio::test]
+async fn only_servers_relay() {
+    let server = Server::start().await;
+    let path = format!("{RUNNERS}/r1/relay?kind=runner");
+    for who in [Who::Admin, server.runner(), Who::User(1000)] {
+        let refused = server.ask(&who, "POST", &path, Value::Null).await;
+        refused.refused(403, "Forbidden");
+    }
+}
