@@ -19,6 +19,9 @@ const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Most members given twice that are reported.
 const MOST_DUPLICATES: usize = 20;
 
+/// Of a configuration to apply; YAML, and so JSON too.
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+
 /// A body as JSON.
 #[derive(Debug)]
 pub(crate) struct Parsed {
@@ -46,8 +49,17 @@ pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Failure>
             value: crate::protobuf::decode(body)?,
             duplicates: Vec::new(),
         }),
-        "application/yaml" | "application/x-yaml" => {
+        "application/yaml" | "application/x-yaml" | APPLY => {
             let text = text(body)?;
+            // Clients send JSON as YAML: it is read as what it is, where it is.
+            if text.trim_start().starts_with('{') {
+                let mut deserializer = serde_json::Deserializer::from_str(text);
+                if let Ok(parsed) = read("JSON", &mut deserializer)
+                    && deserializer.end().is_ok()
+                {
+                    return Ok(parsed);
+                }
+            }
             check_flow(text)?;
             read("YAML", serde_norway::Deserializer::from_str(text))
         }

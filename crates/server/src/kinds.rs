@@ -28,7 +28,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One served kind.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub struct Kind {
     pub schema: Value,
     /// The schema as published, where its parts have names of their own.
     pub definition: Option<Definition>,
+    /// The schema as merging sees it, once it is asked for.
+    merging: OnceLock<crate::managed::Type>,
     /// Defaults and rules: (object, stored object) → defaulted object, or everything wrong with it.
     prepare: Prepare,
     /// What it has of its own.
@@ -115,6 +117,12 @@ impl Kind {
     /// With more of its own than the default.
     fn with(self, behaviour: &'static dyn Behaviour) -> Self {
         Self { behaviour, ..self }
+    }
+
+    /// The schema as merging sees it.
+    pub(crate) fn merging(&self) -> &crate::managed::Type {
+        self.merging
+            .get_or_init(|| crate::managed::Type::compile(&self.schema))
     }
 
     /// Fills in defaults and checks the rules.
@@ -183,6 +191,7 @@ impl Kind {
                 .collect(),
             schema,
             definition: None,
+            merging: OnceLock::new(),
             prepare: prepare::<T>,
             behaviour: &Private,
         }
@@ -246,6 +255,9 @@ pub(crate) fn annotate(schema: &mut Value) {
                 property["x-kubernetes-list-type"] = json!("map");
                 property["x-kubernetes-list-map-keys"] = json!([key]);
                 property["x-kubernetes-patch-merge-key"] = json!(key);
+                if name == "ownerReferences" {
+                    property["items"]["x-kubernetes-map-type"] = json!("atomic");
+                }
             }
             _ => continue,
         }

@@ -17,6 +17,7 @@ mod http_api;
 mod identity;
 pub mod kinds;
 mod listen;
+mod managed;
 mod metrics;
 mod objects;
 mod patches;

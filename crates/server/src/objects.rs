@@ -58,7 +58,6 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
     let Some(metadata) = object["metadata"].as_object_mut() else {
         return Err(Failure::bad_request("metadata is not an object"));
     };
-    metadata.remove("managedFields");
     metadata.retain(|_, value| !value.is_null());
     let errors = check_metadata(metadata);
     if !errors.is_empty() {
@@ -225,6 +224,13 @@ fn clear_status(object: &mut Value) {
     }
 }
 
+/// An object sent to the path of another.
+pub(crate) fn other_name(wanted: &str, name: &str) -> Failure {
+    Failure::bad_request(format!(
+        "the name of the object ({wanted}) does not match the name in the path ({name})"
+    ))
+}
+
 /// Readies a changed object: `object` is what it shall be, `old` what is stored.
 pub(crate) fn update(
     kind: &Kind,
@@ -239,9 +245,7 @@ pub(crate) fn update(
     check_envelope(kind, &mut object, &namespace)?;
     let wanted = meta(&object, "name");
     if !wanted.is_empty() && wanted != name {
-        return Err(Failure::bad_request(format!(
-            "the name of the object ({wanted}) does not match the name in the path ({name})"
-        )));
+        return Err(other_name(wanted, &name));
     }
     let uid = meta(&object, "uid");
     if !uid.is_empty() && uid != meta(old, "uid") {

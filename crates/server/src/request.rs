@@ -134,15 +134,10 @@ impl Query {
             }
         };
         match self.get("dryRun") {
-            "" => Ok(WriteOptions {
-                dry_run: false,
+            dry_run @ ("" | "All") => Ok(WriteOptions {
+                dry_run: dry_run == "All",
                 validation,
-                duplicates: Vec::new(),
-            }),
-            "All" => Ok(WriteOptions {
-                dry_run: true,
-                validation,
-                duplicates: Vec::new(),
+                ..WriteOptions::default()
             }),
             other => Err(Failure::bad_request(format!("dryRun {other:?} is not All"))),
         }

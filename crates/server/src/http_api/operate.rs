@@ -7,11 +7,13 @@ use crate::deletion;
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::Kind;
+use crate::managed;
 use crate::objects::meta;
 use crate::request::{Query, continue_token};
 use crate::resources::{Listed, Patch, Target, WriteOptions};
 use crate::table::{partial, table};
 use crate::watching::{self, WatchOptions};
+use boatyard_api::rules::{FieldError, Reason};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
@@ -24,8 +26,9 @@ impl Handler {
     async fn object(
         query: &Query,
         request: Request<Incoming>,
+        of: &str,
     ) -> Result<(WriteOptions, Value), Failure> {
-        let mut options = query.write_options()?;
+        let mut options = options(query, request.headers(), of)?;
         let (headers, body) = Self::body(request).await?;
         let parsed = body::parse(&headers, &body)?;
         options.duplicates = parsed.duplicates;
@@ -69,7 +72,7 @@ impl Handler {
             )),
             (Method::GET, true) => self.list(caller, target, query, form).await,
             (Method::POST, true) => {
-                let (options, object) = Self::object(query, request).await?;
+                let (options, object) = Self::object(query, request, "CreateOptions").await?;
                 let written = self
                     .resources
                     .create(caller, target, object, &options)
@@ -77,7 +80,7 @@ impl Handler {
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::PUT, false) => {
-                let (options, object) = Self::object(query, request).await?;
+                let (options, object) = Self::object(query, request, "UpdateOptions").await?;
                 let written = self
                     .resources
                     .update(caller, target, object, &options)
@@ -85,9 +88,9 @@ impl Handler {
                 Ok(answer(&written, shown(&written.object)))
             }
             (Method::PATCH, false) => {
-                let mut options = query.write_options()?;
+                let mut options = options(query, request.headers(), "PatchOptions")?;
                 let (headers, body) = Self::body(request).await?;
-                let patch = patch(target.kind, &headers, &body, &mut options)?;
+                let patch = patch(target.kind, query, &headers, &body, &mut options)?;
                 let written = self
                     .resources
                     .patch(caller, target, &patch, &options)
@@ -235,31 +238,93 @@ impl Handler {
     }
 }
 
+/// Options of a write; `of` is their kind.
+fn options(query: &Query, headers: &HeaderMap, of: &str) -> Result<WriteOptions, Failure> {
+    let mut options = query.write_options()?;
+    let named = query.get("fieldManager");
+    managed::check_name(named, of)?;
+    let agent = headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    options.manager = match named {
+        "" => managed::from_agent(agent.unwrap_or_default()),
+        named => named.to_owned(),
+    };
+    if options.manager.is_empty() {
+        options.manager = "unknown".to_owned();
+    }
+    Ok(options)
+}
+
+/// Whether an apply takes what others own; other patches cannot ask for it.
+fn force(query: &Query, media: &str) -> Result<bool, Failure> {
+    let error = |path: &str, reason, message: &str| {
+        let error = FieldError {
+            path: path.to_owned(),
+            reason,
+            message: message.to_owned(),
+        };
+        Failure::invalid("PatchOptions", "meta.k8s.io", "", &[error])
+    };
+    let asked = match query.get("force") {
+        "" => None,
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        other => {
+            return Err(Failure::bad_request(format!(
+                "force {other:?} is not true or false"
+            )));
+        }
+    };
+    if media != body::APPLY {
+        return match asked {
+            None => Ok(false),
+            Some(_) => Err(error(
+                "force",
+                Reason::Forbidden,
+                "may not be specified for non-apply patch",
+            )),
+        };
+    }
+    if query.get("fieldManager").is_empty() {
+        return Err(error(
+            "fieldManager",
+            Reason::Required,
+            "is required for apply patch",
+        ));
+    }
+    Ok(asked.unwrap_or_default())
+}
+
 fn patch(
     kind: &Kind,
+    query: &Query,
     headers: &HeaderMap,
     bytes: &[u8],
     options: &mut WriteOptions,
 ) -> Result<Patch, Failure> {
     let allowed = if kind.strategic {
-        "application/merge-patch+json, application/json-patch+json or application/strategic-merge-patch+json"
+        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml or application/strategic-merge-patch+json"
     } else {
-        "application/merge-patch+json or application/json-patch+json"
+        "application/json-patch+json, application/merge-patch+json or application/apply-patch+yaml"
     };
     let media = body::media_type(headers);
     let known = match media {
-        "application/merge-patch+json" | "application/json-patch+json" => true,
+        "application/merge-patch+json" | "application/json-patch+json" | body::APPLY => true,
         "application/strategic-merge-patch+json" => kind.strategic,
         _ => false,
     };
     if !known {
         return Err(Failure::media_type(media, allowed));
     }
+    let force = force(query, media)?;
     let body::Parsed { value, duplicates } = body::parse(headers, bytes)?;
     options.duplicates = duplicates;
     if media != "application/json-patch+json" {
         if !value.is_object() {
             return Err(Failure::bad_request("the patch is not an object"));
+        }
+        if media == body::APPLY {
+            return Ok(Patch::Apply(value, force));
         }
         let strategic = media != "application/merge-patch+json";
         return Ok(if strategic {

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::OnceLock;
 
 /// Each runner proves that it is alive by its own.
 const LEASES: &[Grant] = &[Grant::runner(
@@ -101,6 +102,7 @@ fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
         selectable: Vec::new(),
         schema,
         definition: Some(|generator| generator.subschema_for::<T>()),
+        merging: OnceLock::new(),
         prepare: prepare::<T>,
         behaviour: &Private,
     }

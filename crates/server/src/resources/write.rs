@@ -4,7 +4,8 @@ use super::{LARGEST, Resources, Target, modified, object};
 use crate::deletion;
 use crate::failure::Failure;
 use crate::identity::Caller;
-use crate::kinds::Admission;
+use crate::kinds::{Admission, Kind};
+use crate::managed::{self, Write};
 use crate::objects::{self, Deletion, meta};
 use crate::patches;
 use crate::schema;
@@ -30,6 +31,8 @@ pub(crate) struct WriteOptions {
     pub(crate) validation: FieldValidation,
     /// Paths of members that the body has twice.
     pub(crate) duplicates: Vec<String>,
+    /// Who is told as the manager of what is written; empty for the caller's name.
+    pub(crate) manager: String,
 }
 
 /// A patch body of one of the supported kinds.
@@ -38,6 +41,8 @@ pub(crate) enum Patch {
     Merge(Value),
     Strategic(Value),
     Json(json_patch::Patch),
+    /// A configuration to apply; whether fields of others are taken.
+    Apply(Value, bool),
 }
 
 /// A written object and warnings for the caller.
@@ -72,7 +77,43 @@ fn bounded(object: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
     Ok(bytes)
 }
 
+/// The manager of a write.
+fn manager<'a>(caller: &'a Caller, options: &'a WriteOptions) -> &'a str {
+    match options.manager.as_str() {
+        "" => caller.user.strip_prefix("system:").unwrap_or(&caller.user),
+        named => named,
+    }
+}
+
+/// Puts managed fields in; null for none.
+fn manage(kind: &Kind, object: &mut Value, entries: Value) -> Result<(), Failure> {
+    let errors = managed::check_entries(&entries);
+    if !errors.is_empty() {
+        let name = meta(object, "name");
+        return Err(Failure::invalid(&kind.kind, &kind.group, name, &errors));
+    }
+    if !entries.is_null() {
+        object["metadata"]["managedFields"] = entries;
+    }
+    Ok(())
+}
+
 impl Resources {
+    /// Who writes what, for the managed fields.
+    fn write<'a>(
+        &self,
+        caller: &'a Caller,
+        target: &Target<'a>,
+        options: &'a WriteOptions,
+    ) -> Write<'a> {
+        Write {
+            kind: target.kind,
+            manager: manager(caller, options),
+            subresource: target.subresource,
+            now: self.now(),
+        }
+    }
+
     /// Checks the schema; the object loses unknown fields.
     fn checked(
         &self,
@@ -112,8 +153,20 @@ impl Resources {
         &self,
         caller: &Caller,
         target: &Target<'_>,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        self.make(caller, target, object, options, false).await
+    }
+
+    /// Creates an object; `applied` says that its managed fields are told already.
+    async fn make(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
         mut object: Value,
         options: &WriteOptions,
+        applied: bool,
     ) -> Result<Written, Failure> {
         let named = Target {
             name: object["metadata"]["name"].as_str().unwrap_or_default(),
@@ -124,9 +177,17 @@ impl Resources {
         if target.kind.namespaced {
             self.namespace_takes(target.namespace).await?;
         }
+        let mut entries = managed::take(&mut object);
         let mut object = objects::create(target.kind, object, target.namespace, self.now())?;
+        let asked = object.clone();
         self.admit(caller, target, &mut object, None).await?;
-        let object = target.kind.prepare(meta(&object, "name"), &object, None)?;
+        let decided = managed::decided(target.kind, &asked, &object);
+        let mut object = target.kind.prepare(meta(&object, "name"), &object, None)?;
+        if !applied {
+            let write = self.write(caller, target, options);
+            entries = managed::update(&write, None, &object, &entries, &decided);
+        }
+        manage(target.kind, &mut object, entries)?;
         let name = meta(&object, "name").to_owned();
         if options.dry_run {
             if self
@@ -246,7 +307,8 @@ impl Resources {
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
                 return Err(modified(target));
             }
-            match self.replace(caller, target, object, &old, options).await {
+            let replaced = self.replace(caller, target, object, &old, options, false);
+            match replaced.await {
                 Ok(object) => {
                     return Ok(Written {
                         object,
@@ -273,9 +335,33 @@ impl Resources {
     ) -> Result<Written, Failure> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let old = self.get(caller, "patch", target).await?;
+            let found = self.stored(target).await?;
+            self.authorize(caller, "patch", target, found.as_ref(), None)?;
+            let Some(old) = found else {
+                if let Patch::Apply(config, force) = patch
+                    && target.subresource.is_empty()
+                {
+                    match self
+                        .apply_new(caller, target, config, *force, options)
+                        .await
+                    {
+                        // Made by somebody else meanwhile: it is there to be patched.
+                        Err(failure) if failure.reason == "AlreadyExists" => {
+                            last = Some(failure);
+                            continue;
+                        }
+                        outcome => return outcome,
+                    }
+                }
+                let kind = target.kind;
+                return Err(Failure::not_found(&kind.plural, &kind.group, target.name));
+            };
             let mut object = old.clone();
             match patch {
+                Patch::Apply(config, force) => {
+                    let write = self.write(caller, target, options);
+                    object = managed::apply(&write, Some(&old), config, *force)?;
+                }
                 Patch::Merge(patch) => json_patch::merge(&mut object, patch),
                 Patch::Strategic(patch) => patches::apply(&mut object, patch),
                 Patch::Json(patch) => patches::apply_json(&mut object, patch)?,
@@ -285,7 +371,9 @@ impl Resources {
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
                 return Err(modified(target));
             }
-            match self.replace(caller, target, object, &old, options).await {
+            let applied = matches!(patch, Patch::Apply(..));
+            let replaced = self.replace(caller, target, object, &old, options, applied);
+            match replaced.await {
                 Ok(object) => {
                     return Ok(Written {
                         object,
@@ -302,6 +390,38 @@ impl Resources {
         Err(last.unwrap_or_else(|| Failure::internal("a patch was tried no times")))
     }
 
+    /// Creates what is applied to nothing.
+    async fn apply_new(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        config: &Value,
+        force: bool,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        let write = self.write(caller, target, options);
+        let object = managed::apply(&write, None, config, force)?;
+        let (kind, name) = (target.kind, meta(&object, "name"));
+        if name != target.name {
+            return Err(objects::other_name(name, target.name));
+        }
+        if !meta(&object, "uid").is_empty() {
+            return Err(Failure::conflict(
+                &kind.plural,
+                target.name,
+                &format!(
+                    "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                    meta(&object, "uid")
+                ),
+            ));
+        }
+        if !meta(&object, "resourceVersion").is_empty() {
+            return Err(modified(target));
+        }
+        self.make(caller, target, object, options, true).await
+    }
+
+    /// Stores `object` in place of `old`; `applied` says that its managed fields are told already.
     async fn replace(
         &self,
         caller: &Caller,
@@ -309,12 +429,24 @@ impl Resources {
         mut object: Value,
         old: &Value,
         options: &WriteOptions,
+        applied: bool,
     ) -> Result<Value, Failure> {
         let expected = Revision(meta(old, "resourceVersion").parse().unwrap_or_default());
         self.admit(caller, target, &mut object, Some(old)).await?;
+        let mut entries = managed::take(&mut object);
         let mut object = objects::update(target.kind, object, old, target.subresource)?;
         object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
-        if object == *old || options.dry_run {
+        managed::take(&mut object);
+        if !applied {
+            let write = self.write(caller, target, options);
+            let nothing = managed::Fields::default();
+            entries = managed::update(&write, Some(old), &object, &entries, &nothing);
+        }
+        manage(target.kind, &mut object, entries)?;
+        if managed::settle(old, &object) {
+            return Ok(old.clone());
+        }
+        if options.dry_run {
             return Ok(object);
         }
         let key = Self::key(target, target.name);

@@ -1,6 +1,7 @@
 //! The API as clients meet it: a whole server with its real store, over a unix socket and TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod apply;
 mod bodies;
 mod callers;
 mod harness;

@@ -1,0 +1,1 @@
+//! Sets, merging and ownership.
