@@ -1,9 +1,10 @@
 //! What a fresh Debian or Ubuntu machine lacks, installed from the distribution's packages.
 //!
 //! Owns the lists of programs and the packages they come in. A program already on PATH is left
-//! alone, wherever it came from; before anything is installed it is said. It configures nothing;
-//! a service that comes with a package (docker-registry) is left as the package leaves it. Killed
-//! half way, the next run installs the rest.
+//! alone, wherever it came from; before anything is installed it is said. It configures nothing
+//! but that installing PostgreSQL makes and starts no cluster; a service that comes with another
+//! package (docker-registry) is left as the package leaves it. Killed half way, the next run
+//! installs the rest.
 //!
 //! Read next: `kubectl`, the one tool that is in no distribution.
 
@@ -62,6 +63,7 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
         File("/var/lib/dpkg/info/busybox-static.list"),
         "busybox-static",
     ),
+    (Purpose::Test, File("/usr/lib/postgresql"), POSTGRESQL),
     (Purpose::Test, Program("newuidmap"), "uidmap"),
     (Purpose::Test, Program("mkfs.ext4"), "e2fsprogs"),
     (Purpose::Test, Program("strace"), "strace"),
@@ -72,6 +74,9 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
     (Purpose::Test, Program("ping"), "iputils-ping"),
 ];
 
+/// Tests make clusters of their own from its programs.
+const POSTGRESQL: &str = "postgresql";
+
 /// Installs what is missing, saying so first; says nothing when nothing is.
 pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
     let packages: Vec<&str> = NEEDS
@@ -79,6 +84,14 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
         .filter(|(needed_for, sign, _)| *needed_for <= purpose && !present(sign))
         .map(|(_, _, package)| *package)
         .collect();
+    if packages.contains(&POSTGRESQL) {
+        // Read by the package when it is configured.
+        let folder = "/etc/postgresql-common/createcluster.d";
+        let keep = format!(
+            "mkdir -p {folder} && echo 'create_main_cluster = false' > {folder}/boatyard.conf"
+        );
+        process::run(process::as_root("sh")?.args(["-c", &keep]))?;
+    }
     if !packages.is_empty() {
         install(&packages)?;
     }

@@ -370,6 +370,18 @@ pub(crate) struct Server {
     /// `host:port` at which other servers on the same store reach this one; by default `--listen`.
     #[arg(long)]
     pub(crate) advertise: Option<String>,
+    /// PostgreSQL database to keep everything in, for several servers, as
+    /// `postgres://USER@HOST1,HOST2/NAME?sslmode=verify-full`; without it, a file in --state-dir.
+    #[arg(
+        long,
+        env = "BOATYARD_DATABASE",
+        hide_env_values = true,
+        conflicts_with = "database_file"
+    )]
+    pub(crate) database: Option<String>,
+    /// File with the address of the database, so that its password is on no command line.
+    #[arg(long)]
+    pub(crate) database_file: Option<PathBuf>,
 }
 
 /// `runner`; the server is `--server`, `--token-file` and `--ca-file`.

@@ -9,7 +9,9 @@ use crate::args::{Daemon, Global, Local, Runner, Server};
 use crate::connect;
 use crate::failure::Failure;
 use boatyard_link::client::{Address, Endpoint};
+use boatyard_store::postgres::PostgresStore;
 use boatyard_store::sqlite::SqliteStore;
+use boatyard_store::{Store, postgres, sqlite};
 use rustix::fs::{FlockOperation, flock};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,22 +52,49 @@ fn prepare(local: &Local, verb: &str) -> Result<std::fs::File, Failure> {
     Ok(lock)
 }
 
+/// Opens where a server keeps its objects: the database, or a file of this machine.
+async fn open_store(local: &Local, database: Option<String>) -> Result<Arc<dyn Store>, Failure> {
+    let failed = |error: boatyard_store::Error| Failure::from_error(&error);
+    Ok(match database {
+        Some(address) => {
+            let opened = PostgresStore::open(postgres::Options::new(address)).await;
+            Arc::new(opened.map_err(failed)?)
+        }
+        None => {
+            let path = local.state_dir.join("server").join("boatyard.db");
+            Arc::new(SqliteStore::open(sqlite::Options::new(path)).map_err(failed)?)
+        }
+    })
+}
+
+/// The address of the database that a server is told of.
+fn database(server: &Server) -> Result<Option<String>, Failure> {
+    let Some(path) = &server.database_file else {
+        return Ok(server.database.clone());
+    };
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|error| {
+        Failure::new(format!("cannot read {}: {error}", path.display()))
+            .hint("--database-file names a file with one line, the database's address")
+    })?;
+    Ok(Some(text.trim().to_owned()))
+}
+
 /// Opens the server on this machine's state.
 async fn open_server(
     local: &Local,
     listen: Option<SocketAddr>,
     names: Vec<String>,
     advertise: Option<String>,
+    store: Arc<dyn Store>,
 ) -> Result<boatyard_server::Service, Failure> {
     let directory = local.state_dir.join("server");
-    let options = boatyard_store::sqlite::Options::new(directory.join("boatyard.db"));
-    let store = SqliteStore::open(options).map_err(|error| Failure::from_error(&error))?;
     let options = boatyard_server::Options {
         unix_socket: Some(local.socket.clone()),
         listen,
         names,
         advertise,
-        ..boatyard_server::Options::new(directory, Arc::new(store))
+        ..boatyard_server::Options::new(directory, store)
     };
     let opened = boatyard_server::Service::new(options).await;
     opened.map_err(|error| Failure::from_error(&error))
@@ -152,7 +181,8 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     let local = &global.local;
     let _lock = prepare(local, "daemon")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
-    let server = open_server(local, daemon.listen, Vec::new(), None).await?;
+    let store = open_store(local, None).await?;
+    let server = open_server(local, daemon.listen, Vec::new(), None, store.clone()).await?;
     let token = server.runner_token(RUNNER).await;
     let token = token.map_err(|error| Failure::from_error(&error))?;
     spawn_server(&mut services, server, &shutdown);
@@ -162,22 +192,32 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     };
     let runner = open_runner(local, RUNNER, endpoint, &daemon.mirrors)?;
     spawn_runner(&mut services, runner, &shutdown);
-    until_told(services, shutdown).await
+    let outcome = until_told(services, shutdown).await;
+    outcome.and(close(&*store).await)
+}
+
+/// Lets the store finish what it writes.
+async fn close(store: &dyn Store) -> Result<(), Failure> {
+    let closed = store.close().await;
+    closed.map_err(|error| Failure::from_error(&error))
 }
 
 /// `boatyard server`.
 pub(crate) async fn server(global: &Global, server: Server) -> Result<(), Failure> {
     let _lock = prepare(&global.local, "server")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
+    let store = open_store(&global.local, database(&server)?).await?;
     let opened = open_server(
         &global.local,
         Some(server.listen),
         server.names,
         server.advertise,
+        store.clone(),
     )
     .await?;
     spawn_server(&mut services, opened, &shutdown);
-    until_told(services, shutdown).await
+    let outcome = until_told(services, shutdown).await;
+    outcome.and(close(&*store).await)
 }
 
 /// `boatyard runner`.

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
 
+pub mod cluster;
 mod concurrent;
 mod reads;
 mod watches;
@@ -42,6 +43,19 @@ where
     watches::refuses_revisions_forgotten_or_to_come(make().await).await;
     watches::survives_compaction_of_what_it_has_seen(make().await).await;
     watches::cuts_off_a_slow_reader(make().await).await;
+    concurrently(make).await;
+}
+
+/// The checks of many clients at once; each also holds when the store it is given hands every call
+/// to another of several stores on one database.
+///
+/// # Panics
+/// When the store breaks the contract.
+pub async fn concurrently<F, S>(make: F)
+where
+    F: Fn() -> S,
+    S: Future<Output = Arc<dyn Store>>,
+{
     concurrent::lets_one_of_many_writers_win(make().await).await;
     concurrent::gives_every_watcher_the_same_history(make().await).await;
     concurrent::reads_what_was_answered(make().await).await;

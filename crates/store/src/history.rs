@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::version::Version;
 use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
 
 #[cfg(test)]
@@ -122,6 +123,8 @@ pub(crate) struct History {
     revision: u64,
     topics: HashMap<String, Topic>,
     closed: bool,
+    /// Raised when it was replaced.
+    generation: u64,
 }
 
 impl History {
@@ -184,8 +187,26 @@ impl History {
         self.revision = revision;
     }
 
+    /// Applies changes that are durable, in order, and wakes their watchers.
+    pub(crate) fn publish<'a>(
+        &mut self,
+        versions: impl Iterator<Item = (&'a Version, u64)> + Clone,
+    ) {
+        for (version, at_millis) in versions.clone() {
+            self.apply(version.change, version.object.clone(), at_millis);
+        }
+        let mut woken: Vec<&str> = Vec::new();
+        for (version, _) in versions {
+            let resource = version.object.key.resource.as_str();
+            if !woken.contains(&resource) {
+                woken.push(resource);
+                self.wake(resource);
+            }
+        }
+    }
+
     /// Wakes the watchers of `resource`.
-    pub(crate) fn wake(&self, resource: &str) {
+    fn wake(&self, resource: &str) {
         if let Some(topic) = self.topics.get(resource) {
             topic.latest.send_replace(self.revision);
         }
@@ -197,6 +218,22 @@ impl History {
         for topic in self.topics.values() {
             topic.latest.send_replace(self.revision);
         }
+    }
+
+    /// Takes other contents in its place. What watchers have seen may be missing there: their
+    /// watches end.
+    pub(crate) fn replace(&mut self, contents: Self) {
+        let generation = self.generation + 1;
+        let closed = self.closed;
+        // Dropping the topics wakes the watchers.
+        *self = contents;
+        self.generation = generation;
+        self.closed = closed;
+    }
+
+    /// How often it was replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether [`History::close`] was called.

@@ -8,12 +8,17 @@
 //! Crash behaviour: a write is answered only after it is durable; after a kill the store opens at
 //! a revision not older than any answered or observed one.
 //!
-//! Read next: [`Store`], then `contract` for what it promises, then `sqlite`.
+//! Read next: [`Store`], then `contract` for what it promises, then `sqlite`, the store of one
+//! server, and `postgres`, that of several.
 
+mod batch;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+mod failure;
 mod history;
+pub mod postgres;
 pub mod sqlite;
+mod version;
 mod watch;
 
 use bytes::Bytes;
@@ -131,7 +136,7 @@ pub enum Error {
     /// A watcher did not read fast enough and was cut off.
     #[error("the watcher fell behind and was cut off at {0:?}")]
     Lagged(Revision),
-    /// The store cannot be written or read: disk full, corrupt, read-only.
+    /// The store cannot be written or read: disk full, corrupt, read-only, not reached.
     #[error("the store at {place} failed: {what}")]
     Unavailable {
         /// File or address.
@@ -147,7 +152,8 @@ pub enum Error {
 /// Durable objects. Object-safe: the server holds an `Arc<dyn Store>`.
 ///
 /// A write whose future is dropped before it answers may still happen, and one answered with
-/// [`Error::Unavailable`] may show up after a restart if the disk failed: read again to know.
+/// [`Error::Unavailable`] may have happened, or show up after a restart, if the disk failed or the
+/// connection broke: read again to know.
 pub trait Store: Send + Sync + 'static {
     /// Writes a new object; durable when answered.
     fn create(&self, key: Key, data: Bytes) -> BoxFuture<'_, Result<Stored, Error>>;
@@ -186,4 +192,7 @@ pub trait Store: Send + Sync + 'static {
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>>;
     /// Forgets history up to and including `upto` (current objects stay).
     fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), Error>>;
+    /// Finishes the writes handed in before, ends all watches and lets go of file or database.
+    /// Later writes fail.
+    fn close(&self) -> BoxFuture<'_, Result<(), Error>>;
 }

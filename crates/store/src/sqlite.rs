@@ -25,15 +25,13 @@ use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
 
 use self::file::File;
-use self::writer::{Request, Write};
+use crate::batch::{QUEUE, Request, Write};
+use crate::failure::Failure;
 use crate::history::{History, Limits};
 use crate::{Error, Event, Key, Page, Revision, Scope, Store, Stored, watch};
 
 #[cfg(test)]
 mod tests;
-
-/// Writes that may wait for the writer before callers are held back.
-const QUEUE: usize = 1024;
 
 /// Where a store is and how much history it keeps.
 #[derive(Clone, Debug)]
@@ -60,8 +58,8 @@ impl Options {
     }
 }
 
-/// See the module. Dropping it waits for the writes already handed in; [`SqliteStore::close`]
-/// does so without blocking the thread.
+/// See the module. Dropping it waits for the writes already handed in; [`Store::close`] does
+/// so without blocking the thread; after it reads are still answered from memory.
 #[derive(Debug)]
 pub struct SqliteStore {
     place: Arc<str>,
@@ -78,7 +76,7 @@ impl SqliteStore {
     /// version or no store at all.
     pub fn open(options: Options) -> Result<Self, Error> {
         let (file, history) = File::open(&options.path)?;
-        let place: Arc<str> = file.place().into();
+        let place = file.place().clone();
         let history = Arc::new(RwLock::new(history));
         let limits = Limits {
             rows: options.history_rows,
@@ -90,11 +88,9 @@ impl SqliteStore {
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(requests))
-            .map_err(|source| Error::Unavailable {
-                place: place.to_string(),
-                what: "the writer's thread could not be started; raise the limit of processes"
-                    .to_owned(),
-                source: Some(source.into()),
+            .map_err(|source| {
+                let what = "the writer's thread could not be started; raise the limit of processes";
+                Failure::new(&place, what).because(source)
             })?;
         Ok(Self {
             place,
@@ -102,20 +98,6 @@ impl SqliteStore {
             queue: Some(queue),
             thread: Some(thread),
         })
-    }
-
-    /// Finishes the writes handed in before, ends all watches and releases the file. Later writes
-    /// fail; reads are still answered from memory.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the log could not be folded into the file; nothing is lost, the
-    /// next open does it.
-    pub async fn close(&self) -> Result<(), Error> {
-        let (answer, answered) = oneshot::channel();
-        if self.send(Request::Close(answer)).await.is_err() {
-            return Ok(());
-        }
-        answered.await.unwrap_or(Ok(()))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, History> {
@@ -130,11 +112,7 @@ impl SqliteStore {
     }
 
     fn closed(&self) -> Error {
-        Error::Unavailable {
-            place: self.place.to_string(),
-            what: "it is closed; try again once the server has restarted".to_owned(),
-            source: None,
-        }
+        Failure::closed(&self.place).error()
     }
 
     fn write(&self, key: Key, write: Write) -> BoxFuture<'_, Result<Stored, Error>> {
@@ -211,6 +189,19 @@ impl Store for SqliteStore {
             let (answer, answered) = oneshot::channel();
             self.send(Request::Compact { upto, answer }).await?;
             answered.await.map_err(|_| self.closed())?
+        }
+        .boxed()
+    }
+
+    /// Fails when the log could not be folded into the file; nothing is lost, the next open does
+    /// it.
+    fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            let (answer, answered) = oneshot::channel();
+            if self.send(Request::Close(answer)).await.is_err() {
+                return Ok(());
+            }
+            answered.await.unwrap_or(Ok(()))
         }
         .boxed()
     }

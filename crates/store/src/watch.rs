@@ -3,7 +3,8 @@
 //! Owns how changes reach a reader. There is no queue per watcher and so no handover from history
 //! to live events: a watcher always reads history after its cursor, a few at a time, and sleeps
 //! until its resource changes. Its memory is bounded by a batch. A reader so slow that history
-//! has forgotten what it has not seen gets [`Error::Lagged`] and the end.
+//! has forgotten what it has not seen gets [`Error::Lagged`] and the end, as does every reader of a
+//! history that was replaced.
 //!
 //! It does not filter beyond the scope (selectors are the server's).
 //!
@@ -26,6 +27,7 @@ const BATCH: usize = 64;
 struct Watcher {
     history: Arc<RwLock<History>>,
     scope: Scope,
+    generation: u64,
     /// All of the scope's changes up to here are in the batch or shown.
     cursor: u64,
     shown: u64,
@@ -47,6 +49,7 @@ pub(crate) fn open(
         changed: locked.subscribe(&scope.resource),
         history: history.clone(),
         scope,
+        generation: locked.generation(),
         cursor: from.0,
         shown: from.0,
         batch: VecDeque::new(),
@@ -74,8 +77,10 @@ impl Watcher {
             self.changed.borrow_and_update();
             let closed = {
                 let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
-                let cursor = history.after(&self.scope, self.cursor, BATCH, &mut self.batch);
-                let Some(cursor) = cursor else {
+                let same = history.generation() == self.generation;
+                let batch = &mut self.batch;
+                let cursor = same.then(|| history.after(&self.scope, self.cursor, BATCH, batch));
+                let Some(cursor) = cursor.flatten() else {
                     self.over = true;
                     return Some(Err(Error::Lagged(Revision(self.shown))));
                 };
@@ -85,8 +90,11 @@ impl Watcher {
             if !self.batch.is_empty() {
                 continue;
             }
-            if closed || self.changed.changed().await.is_err() {
+            // An error: history was replaced, which the next look tells.
+            if closed {
                 self.over = true;
+            } else {
+                let _ = self.changed.changed().await;
             }
         }
     }

@@ -42,6 +42,10 @@ const RULES: &[Rule] = &[
             ),
             ("crates/testkit/src/", "the programs tests need"),
             (
+                "crates/store/src/contract/cluster.rs",
+                "PostgreSQL, for tests",
+            ),
+            (
                 "xtask/src/",
                 "cargo, the package manager, the binary it shows",
             ),

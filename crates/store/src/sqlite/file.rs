@@ -28,7 +28,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, params};
 
+use crate::failure::Failure;
 use crate::history::History;
+use crate::version::Version;
 use crate::{Change, Error, Key, Revision, Stored};
 
 /// Steps from each schema version to the next; applied ones are never edited.
@@ -65,35 +67,10 @@ const DURABLE: [(&str, &str); 3] = [
     ("synchronous", "2"),
 ];
 
-/// A change to be written.
-#[derive(Clone, Debug)]
-pub(super) struct Version {
-    pub(super) change: Change,
-    pub(super) object: Arc<Stored>,
-}
-
-/// A failure that several callers are told of.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    place: String,
-    what: &'static str,
-    source: Option<Arc<rusqlite::Error>>,
-}
-
-impl Failure {
-    pub(super) fn error(&self) -> Error {
-        Error::Unavailable {
-            place: self.place.clone(),
-            what: self.what.to_owned(),
-            source: self.source.clone().map(|source| source.into()),
-        }
-    }
-}
-
 /// The open file. After a failure that leaves its contents in doubt it refuses all writes.
 #[derive(Debug)]
 pub(super) struct File {
-    place: String,
+    place: Arc<str>,
     connection: Option<Connection>,
     broken: Option<Failure>,
 }
@@ -101,7 +78,7 @@ pub(super) struct File {
 impl File {
     /// Opens, makes, migrates, checks and reads it.
     pub(super) fn open(path: &Path) -> Result<(Self, History), Error> {
-        let place = path.display().to_string();
+        let place: Arc<str> = path.display().to_string().into();
         let failed = |source| failure(&place, source).error();
         prepare(path, &place)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -123,13 +100,12 @@ impl File {
                 )
                 .map_err(failed)?;
             if got != wanted {
-                return Err(Error::Unavailable {
-                    place,
-                    what: format!(
+                return Err(told(
+                    &place,
+                    format!(
                         "its filesystem allows {pragma} only as {got}, not {wanted}; put it on a local disk"
                     ),
-                    source: None,
-                });
+                ));
             }
         }
         migrate(&mut connection, &place)?;
@@ -142,7 +118,7 @@ impl File {
         Ok((file, history))
     }
 
-    pub(super) fn place(&self) -> &str {
+    pub(super) fn place(&self) -> &Arc<str> {
         &self.place
     }
 
@@ -161,18 +137,14 @@ impl File {
             return Ok(());
         }
         let Some(connection) = &mut self.connection else {
-            return Err(Failure {
-                place: self.place.clone(),
-                what: "it is closed; try again once the server has restarted",
-                source: None,
-            });
+            return Err(Failure::closed(&self.place));
         };
         let written = transact(connection, versions, now_millis, compacted, unneeded);
         written.map_err(|source| {
             let failure = failure(&self.place, source);
             // After a failed sync the kernel may have dropped what was to be written; only reading
             // the file again tells what it holds.
-            let doubtful = matches!(failure.what, ERRORED | DAMAGED | FOREIGN);
+            let doubtful = matches!(&*failure.what, ERRORED | DAMAGED | FOREIGN);
             if doubtful || !connection.is_autocommit() {
                 self.broken = Some(failure.clone());
             }
@@ -203,17 +175,17 @@ fn transact(
     if !versions.is_empty() {
         let mut insert =
             transaction.prepare_cached("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
-        for Version { change, object } in versions {
-            let change = number(*change);
+        for version in versions {
+            let object = &version.object;
             let key = &object.key;
             insert.execute(params![
                 object.revision.0.cast_signed(),
-                change,
+                version.change.number(),
                 key.resource,
                 key.namespace,
                 key.name,
                 now_millis.cast_signed(),
-                checksum(object, change, now_millis),
+                version.checksum(now_millis),
                 &object.data[..],
             ])?;
         }
@@ -231,12 +203,8 @@ fn transact(
 }
 
 /// Makes the folder and the file, for the owner only: SQLite would use the umask.
-fn prepare(path: &Path, place: &str) -> Result<(), Error> {
-    let failed = |what: &str, source: std::io::Error| Error::Unavailable {
-        place: place.to_owned(),
-        what: what.to_owned(),
-        source: Some(source.into()),
-    };
+fn prepare(path: &Path, place: &Arc<str>) -> Result<(), Error> {
+    let failed = |what, source: std::io::Error| Failure::new(place, what).because(source).error();
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -262,7 +230,7 @@ fn prepare(path: &Path, place: &str) -> Result<(), Error> {
     }
 }
 
-fn migrate(connection: &mut Connection, place: &str) -> Result<(), Error> {
+fn migrate(connection: &mut Connection, place: &Arc<str>) -> Result<(), Error> {
     let failed = |source| failure(place, source).error();
     let transaction = connection.transaction().map_err(failed)?;
     let count = |of: &str| {
@@ -288,14 +256,13 @@ fn migrate(connection: &mut Connection, place: &str) -> Result<(), Error> {
         .ok()
         .and_then(|version| MIGRATIONS.get(version..))
     else {
-        return Err(Error::Unavailable {
-            place: place.to_owned(),
-            what: format!(
+        return Err(told(
+            place,
+            format!(
                 "it has schema {version}, written by a newer release, and this one knows {}; upgrade",
                 MIGRATIONS.len()
             ),
-            source: None,
-        });
+        ));
     };
     for (schema, step) in (version + 1..).zip(missing) {
         transaction.execute_batch(step).map_err(failed)?;
@@ -307,23 +274,23 @@ fn migrate(connection: &mut Connection, place: &str) -> Result<(), Error> {
 }
 
 /// Reads and checks everything.
-fn load(connection: &Connection, place: &str) -> Result<History, Error> {
+fn load(connection: &Connection, place: &Arc<str>) -> Result<History, Error> {
     let failed = |source| failure(place, source).error();
-    let damaged = |source| Error::Unavailable {
-        place: place.to_owned(),
+    let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable {
+        place: place.to_string(),
         what: DAMAGED.to_owned(),
-        source,
+        source: Some(source),
     };
     let sound: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(failed)?;
     if sound != "ok" {
-        return Err(damaged(Some(sound.into())));
+        return Err(damaged(sound.into()));
     }
     let compacted: i64 = connection
         .query_row("SELECT compacted FROM header", [], |row| row.get(0))
         .map_err(failed)?;
-    let compacted = u64::try_from(compacted).map_err(|source| damaged(Some(source.into())))?;
+    let compacted = u64::try_from(compacted).map_err(|source| damaged(source.into()))?;
     let mut history = History::starting_after(compacted);
     let mut statement = connection
         .prepare("SELECT * FROM versions ORDER BY revision")
@@ -331,35 +298,19 @@ fn load(connection: &Connection, place: &str) -> Result<History, Error> {
     let mut rows = statement.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let (version, at_millis, expected) = version(row).map_err(failed)?;
-        let Version { change, object } = version;
-        let revision = object.revision.0;
-        let current = history.get(&object.key).map(|current| current.revision.0);
-        let forgotten = revision <= compacted;
-        let fits = if forgotten {
-            // Of a key's forgotten versions only the last is kept, and none of a deleted one.
-            current.is_none() && change != Change::Deleted
-        } else {
-            revision == history.revision() + 1 && current.is_none() == (change == Change::Created)
-        };
-        if !fits || expected != checksum(&object, number(change), at_millis) {
-            return Err(damaged(Some(format!("version {revision} is wrong").into())));
-        }
-        if forgotten {
-            history.restore(object);
-        } else {
-            history.apply(change, object, at_millis);
+        let revision = version.revision();
+        let sound = expected == i64::from(version.checksum(at_millis));
+        if !sound || !version.load(&mut history, at_millis) {
+            return Err(damaged(format!("version {revision} is wrong").into()));
         }
     }
     Ok(history)
 }
 
 fn version(row: &rusqlite::Row<'_>) -> Result<(Version, u64, i64), rusqlite::Error> {
-    let change = match row.get::<_, i64>("change")? {
-        0 => Change::Created,
-        1 => Change::Updated,
-        2 => Change::Deleted,
-        other => return Err(rusqlite::Error::IntegralValueOutOfRange(1, other)),
-    };
+    let number = row.get("change")?;
+    let change =
+        Change::from_number(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(1, number))?;
     let object = Stored {
         key: Key {
             resource: row.get("resource")?,
@@ -377,29 +328,6 @@ fn version(row: &rusqlite::Row<'_>) -> Result<(Version, u64, i64), rusqlite::Err
     Ok((version, at_millis, row.get("checksum")?))
 }
 
-fn number(change: Change) -> i64 {
-    match change {
-        Change::Created => 0,
-        Change::Updated => 1,
-        Change::Deleted => 2,
-    }
-}
-
-/// CRC-32 of all columns, each text with its length.
-fn checksum(object: &Stored, change: i64, at_millis: u64) -> i64 {
-    let mut hasher = crc32fast::Hasher::new();
-    for number in [object.revision.0, change.cast_unsigned(), at_millis] {
-        hasher.update(&number.to_le_bytes());
-    }
-    let key = &object.key;
-    for text in [&key.resource, &key.namespace, &key.name] {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    hasher.update(&object.data);
-    i64::from(hasher.finalize())
-}
-
 const FULL: &str = "the disk is full; free space and try again, nothing stored is lost";
 const READ_ONLY: &str =
     "it is read-only; mount the disk writable or give the file to the server's user";
@@ -413,15 +341,11 @@ const NOT_OPENED: &str = "it cannot be opened; check that it is a file the serve
 const TOO_BIG: &str = "an object is too big to be stored; make it smaller";
 const OTHER: &str = "the database refused; restart the server and report this";
 
-fn told(place: &str, what: &str) -> Error {
-    Error::Unavailable {
-        place: place.to_owned(),
-        what: what.to_owned(),
-        source: None,
-    }
+fn told(place: &Arc<str>, what: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Failure::new(place, what).error()
 }
 
-fn failure(place: &str, source: rusqlite::Error) -> Failure {
+fn failure(place: &Arc<str>, source: rusqlite::Error) -> Failure {
     let code = match &source {
         rusqlite::Error::SqliteFailure(error, _) => Some(*error),
         _ => None,
@@ -439,9 +363,5 @@ fn failure(place: &str, source: rusqlite::Error) -> Failure {
         // The row does not have the types the schema promises.
         None => DAMAGED,
     };
-    Failure {
-        place: place.to_owned(),
-        what,
-        source: Some(Arc::new(source)),
-    }
+    Failure::new(place, what).because(source)
 }

@@ -10,91 +10,16 @@
 //!
 //! Read next: `file`.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::file::{Failure, File, Version};
+use super::file::File;
+use crate::Stored;
+use crate::batch::{Answer, Batch, FORGET, Request, gather};
+use crate::failure::Failure;
 use crate::history::{History, Limits};
-use crate::{Change, Error, Key, Revision, Stored};
-
-/// Requests committed together at most.
-const BATCH: usize = 1024;
-/// Bytes after which no more requests are added to a batch.
-const BATCH_BYTES: usize = 16 << 20;
-/// Changes forgotten in one transaction at most, so that it does not hold up writers.
-const FORGET: usize = 4096;
-
-/// What a caller wants, and where the answer goes.
-#[derive(Debug)]
-pub(super) enum Request {
-    Write {
-        key: Key,
-        write: Write,
-        answer: oneshot::Sender<Result<Stored, Error>>,
-    },
-    Compact {
-        upto: Revision,
-        answer: oneshot::Sender<Result<(), Error>>,
-    },
-    Close(oneshot::Sender<Result<(), Error>>),
-}
-
-/// See the methods of [`crate::Store`].
-#[derive(Debug)]
-pub(super) enum Write {
-    Create { data: Bytes },
-    Update { expected: Revision, data: Bytes },
-    Delete { expected: Revision, last: Bytes },
-}
-
-impl Write {
-    fn change(&self) -> Change {
-        match self {
-            Self::Create { .. } => Change::Created,
-            Self::Update { .. } => Change::Updated,
-            Self::Delete { .. } => Change::Deleted,
-        }
-    }
-
-    fn data(&self) -> &Bytes {
-        match self {
-            Self::Create { data } | Self::Update { data, .. } => data,
-            Self::Delete { last, .. } => last,
-        }
-    }
-}
-
-/// An answer that waits for the commit.
-struct Answer<T> {
-    to: oneshot::Sender<Result<T, Error>>,
-    result: Result<T, Error>,
-}
-
-impl<T> Answer<T> {
-    fn send(self, failed: Option<&Failure>) {
-        // Nobody may be waiting any more.
-        let _ = match failed {
-            Some(failed) => self.to.send(Err(failed.error())),
-            None => self.to.send(self.result),
-        };
-    }
-}
-
-/// The batch being judged.
-#[derive(Default)]
-struct Batch {
-    versions: Vec<Version>,
-    /// Where in `versions` the newest of a key is.
-    newest: HashMap<Key, usize>,
-    compact: u64,
-    writes: Vec<Answer<Stored>>,
-    compactions: Vec<Answer<()>>,
-}
 
 pub(super) struct Writer {
     file: File,
@@ -117,24 +42,8 @@ impl Writer {
         while closing.is_none()
             && let Some(first) = requests.blocking_recv()
         {
-            let mut bytes = 0;
-            let mut next = Some(first);
-            let mut waiting = Vec::new();
-            while let Some(request) = next {
-                match request {
-                    Request::Close(answer) => {
-                        closing = Some(answer);
-                        requests.close();
-                    }
-                    Request::Write { ref write, .. } => {
-                        bytes += write.data().len();
-                        waiting.push(request);
-                    }
-                    Request::Compact { .. } => waiting.push(request),
-                }
-                let full = waiting.len() >= BATCH || bytes >= BATCH_BYTES;
-                next = if full { None } else { requests.try_recv().ok() };
-            }
+            let (waiting, close) = gather(first, &mut requests);
+            closing = close;
             self.serve(waiting);
         }
         // What came in before the queue was closed is still owed.
@@ -157,17 +66,17 @@ impl Writer {
 
     fn serve(&mut self, requests: Vec<Request>) {
         let now_millis = now_millis();
-        let batch = self.judge(requests);
+        let (batch, writes, compactions) = self.judge(requests);
         let committed = self.commit(&batch, now_millis);
         // A watcher that hears of a change before its writer does is fine: it is durable.
         if committed.is_ok() {
             self.publish(&batch, now_millis);
         }
         let failed = committed.err();
-        for answer in batch.writes {
+        for answer in writes {
             answer.send(failed.as_ref());
         }
-        for answer in batch.compactions {
+        for answer in compactions {
             answer.send(failed.as_ref());
         }
         if failed.is_none() {
@@ -175,34 +84,24 @@ impl Writer {
         }
     }
 
-    fn judge(&self, requests: Vec<Request>) -> Batch {
+    fn judge(&self, requests: Vec<Request>) -> (Batch, Vec<Answer<Stored>>, Vec<Answer<()>>) {
         let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch::default();
-        let mut revision = history.revision();
+        let mut batch = Batch::after(&history);
+        let (mut writes, mut compactions) = (Vec::new(), Vec::new());
         for request in requests {
             match request {
                 Request::Write { key, write, answer } => {
-                    let result = judge(&history, &mut batch, revision + 1, key, &write);
-                    revision += u64::from(result.is_ok());
-                    batch.writes.push(Answer { to: answer, result });
+                    let result = batch.write(&history, key, &write);
+                    writes.push(Answer { to: answer, result });
                 }
                 Request::Compact { upto, answer } => {
-                    let current = Revision(history.revision());
-                    let result = if upto > current {
-                        Err(Error::Future {
-                            asked: upto,
-                            current,
-                        })
-                    } else {
-                        batch.compact = batch.compact.max(upto.0);
-                        Ok(())
-                    };
-                    batch.compactions.push(Answer { to: answer, result });
+                    let result = batch.compact(upto);
+                    compactions.push(Answer { to: answer, result });
                 }
                 Request::Close(_) => {}
             }
         }
-        batch
+        (batch, writes, compactions)
     }
 
     fn commit(&mut self, batch: &Batch, now_millis: u64) -> Result<(), Failure> {
@@ -223,17 +122,7 @@ impl Writer {
             if batch.compact > history.compacted() {
                 history.forget(batch.compact);
             }
-            for version in &batch.versions {
-                history.apply(version.change, version.object.clone(), now_millis);
-            }
-            let mut woken: Vec<&str> = Vec::new();
-            for version in &batch.versions {
-                let resource = version.object.key.resource.as_str();
-                if !woken.contains(&resource) {
-                    woken.push(resource);
-                    history.wake(resource);
-                }
-            }
+            history.publish(batch.versions.iter().map(|version| (version, now_millis)));
         });
     }
 
@@ -262,49 +151,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.lock_history(History::close);
     }
-}
-
-/// Adds the version that `write` makes to the batch, or says why it makes none.
-fn judge(
-    history: &History,
-    batch: &mut Batch,
-    revision: u64,
-    key: Key,
-    write: &Write,
-) -> Result<Stored, Error> {
-    let slot = batch.newest.entry(key.clone());
-    let current = match &slot {
-        Entry::Occupied(at) => {
-            let version = &batch.versions[*at.get()];
-            (version.change != Change::Deleted).then_some(version.object.revision)
-        }
-        Entry::Vacant(_) => history.get(&key).map(|object| object.revision),
-    };
-    match (write, current) {
-        (Write::Create { .. }, Some(_)) => return Err(Error::Exists(key)),
-        (Write::Create { .. }, None) => {}
-        (Write::Update { .. } | Write::Delete { .. }, None) => return Err(Error::NotFound(key)),
-        (Write::Update { expected, .. } | Write::Delete { expected, .. }, Some(actual)) => {
-            if *expected != actual {
-                return Err(Error::Conflict {
-                    key,
-                    expected: *expected,
-                    actual,
-                });
-            }
-        }
-    }
-    let stored = Stored {
-        key,
-        revision: Revision(revision),
-        data: write.data().clone(),
-    };
-    slot.insert_entry(batch.versions.len());
-    batch.versions.push(Version {
-        change: write.change(),
-        object: Arc::new(stored.clone()),
-    });
-    Ok(stored)
 }
 
 fn now_millis() -> u64 {

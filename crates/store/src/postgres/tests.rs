@@ -1,0 +1,118 @@
+//! The contract on a real PostgreSQL, with one store and with several on one database.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::contract::{self, cluster::Cluster};
+
+async fn open(address: String) -> PostgresStore {
+    PostgresStore::open(Options::new(address)).await.unwrap()
+}
+
+/// Hands each call to the next of several stores.
+struct Several {
+    stores: Vec<PostgresStore>,
+    turn: AtomicU32,
+}
+
+impl Several {
+    async fn open(address: &str, count: usize) -> Self {
+        let mut stores = Vec::new();
+        for _ in 0..count {
+            stores.push(open(address.to_owned()).await);
+        }
+        let turn = AtomicU32::new(0);
+        Self { stores, turn }
+    }
+
+    fn next(&self) -> &PostgresStore {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
+        &self.stores[turn % self.stores.len()]
+    }
+}
+
+impl Store for Several {
+    fn create(&self, key: Key, data: Bytes) -> BoxFuture<'_, Result<Stored, Error>> {
+        self.next().create(key, data)
+    }
+
+    fn update(
+        &self,
+        key: Key,
+        expected: Revision,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<Stored, Error>> {
+        self.next().update(key, expected, data)
+    }
+
+    fn delete(
+        &self,
+        key: Key,
+        expected: Revision,
+        last: Bytes,
+    ) -> BoxFuture<'_, Result<Stored, Error>> {
+        self.next().delete(key, expected, last)
+    }
+
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Stored>, Error>> {
+        self.next().get(key)
+    }
+
+    fn list(
+        &self,
+        scope: Scope,
+        at: Option<Revision>,
+        after: Option<Key>,
+        limit: Option<usize>,
+    ) -> BoxFuture<'_, Result<Page, Error>> {
+        self.next().list(scope, at, after, limit)
+    }
+
+    fn watch(
+        &self,
+        scope: Scope,
+        from: Option<Revision>,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
+        self.next().watch(scope, from)
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
+        self.next().revision()
+    }
+
+    fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), Error>> {
+        self.next().compact(upto)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.next().close()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_stores_on_one_database_are_as_one() {
+    let cluster = Cluster::start();
+    let count = AtomicU32::new(0);
+    for servers in [2, 3] {
+        contract::concurrently(|| async {
+            let name = format!("boats{}", count.fetch_add(1, Ordering::Relaxed));
+            cluster.create(&name);
+            Arc::new(Several::open(&cluster.address(&name), servers).await) as Arc<dyn Store>
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_contract() {
+    let cluster = Cluster::start();
+    let count = AtomicU32::new(0);
+    contract::all(|| async {
+        let name = format!("boats{}", count.fetch_add(1, Ordering::Relaxed));
+        cluster.create(&name);
+        Arc::new(open(cluster.address(&name)).await) as Arc<dyn Store>
+    })
+    .await;
+}
