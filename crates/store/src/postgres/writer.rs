@@ -297,7 +297,7 @@ impl Writer {
             client.batch_execute("COMMIT").await?;
             Ok(asked)
         };
-        let asked = match session.round(asked).await {
+        let asked = match Box::pin(session.round(asked)).await {
             Ok(_) if session.warned() => Err(Trouble::timeout(place)),
             other => other,
         };
