@@ -2,6 +2,7 @@
 
 use boatyard_link::client::{Address, Endpoint};
 use boatyard_server::{Options, Service};
+use boatyard_store::Store;
 use boatyard_store::sqlite::{self, SqliteStore};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
