@@ -60,7 +60,9 @@ impl Server {
         self.child = Some(child);
         let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
         wait::until_or("the server to listen", log, || {
-            TcpStream::connect(self.address).ok().map(drop)
+            let written = self.state().join("admin.kubeconfig").exists();
+            let listens = TcpStream::connect(self.address).ok();
+            listens.filter(|_| written).map(drop)
         });
     }
 
