@@ -1,7 +1,7 @@
 //! EnvironmentClass: the size and the isolation of environments.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub struct EnvironmentClassSpec {
     /// One sentence for the person choosing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub description: Option<String>,
     /// Limits, each absent meaning none of its own.
     #[serde(default)]
@@ -48,7 +49,7 @@ pub struct EnvironmentClassSpec {
 }
 
 /// Limits of one environment as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Processors, for example `2` or `500m`.
@@ -59,9 +60,15 @@ pub struct Resources {
     pub memory: Option<Quantity>,
     /// Size of everything the environment writes, for example `20Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("false")
+            .message("disk limits are not enforced by this version; leave the field out")
+            .reason(Reason::FieldValueForbidden)
+    )]
     pub disk: Option<Quantity>,
     /// Most processes and threads at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 8))]
     pub pids: Option<u32>,
 }
 

@@ -4,12 +4,12 @@
 //! (`runner::status`) and written through the status subresource by nobody else.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// What the owner of an environment wants.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "boatyard.dev",
     version = "v1",
@@ -65,24 +65,38 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(oldSelf.runnerName) || has(self.runnerName) && self.runnerName == oldSelf.runnerName")
+        .message("an environment cannot be moved to another runner")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".runnerName"),
+)]
 pub struct EnvironmentSpec {
     /// Where the code comes from. Immutable after creation.
     #[serde(default)]
+    #[x_kube(
+        validation = Rule::new("self == oldSelf")
+            .message("the source cannot be changed; make another environment")
+            .reason(Reason::FieldValueForbidden)
+    )]
     pub source: Source,
     /// Which devcontainer.json applies, when not the one the specification's discovery finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devcontainer: Option<Devcontainer>,
     /// Name of the EnvironmentClass. Defaults to `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
     /// Whether the environment should run.
     #[serde(default)]
     pub state: WantedState,
     /// Changing this value restarts the environment once; by convention the time of asking, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub restarted_at: Option<String>,
     /// The Runner the environment is bound to. Set by the scheduler; immutable once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub runner_name: Option<String>,
     /// Who asked for it, with whose credentials host paths are opened. Set by the server from the
     /// authenticated caller; what a client writes here is replaced.
@@ -91,8 +105,12 @@ pub struct EnvironmentSpec {
 }
 
 /// Where the code comes from: exactly one of the fields, or none for an empty workspace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.folder) && has(self.git))")
+        .message("give folder or git, not both")
+)]
 pub struct Source {
     /// A folder on the runner's host, bind-mounted. Accepted from local callers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,38 +121,68 @@ pub struct Source {
 }
 
 /// A folder on the runner's host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FolderSource {
     /// Absolute path of the folder opened, without `..` components.
+    #[schemars(length(max = 4096))]
+    #[x_kube(
+        validation = Rule::new("self.startsWith('/') && !self.contains('\\u0000') && !self.split('/').exists(part, part == '.' || part == '..')")
+            .message("must be an absolute path without `.` and `..`")
+    )]
     pub path: String,
 }
 
 /// A git repository.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GitSource {
     /// `https://`, `http://`, `ssh://`, `git://`, `file://` or scp-like URL.
+    #[schemars(length(max = 4096))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^((https?|ssh|git|file)://|[^-/:@][^/:]*@[^/:]*:)[^[:cntrl:]]+$')")
+            .message("write https://, http://, ssh://, git://, file:// or user@host:path")
+    )]
     pub url: String,
     /// Branch, tag or commit to check out. The remote's HEAD when absent.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(
+        validation = Rule::new("!self.startsWith('-')").message("must be a branch, tag or commit")
+    )]
     pub reference: Option<String>,
 }
 
 /// Which devcontainer.json applies.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Devcontainer {
     /// Path of the devcontainer.json, relative to the source's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    #[x_kube(
+        validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(part, part == '..')")
+            .message("must be a path inside the source")
+    )]
     pub path: Option<String>,
     /// Values of `${localEnv:NAME}` that the CLI read from the caller's environment.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(schema_with = "variables")]
     pub local_env: std::collections::BTreeMap<String, String>,
     /// Image used instead of the one the devcontainer.json names; without a devcontainer.json, the
     /// image of the default configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub image: Option<String>,
+}
+
+/// Values of variables: the kernel takes no longer ones.
+fn variables(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": {"type": "string", "maxLength": 131_072},
+        "maxProperties": 1024,
+    })
 }
 
 /// Whether an environment should run.
@@ -152,6 +200,7 @@ pub enum WantedState {
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// User name as the authenticator gave it, for example `local:alice`.
+    #[schemars(length(max = 1024))]
     pub user: String,
     /// Host user id, when the caller came through the unix socket of this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,10 @@
 //! Read next: [`environment`], then `plan`.
 
 #![allow(
+    unreachable_pub,
+    reason = "kube's derive repeats public types inside functions"
+)]
+#![allow(
     clippy::duplicated_attributes,
     reason = "lists in kube's derive repeat their key"
 )]

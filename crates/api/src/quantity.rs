@@ -48,7 +48,8 @@ fn thousandths(text: &str) -> Result<u64, BadQuantity> {
         .checked_shl(twos)
         .filter(|_| value.leading_zeros() > twos)
         .ok_or_else(bad)?;
-    let power = tens + exponent + 3 - i32::try_from(fraction.len()).map_err(|_| bad())?;
+    let fraction = i32::try_from(fraction.len()).map_err(|_| bad())?;
+    let power = exponent.saturating_add(tens + 3 - fraction);
     let scale = 10_u128.checked_pow(power.unsigned_abs()).ok_or_else(bad)?;
     let scaled = if power >= 0 {
         value.checked_mul(scale).ok_or_else(bad)?

@@ -1,61 +1,29 @@
 //! Defaults and validation of each kind, beyond what its schema says.
 //!
+//! A rule stands in one place. Shapes, bounds and patterns stand in the schema, on the field; what
+//! joins fields, or the object and its former self, is a CEL rule on the type
+//! (`#[x_kube(validation = …)]`), so that clients can read it; here is what neither can say:
+//! quantities, what this version does not support yet, defaults that depend on other objects.
+//!
 //! Pure: the server calls [`Rules::defaults`] on every write before [`Rules::validate`], with the
 //! stored object where there is one, so that rules can speak of changes.
+//!
+//! Read next: [`error`](FieldError), then the types.
+
+mod error;
+
+pub use error::{FieldError, Reason};
 
 use crate::words::DEFAULT_CLASS;
 use crate::{Environment, EnvironmentClass, Runner, quantity};
-
-/// One thing wrong with an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// Path of the field, as `spec.source.folder.path`.
-    pub path: String,
-    /// Machine-readable kind.
-    pub reason: Reason,
-    /// What is wrong and what is allowed.
-    pub message: String,
-}
-
-/// Kinds of [`FieldError`], in Kubernetes's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// A required value is missing.
-    Required,
-    /// The value is not allowed.
-    Invalid,
-    /// The field may not be set or changed.
-    Forbidden,
-    /// The value is known but not supported.
-    NotSupported,
-}
-
-impl Reason {
-    /// As `FieldValueInvalid` and its like.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Required => "FieldValueRequired",
-            Self::Invalid => "FieldValueInvalid",
-            Self::Forbidden => "FieldValueForbidden",
-            Self::NotSupported => "FieldValueNotSupported",
-        }
-    }
-}
 
 /// Defaults and validation of a kind.
 pub trait Rules: Sized {
     /// Fills in what the user left out.
     fn defaults(&mut self) {}
     /// Everything wrong with the object, or with its change from `old`.
-    fn validate(&self, old: Option<&Self>) -> Vec<FieldError>;
-}
-
-fn error(path: &str, reason: Reason, message: impl Into<String>) -> FieldError {
-    FieldError {
-        path: path.to_owned(),
-        reason,
-        message: message.into(),
+    fn validate(&self, _old: Option<&Self>) -> Vec<FieldError> {
+        Vec::new()
     }
 }
 
@@ -65,83 +33,6 @@ impl Rules for Environment {
             .class_name
             .get_or_insert_with(|| DEFAULT_CLASS.to_owned());
     }
-
-    fn validate(&self, old: Option<&Self>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        let source = &self.spec.source;
-        if let Some(old) = old {
-            if old.spec.source != *source {
-                errors.push(error(
-                    "spec.source",
-                    Reason::Forbidden,
-                    "the source cannot be changed; make another environment",
-                ));
-            }
-            if old.spec.runner_name.is_some() && old.spec.runner_name != self.spec.runner_name {
-                errors.push(error(
-                    "spec.runnerName",
-                    Reason::Forbidden,
-                    "an environment cannot be moved to another runner",
-                ));
-            }
-        }
-        if source.folder.is_some() && source.git.is_some() {
-            errors.push(error(
-                "spec.source",
-                Reason::Invalid,
-                "give folder or git, not both",
-            ));
-        }
-        if let Some(folder) = &source.folder {
-            let path = &folder.path;
-            let clean = path.starts_with('/')
-                && !path.contains('\0')
-                && !path.split('/').any(|part| part == ".." || part == ".");
-            if !clean {
-                errors.push(error(
-                    "spec.source.folder.path",
-                    Reason::Invalid,
-                    format!("{path:?} is not an absolute path without `.` and `..`"),
-                ));
-            }
-        }
-        if let Some(git) = &source.git {
-            let schemes = ["https://", "http://", "ssh://", "git://", "file://"];
-            let scp_like = git.url.split_once(':').is_some_and(|(host, path)| {
-                host.contains('@') && !host.contains('/') && !path.is_empty()
-            });
-            if git.url.starts_with('-')
-                || !(schemes.iter().any(|scheme| git.url.starts_with(scheme)) || scp_like)
-            {
-                errors.push(error("spec.source.git.url", Reason::Invalid, format!("{:?} is no git URL; write https://, http://, ssh://, git://, file:// or user@host:path", git.url)));
-            }
-            if let Some(reference) = git
-                .reference
-                .as_ref()
-                .filter(|reference| reference.starts_with('-') || reference.is_empty())
-            {
-                errors.push(error(
-                    "spec.source.git.ref",
-                    Reason::Invalid,
-                    format!("{reference:?} is no branch, tag or commit"),
-                ));
-            }
-        }
-        if let Some(path) = self
-            .spec
-            .devcontainer
-            .as_ref()
-            .and_then(|devcontainer| devcontainer.path.as_ref())
-            && (path.starts_with('/') || path.split('/').any(|part| part == ".."))
-        {
-            errors.push(error(
-                "spec.devcontainer.path",
-                Reason::Invalid,
-                format!("{path:?} is not a path inside the source"),
-            ));
-        }
-        errors
-    }
 }
 
 impl Rules for EnvironmentClass {
@@ -149,54 +40,45 @@ impl Rules for EnvironmentClass {
         let mut errors = Vec::new();
         let resources = &self.spec.resources;
         if self.spec.isolation == crate::class::Isolation::VM {
-            errors.push(error(
+            errors.push(FieldError::unsupported(
                 "spec.isolation",
-                Reason::NotSupported,
-                "VM is not supported by this version; supported: Sandbox",
+                "VM",
+                &["Sandbox"],
             ));
         }
-        if resources.disk.is_some() {
-            errors.push(error(
-                "spec.resources.disk",
-                Reason::NotSupported,
-                "disk limits are not enforced by this version; leave the field out",
-            ));
+        let quantities = [
+            (
+                "cpu",
+                &resources.cpu,
+                quantity::cpu_millis as fn(&_) -> _,
+                10,
+                "10m",
+            ),
+            (
+                "memory",
+                &resources.memory,
+                quantity::bytes,
+                16 << 20,
+                "16Mi",
+            ),
+        ];
+        for (field, quantity, measure, least, shown) in quantities {
+            let Some(quantity) = quantity else { continue };
+            let path = format!("spec.resources.{field}");
+            match measure(quantity) {
+                Err(bad) => errors.push(FieldError::invalid(path, quantity.0.as_str(), bad)),
+                Ok(measured) if measured < least => {
+                    let wanted = format!("must be at least {shown}");
+                    errors.push(FieldError::invalid(path, quantity.0.as_str(), wanted));
+                }
+                Ok(_) => {}
+            }
         }
-        let mut check = |path: &str,
-                         outcome: Option<Result<u64, quantity::BadQuantity>>,
-                         least: u64| match outcome {
-            Some(Err(bad)) => errors.push(error(path, Reason::Invalid, bad.to_string())),
-            Some(Ok(value)) if value < least => errors.push(error(
-                path,
-                Reason::Invalid,
-                format!("too small: at least {least} is needed"),
-            )),
-            _ => {}
-        };
-        check(
-            "spec.resources.cpu",
-            resources.cpu.as_ref().map(quantity::cpu_millis),
-            10,
-        );
-        check(
-            "spec.resources.memory",
-            resources.memory.as_ref().map(quantity::bytes),
-            16 << 20,
-        );
-        check(
-            "spec.resources.pids",
-            resources.pids.map(|pids| Ok(u64::from(pids))),
-            8,
-        );
         errors
     }
 }
 
-impl Rules for Runner {
-    fn validate(&self, _old: Option<&Self>) -> Vec<FieldError> {
-        Vec::new()
-    }
-}
+impl Rules for Runner {}
 
 /// Whether `name` is a DNS-1123 subdomain, as names of objects are.
 #[must_use]

@@ -44,6 +44,7 @@ pub struct RunnerSpec {
     pub unschedulable: bool,
     /// Where it is, for people and placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub region: Option<String>,
 }
 

@@ -6,7 +6,7 @@
 use crate::body;
 use crate::failure::Failure;
 use crate::request::Query;
-use boatyard_api::rules::{FieldError, Reason};
+use boatyard_api::rules::FieldError;
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -72,13 +72,8 @@ fn check_policy(policy: &str) -> Result<(), Failure> {
     if ["", "Background", "Foreground", "Orphan"].contains(&policy) {
         return Ok(());
     }
-    let error = FieldError {
-        path: "propagationPolicy".to_owned(),
-        reason: Reason::NotSupported,
-        message: format!(
-            "{policy:?} is not supported; supported: \"Background\", \"Foreground\", \"Orphan\""
-        ),
-    };
+    let supported = ["Background", "Foreground", "Orphan"];
+    let error = FieldError::unsupported("propagationPolicy", policy, &supported);
     Err(Failure::invalid(
         "DeleteOptions",
         "meta.k8s.io",

@@ -93,9 +93,21 @@ impl Failure {
         let causes: Vec<Value> = errors.iter().map(|error| json!({"reason": error.reason.word(), "message": error.message, "field": error.path})).collect();
         let list: Vec<String> = errors
             .iter()
-            .map(|error| format!("{}: {}", error.path, error.message))
+            .map(|error| match error.path.as_str() {
+                "" => error.message.clone(),
+                path => format!("{path}: {}", error.message),
+            })
             .collect();
-        let message = format!("{kind} \"{name}\" is invalid: {}", list.join("; "));
+        let whole = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
+        let list = match list.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message = format!("{whole} \"{name}\" is invalid: {list}");
         let details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
         Self {
             details,

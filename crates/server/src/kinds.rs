@@ -18,17 +18,18 @@ pub(crate) use behaviour::Admission;
 pub use behaviour::{Grant, READS, When, Who};
 
 use crate::failure::Failure;
+use crate::schema::Schema;
 use behaviour::{Behaviour, Open, Private};
 use boatyard_api::rules::{FieldError, Rules};
 use boatyard_api::{Environment, EnvironmentClass, Runner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
+use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
-use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// One served kind.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub struct Kind {
     pub selectable: Vec<String>,
     /// Structural schema of the whole object.
     pub schema: Value,
+    /// The same, as objects are checked by it.
+    pub(crate) structure: Schema,
     /// The schema as published, where its parts have names of their own.
     pub definition: Option<Definition>,
     /// The schema as merging sees it, once it is asked for.
@@ -70,7 +73,7 @@ pub struct Kind {
 }
 
 /// Adds a type and all its parts to a generator, and refers to it.
-pub type Definition = fn(&mut SchemaGenerator) -> Schema;
+pub type Definition = fn(&mut SchemaGenerator) -> schemars::Schema;
 
 type Prepare = fn(&Value, Option<&Value>) -> Result<Value, Vec<FieldError>>;
 
@@ -132,8 +135,16 @@ impl Kind {
         object: &Value,
         old: Option<&Value>,
     ) -> Result<Value, Failure> {
-        (self.prepare)(object, old)
-            .map_err(|errors| Failure::invalid(&self.kind, &self.group, name, &errors))
+        let prepared = (self.prepare)(object, old);
+        let mut errors = self
+            .structure
+            .judge_rules(prepared.as_ref().unwrap_or(object), old);
+        match prepared {
+            Ok(prepared) if errors.is_empty() => return Ok(prepared),
+            Ok(_) => {}
+            Err(more) => errors.extend(more),
+        }
+        Err(Failure::invalid(&self.kind, &self.group, name, &errors))
     }
 
     /// A kind of our own, from its derive.
@@ -189,6 +200,7 @@ impl Kind {
             selectable: selectable
                 .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
                 .collect(),
+            structure: compiled(&schema),
             schema,
             definition: None,
             merging: OnceLock::new(),
@@ -207,6 +219,15 @@ fn envelope(schema: &mut Value, group: &Value, version: &Value, kind: &Value) {
     schema["x-kubernetes-group-version-kind"] =
         json!([{"group": group, "version": version, "kind": kind}]);
     annotate(schema);
+}
+
+/// A schema as objects are checked by it.
+///
+/// # Panics
+/// When the schema says what this server does not honour: no kind may be served with a bound that
+/// does not bind.
+fn compiled(schema: &Value) -> Schema {
+    Schema::compile(schema).unwrap_or_else(|bad| panic!("{bad}"))
 }
 
 /// The structural schema of a type: without references, as objects are checked.
@@ -268,13 +289,7 @@ pub(crate) fn annotate(schema: &mut Value) {
 }
 
 fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
-    T::deserialize(value).map_err(|error| {
-        vec![FieldError {
-            path: String::new(),
-            reason: boatyard_api::rules::Reason::Invalid,
-            message: error.to_string(),
-        }]
-    })
+    T::deserialize(value).map_err(|error| vec![FieldError::invalid("", "object", error)])
 }
 
 fn prepare<T: Rules + Serialize + DeserializeOwned>(
@@ -313,9 +328,13 @@ pub struct Kinds(Arc<Vec<Kind>>);
 
 impl Default for Kinds {
     fn default() -> Self {
-        let mut kinds = Self::ours();
-        kinds.extend(core::kinds());
-        Self(Arc::new(kinds))
+        // Schemas and rules are compiled once.
+        static KINDS: LazyLock<Kinds> = LazyLock::new(|| {
+            let mut kinds = Kinds::ours();
+            kinds.extend(core::kinds());
+            Kinds(Arc::new(kinds))
+        });
+        KINDS.clone()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::failure::Failure;
 use crate::kinds::Kind;
-use boatyard_api::rules;
+use boatyard_api::rules::{self, FieldError};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -84,51 +84,39 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
 }
 
 /// Rules of labels, annotations and finalizers; their types are the schema's.
-fn check_metadata(metadata: &Map<String, Value>) -> Vec<rules::FieldError> {
+fn check_metadata(metadata: &Map<String, Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut wrong = |path: &str, message: String| {
-        errors.push(rules::FieldError {
-            path: path.to_owned(),
-            reason: rules::Reason::Invalid,
-            message,
-        });
+    let mut wrong = |path: &str, value: &str, detail: &str| {
+        errors.push(FieldError::invalid(path, value, detail));
     };
     let members = |name: &str| metadata.get(name).and_then(Value::as_object);
     for (key, value) in members("labels").into_iter().flatten() {
         if !rules::is_label_key(key) {
-            wrong("metadata.labels", format!("{key:?} is no label key"));
+            wrong("metadata.labels", key, "must be a name or domain/name");
         }
-        if !value.as_str().is_some_and(rules::is_label_value) {
+        let value = value.as_str().unwrap_or_default();
+        if !rules::is_label_value(value) {
             wrong(
                 "metadata.labels",
-                format!(
-                    "{value} is no label value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
-                ),
+                value,
+                "must be at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
             );
         }
     }
     let mut size = 0;
     for (key, value) in members("annotations").into_iter().flatten() {
         if !rules::is_label_key(&key.to_ascii_lowercase()) {
-            wrong(
-                "metadata.annotations",
-                format!("{key:?} is no annotation key"),
-            );
+            wrong("metadata.annotations", key, "must be a name or domain/name");
         }
         size += key.len() + value.as_str().map_or(0, str::len);
     }
     if size > LARGEST_ANNOTATIONS {
-        wrong(
-            "metadata.annotations",
-            format!("annotations have {size} bytes; at most {LARGEST_ANNOTATIONS} are kept"),
-        );
+        let detail = format!("has {size} bytes; at most {LARGEST_ANNOTATIONS} are kept");
+        wrong("metadata.annotations", "object", &detail);
     }
     for finalizer in metadata.get("finalizers").map(texts).unwrap_or_default() {
         if !rules::is_label_key(&finalizer) {
-            wrong(
-                "metadata.finalizers",
-                format!("{finalizer:?} is no finalizer; write domain/name"),
-            );
+            wrong("metadata.finalizers", &finalizer, "must be domain/name");
         }
     }
     errors.truncate(20);
@@ -156,7 +144,7 @@ pub(crate) fn create(
                 &kind.kind,
                 &kind.group,
                 "",
-                &[required(
+                &[FieldError::required(
                     "metadata.name",
                     "name or generateName is required",
                 )],
@@ -182,18 +170,12 @@ pub(crate) fn create(
         } else {
             "lower-case letters, digits, '-' and '.', at most 253"
         };
-        let message = format!(
-            "{name:?} is no valid name: {allowed}, beginning and ending with a letter or digit"
-        );
+        let detail = format!("must be {allowed}, beginning and ending with a letter or digit");
         return Err(Failure::invalid(
             &kind.kind,
             &kind.group,
             &name,
-            &[rules::FieldError {
-                path: "metadata.name".into(),
-                reason: rules::Reason::Invalid,
-                message,
-            }],
+            &[FieldError::invalid("metadata.name", name.as_str(), detail)],
         ));
     }
     for member in OURS {
@@ -208,14 +190,6 @@ pub(crate) fn create(
         clear_status(&mut object);
     }
     Ok(object)
-}
-
-fn required(path: &str, message: &str) -> rules::FieldError {
-    rules::FieldError {
-        path: path.to_owned(),
-        reason: rules::Reason::Required,
-        message: message.to_owned(),
-    }
 }
 
 fn clear_status(object: &mut Value) {

@@ -2,71 +2,57 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::environment::{EnvironmentSpec, FolderSource, GitSource, Source};
+use crate::EnvironmentClassSpec;
+use crate::class::{Isolation, Resources};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-fn folder(path: &str) -> Environment {
-    let source = Source {
-        folder: Some(FolderSource { path: path.into() }),
-        git: None,
-    };
-    Environment::new(
-        "e",
-        EnvironmentSpec {
-            source,
-            ..EnvironmentSpec::default()
-        },
-    )
-}
-
-fn git(url: &str) -> Environment {
-    let source = Source {
-        folder: None,
-        git: Some(GitSource {
-            url: url.into(),
-            reference: None,
-        }),
-    };
-    Environment::new(
-        "e",
-        EnvironmentSpec {
-            source,
-            ..EnvironmentSpec::default()
-        },
-    )
+#[test]
+fn an_environment_names_a_class_always() {
+    let mut environment = Environment::new("e", Default::default());
+    environment.defaults();
+    assert_eq!(environment.spec.class_name.as_deref(), Some(DEFAULT_CLASS));
 }
 
 #[test]
-fn sources_in_the_grammar_pass_and_others_name_the_field() {
-    for good in [
-        folder("/home/a/code"),
-        git("https://example.org/x.git"),
-        git("git@example.org:x/y"),
-        Environment::new("e", EnvironmentSpec::default()),
-    ] {
-        assert_eq!(good.validate(None), [], "{good:?}");
-    }
-    for (bad, path) in [
-        (folder("relative"), "spec.source.folder.path"),
-        (folder("/a/../etc"), "spec.source.folder.path"),
-        (git("--upload-pack=evil"), "spec.source.git.url"),
-        (git("ext::sh -c evil"), "spec.source.git.url"),
-    ] {
-        assert_eq!(bad.validate(None)[0].path, path, "{bad:?}");
-    }
+fn quantities_and_what_is_not_supported_are_told_with_path_and_value() {
+    let quantity = |text: &str| Some(Quantity(text.to_owned()));
+    let told = |spec: EnvironmentClassSpec| -> Vec<String> {
+        let errors = EnvironmentClass::new("c", spec).validate(None);
+        let shown = |error: FieldError| format!("{}: {}", error.path, error.message);
+        errors.into_iter().map(shown).collect()
+    };
+    let sized = |cpu: &str, memory: &str| EnvironmentClassSpec {
+        resources: Resources {
+            cpu: quantity(cpu),
+            memory: quantity(memory),
+            ..Resources::default()
+        },
+        ..EnvironmentClassSpec::default()
+    };
+    assert_eq!(told(sized("10m", "16Mi")), [""; 0]);
+    assert_eq!(
+        told(sized("1m", "lots")),
+        [
+            "spec.resources.cpu: Invalid value: \"1m\": must be at least 10m",
+            "spec.resources.memory: Invalid value: \"lots\": \"lots\" is no quantity; write for example 500m, 2 or 4Gi",
+        ]
+    );
+    assert_eq!(told(sized("1e2147483647", "1e-2147483648")).len(), 2);
+    let spec = EnvironmentClassSpec {
+        isolation: Isolation::VM,
+        ..EnvironmentClassSpec::default()
+    };
+    assert_eq!(
+        told(spec),
+        ["spec.isolation: Unsupported value: \"VM\": supported values: \"Sandbox\""]
+    );
 }
 
 #[test]
-fn source_and_runner_are_immutable() {
-    let mut old = folder("/a");
-    old.spec.runner_name = Some("one".into());
-    let mut new = folder("/b");
-    new.spec.runner_name = Some("two".into());
-    let paths: Vec<String> = new
-        .validate(Some(&old))
-        .into_iter()
-        .map(|error| error.path)
-        .collect();
-    assert_eq!(paths, ["spec.source", "spec.runnerName"]);
+fn what_a_message_repeats_of_a_value_is_bounded() {
+    let error = FieldError::invalid("x", "ü".repeat(1 << 20), "must be short");
+    assert!(error.message.len() < 1000, "{}", error.message.len());
+    assert!(error.message.ends_with("…\": must be short"));
 }
 
 #[test]

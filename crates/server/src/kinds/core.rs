@@ -6,7 +6,7 @@
 use super::behaviour::{Grant, Open, Private, When};
 use super::event::Events;
 use super::namespace::Namespaces;
-use super::{Column, Kind, envelope, inlined, parse, reserialized};
+use super::{Column, Kind, compiled, envelope, inlined, parse, reserialized};
 use boatyard_api::rules::FieldError;
 use boatyard_api::words::NAMESPACE_RUNNERS;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -100,6 +100,7 @@ fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
         strategic: true,
         columns: Vec::new(),
         selectable: Vec::new(),
+        structure: compiled(&schema),
         schema,
         definition: Some(|generator| generator.subschema_for::<T>()),
         merging: OnceLock::new(),

@@ -8,7 +8,6 @@ use crate::kinds::{Admission, Kind};
 use crate::managed::{self, Write};
 use crate::objects::{self, Deletion, meta};
 use crate::patches;
-use crate::schema;
 use boatyard_store::{Key, Revision, Stored};
 use serde_json::Value;
 
@@ -114,17 +113,18 @@ impl Resources {
         }
     }
 
-    /// Checks the schema; the object loses unknown fields.
+    /// Checks the schema; the object loses unknown fields and gets defaults.
     fn checked(
         &self,
         target: &Target<'_>,
         object: &mut Value,
+        old: Option<&Value>,
         options: &WriteOptions,
     ) -> Result<Vec<String>, Failure> {
         if !object.is_object() {
             return Err(Failure::bad_request("the body is not an object"));
         }
-        let findings = schema::check(&target.kind.schema, object);
+        let findings = target.kind.structure.check(object, old);
         let (kind, name) = (target.kind, meta(object, "name"));
         if !findings.errors.is_empty() {
             let errors = &findings.errors;
@@ -173,7 +173,7 @@ impl Resources {
             ..target.clone()
         };
         self.authorize(caller, "create", &named, None, None)?;
-        let warnings = self.checked(target, &mut object, options)?;
+        let warnings = self.checked(target, &mut object, None, options)?;
         if target.kind.namespaced {
             self.namespace_takes(target.namespace).await?;
         }
@@ -302,7 +302,7 @@ impl Resources {
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, "update", target).await?;
             let mut object = object.clone();
-            let warnings = self.checked(target, &mut object, options)?;
+            let warnings = self.checked(target, &mut object, Some(&old), options)?;
             let demanded = meta(&object, "resourceVersion").to_owned();
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
                 return Err(modified(target));
@@ -366,7 +366,7 @@ impl Resources {
                 Patch::Strategic(patch) => patches::apply(&mut object, patch),
                 Patch::Json(patch) => patches::apply_json(&mut object, patch)?,
             }
-            let warnings = self.checked(target, &mut object, options)?;
+            let warnings = self.checked(target, &mut object, Some(&old), options)?;
             let demanded = meta(&object, "resourceVersion");
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
                 return Err(modified(target));

@@ -382,11 +382,18 @@ async fn what_waits_for_a_runner_says_so_and_is_placed_once_one_is_alive() {
     let path = format!("{ENVIRONMENTS}?watch=true&fieldSelector=metadata.name%3Done");
     let mut watch = server.watch(&Who::Admin, &path).await;
     // So large that nothing more can be written of it; the other is placed all the same.
-    let large = |text: String| json!({"metadata": {"name": "large"}, "spec": {"devcontainer": {"localEnv": {"A": text}}}});
+    let large = |size: usize| {
+        let variables = (0..26_usize).map(|number| {
+            let rest = if number == 0 { size % 26 } else { 0 };
+            (format!("A{number:02}"), json!("x".repeat(size / 26 + rest)))
+        });
+        let variables: serde_json::Map<_, _> = variables.collect();
+        json!({"metadata": {"name": "large"}, "spec": {"devcontainer": {"localEnv": variables}}})
+    };
     let dry = format!("{ENVIRONMENTS}?dryRun=All");
-    let around = server.post(&dry, large(String::new())).await.text.len();
-    let text = "x".repeat(3 * 1024 * 1024 - around - 20);
-    server.post(ENVIRONMENTS, large(text)).await.ok();
+    let around = server.post(&dry, large(0)).await.text.len();
+    let size = 3 * 1024 * 1024 - around - 20;
+    server.post(ENVIRONMENTS, large(size)).await.ok();
     let body = json!({"metadata": {"name": "one"}, "spec": {}});
     server.post(ENVIRONMENTS, body).await.ok();
     let mut until = async |done: &dyn Fn(&Value) -> bool| {
