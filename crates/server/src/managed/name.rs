@@ -1,7 +1,7 @@
 //! Names of field managers, and what else entries of managed fields must keep to.
 
 use crate::failure::Failure;
-use boatyard_api::rules::{FieldError, Reason};
+use boatyard_api::rules::FieldError;
 use serde_json::Value;
 
 /// Most bytes of a manager's and of a subresource's name.
@@ -16,13 +16,7 @@ fn is_printable(letter: char) -> bool {
 
 fn problems(path: &str, name: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut wrong = |message: String| {
-        errors.push(FieldError {
-            path: path.to_owned(),
-            reason: Reason::Invalid,
-            message,
-        });
-    };
+    let mut wrong = |detail: String| errors.push(FieldError::invalid(path, name, detail));
     if name.len() > LONGEST {
         wrong(format!("may not be more than {LONGEST} bytes"));
     }
@@ -68,11 +62,9 @@ pub(crate) fn check_entries(entries: &Value) -> Vec<FieldError> {
         let path = |member: &str| format!("metadata.managedFields[{number}].{member}");
         errors.extend(problems(&path("manager"), text("manager")));
         if text("subresource").len() > LONGEST_SUBRESOURCE {
-            errors.push(FieldError {
-                path: path("subresource"),
-                reason: Reason::Invalid,
-                message: format!("may not be more than {LONGEST_SUBRESOURCE} bytes"),
-            });
+            let detail = format!("may not be more than {LONGEST_SUBRESOURCE} bytes");
+            let error = FieldError::invalid(path("subresource"), text("subresource"), detail);
+            errors.push(error);
         }
     }
     errors

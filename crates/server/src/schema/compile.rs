@@ -57,8 +57,10 @@ fn compile(json: &Value, path: &str, correlated: bool) -> Result<Schema, Bad> {
         }
         other => return Err(bad(format!("{other} is no schema"))),
     };
-    let mut schema = Schema::default();
-    schema.list = list(members).map_err(bad)?;
+    let mut schema = Schema {
+        list: list(members).map_err(bad)?,
+        ..Schema::default()
+    };
     let correlated_items = correlated && matches!(schema.list, List::Map(_));
     for (keyword, value) in members {
         let below = |field: &str| format!("{path}.{field}");

@@ -425,19 +425,19 @@ async fn what_is_wrong_is_told_field_by_field() {
         ),
         (
             json!({"spec": {"state": 5}}),
-            vec![("spec.state", "FieldValueInvalid")],
+            vec![("spec.state", "FieldValueTypeInvalid")],
         ),
         (json!({}), vec![("spec", "FieldValueRequired")]),
-        (json!({"spec": []}), vec![("spec", "FieldValueInvalid")]),
+        (json!({"spec": []}), vec![("spec", "FieldValueTypeInvalid")]),
         (
             json!({"spec": {"source": {"git": {}}}}),
             vec![("spec.source.git.url", "FieldValueRequired")],
         ),
         (
-            json!({"spec": {"source": {"git": {"url": "-x", "ref": ""}}}}),
+            json!({"spec": {"source": {"git": {"url": "-x", "ref": "-y"}}}}),
             vec![
-                ("spec.source.git.url", "FieldValueInvalid"),
                 ("spec.source.git.ref", "FieldValueInvalid"),
+                ("spec.source.git.url", "FieldValueInvalid"),
             ],
         ),
         (
