@@ -1,170 +1,286 @@
-//! What the server tells of itself: groups, resources, schemas, version.
+//! Discovery: which groups, versions and resources there are, in every form clients ask for.
+//!
+//! Old clients read one document per group and version, new ones two documents with everything
+//! (aggregated, in version v2 or v2beta1 of that form). All are made from one list of what is
+//! served, once, and kept. Schemas are `openapi`'s.
+//!
+//! Read next: [`Resource`], `kept`.
 
+mod kept;
+
+pub(crate) use kept::Kept;
+
+use crate::failure::Failure;
+use crate::http_api::{Accept, Body};
 use crate::kinds::{Kind, Kinds};
+use crate::reviews::{REVIEWS, Review, VERSION};
+use crate::streams::DOORS;
+use http::{HeaderMap, Response};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-fn verbs() -> Value {
-    json!([
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch"
-    ])
+/// What can be done with objects of a kind.
+pub(crate) const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+/// What can be done with a status.
+pub(crate) const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+
+/// One served resource, whether stored or answered.
+#[derive(Debug)]
+struct Resource<'a> {
+    plural: &'a str,
+    singular: &'a str,
+    kind: &'a str,
+    namespaced: bool,
+    verbs: &'a [&'a str],
+    short_names: &'a [String],
+    categories: &'a [String],
+    /// Name, kind and verbs of each.
+    subresources: Vec<(&'a str, &'a str, &'a [&'a str])>,
 }
 
-/// Groups of reviews: questions that are answered and never stored.
-const REVIEWS: [&str; 2] = ["authorization.k8s.io", "authentication.k8s.io"];
-
-fn groups(kinds: &Kinds) -> BTreeMap<&str, &str> {
-    kinds
-        .iter()
-        .filter(|kind| !kind.group.is_empty())
-        .map(|kind| (kind.group.as_str(), kind.version.as_str()))
-        .collect()
-}
-
-/// `/api`.
-pub(crate) fn core_versions() -> Value {
-    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
-}
-
-fn group(name: &str, version: &str) -> Value {
-    let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
-    json!({"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": [version], "preferredVersion": version})
-}
-
-/// `/apis`.
-pub(crate) fn api_groups(kinds: &Kinds) -> Value {
-    let mut list: Vec<Value> = groups(kinds)
-        .into_iter()
-        .map(|(name, version)| group(name, version))
-        .collect();
-    list.extend(REVIEWS.map(|name| group(name, "v1")));
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
-}
-
-/// `/apis/<group>`.
-pub(crate) fn api_group(kinds: &Kinds, name: &str) -> Option<Value> {
-    let reviews = REVIEWS.contains(&name).then_some("v1");
-    let version = groups(kinds).get(name).copied().or(reviews);
-    version.map(|version| group(name, version))
-}
-
-/// `/api/v1` and `/apis/<group>/<version>`.
-pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
-    let mut list = Vec::new();
-    for kind in kinds
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version)
-    {
-        let mut entry = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs(), "shortNames": kind.short_names, "categories": kind.categories});
-        if let Some(entry) = entry.as_object_mut() {
-            entry.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+impl<'a> Resource<'a> {
+    fn stored(kind: &'a Kind) -> Self {
+        let mut subresources = Vec::new();
+        for door in DOORS.iter().filter(|door| door.opens(kind)) {
+            subresources.push((door.name, kind.kind.as_str(), &["create"][..]));
         }
-        list.push(entry);
         if kind.has_status {
-            list.push(json!({"name": format!("{}/status", kind.plural), "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": ["get", "patch", "update"]}));
+            subresources.push(("status", &kind.kind, &STATUS_VERBS[..]));
+        }
+        subresources.sort_unstable_by_key(|(name, ..)| *name);
+        Self {
+            plural: &kind.plural,
+            singular: &kind.singular,
+            kind: &kind.kind,
+            namespaced: kind.namespaced,
+            verbs: &VERBS,
+            short_names: &kind.short_names,
+            categories: &kind.categories,
+            subresources,
         }
     }
-    match group {
-        "authorization.k8s.io" => list.push(json!({"name": "selfsubjectaccessreviews", "singularName": "selfsubjectaccessreview", "namespaced": false, "kind": "SelfSubjectAccessReview", "verbs": ["create"]})),
-        "authentication.k8s.io" => list.push(json!({"name": "selfsubjectreviews", "singularName": "selfsubjectreview", "namespaced": false, "kind": "SelfSubjectReview", "verbs": ["create"]})),
-        _ => {}
+
+    fn review(review: &'a Review) -> Self {
+        Self {
+            plural: review.plural,
+            singular: review.singular,
+            kind: review.kind,
+            namespaced: review.namespaced,
+            verbs: &["create"],
+            short_names: &[],
+            categories: &[],
+            subresources: Vec::new(),
+        }
     }
-    let name = if group.is_empty() {
+
+    /// As entries of an APIResourceList.
+    fn entries(&self) -> Vec<Value> {
+        let mut entry = json!({"name": self.plural, "singularName": self.singular, "namespaced": self.namespaced, "kind": self.kind, "verbs": self.verbs});
+        self.names(&mut entry);
+        let below = self.subresources.iter();
+        let below = below.map(|(name, kind, verbs)| json!({"name": format!("{}/{name}", self.plural), "singularName": "", "namespaced": self.namespaced, "kind": kind, "verbs": verbs}));
+        [entry].into_iter().chain(below).collect()
+    }
+
+    /// As an entry of an APIGroupDiscoveryList.
+    fn aggregated(&self, group: &str, version: &str) -> Value {
+        let kind = |kind: &str| json!({"group": group, "version": version, "kind": kind});
+        let scope = if self.namespaced {
+            "Namespaced"
+        } else {
+            "Cluster"
+        };
+        let mut entry = json!({"resource": self.plural, "responseKind": kind(self.kind), "scope": scope, "singularResource": self.singular, "verbs": self.verbs});
+        self.names(&mut entry);
+        let below = self.subresources.iter();
+        let below: Vec<Value> = below.map(|(name, of, verbs)| json!({"subresource": name, "responseKind": kind(of), "verbs": verbs})).collect();
+        if !below.is_empty() {
+            entry["subresources"] = below.into();
+        }
+        entry
+    }
+
+    fn names(&self, entry: &mut Value) {
+        for (member, names) in [
+            ("shortNames", self.short_names),
+            ("categories", self.categories),
+        ] {
+            if !names.is_empty() {
+                entry[member] = json!(names);
+            }
+        }
+    }
+}
+
+/// Versions of a group, the preferred one first, with their resources.
+type Versions<'a> = Vec<(&'a str, Vec<Resource<'a>>)>;
+
+/// Everything served, by group.
+fn served(kinds: &Kinds) -> BTreeMap<&str, Versions<'_>> {
+    let mut groups: BTreeMap<&str, Versions<'_>> = BTreeMap::new();
+    let stored = kinds.iter().map(|kind| {
+        let resource = Resource::stored(kind);
+        (kind.group.as_str(), kind.version.as_str(), resource)
+    });
+    let reviews = REVIEWS.iter();
+    let reviews = reviews.map(|review| (review.group, VERSION, Resource::review(review)));
+    for (group, version, resource) in stored.chain(reviews) {
+        let versions = groups.entry(group).or_default();
+        match versions.iter_mut().find(|(known, _)| *known == version) {
+            Some((_, resources)) => resources.push(resource),
+            None => versions.push((version, vec![resource])),
+        }
+    }
+    groups
+}
+
+/// `v1` of the core group, else `group/version`.
+pub(crate) fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
         version.to_owned()
     } else {
         format!("{group}/{version}")
-    };
-    (!list.is_empty()).then(|| json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": list}))
+    }
+}
+
+/// Every discovery document.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    /// By path, without a slash at the end.
+    plain: BTreeMap<String, Kept>,
+    /// By path and version.
+    aggregated: HashMap<(&'static str, &'static str), Kept>,
+}
+
+/// Media types of aggregated documents by version, the best first.
+const AGGREGATED: [(&str, &str); 2] = [
+    (
+        "v2",
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    ),
+    (
+        "v2beta1",
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    ),
+];
+
+impl Documents {
+    pub(crate) fn new(kinds: &Kinds) -> Self {
+        let groups = served(kinds);
+        let mut plain = BTreeMap::new();
+        let mut keep = |path: String, value: &Value| {
+            plain.insert(path, Kept::new("application/json", value.to_string()));
+        };
+        let mut list = Vec::new();
+        for (group, versions) in &groups {
+            for (version, resources) in versions {
+                let entries: Vec<Value> = resources.iter().flat_map(Resource::entries).collect();
+                let name = group_version(group, version);
+                let root = if group.is_empty() { "/api" } else { "/apis" };
+                keep(
+                    format!("{root}/{name}"),
+                    &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": entries}),
+                );
+            }
+            let named = |version: &str| json!({"groupVersion": group_version(group, version), "version": version});
+            let named: Vec<Value> = versions.iter().map(|(version, _)| named(version)).collect();
+            if group.is_empty() {
+                let versions: Vec<&str> = versions.iter().map(|(version, _)| *version).collect();
+                keep(
+                    "/api".to_owned(),
+                    &json!({"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": []}),
+                );
+                continue;
+            }
+            let mut about = json!({"name": group, "versions": named, "preferredVersion": named[0]});
+            list.push(about.clone());
+            about["kind"] = "APIGroup".into();
+            about["apiVersion"] = "v1".into();
+            keep(format!("/apis/{group}"), &about);
+        }
+        keep(
+            "/apis".to_owned(),
+            &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}),
+        );
+        let mut aggregated = HashMap::new();
+        for (form, media) in AGGREGATED {
+            for (path, core) in [("/api", true), ("/apis", false)] {
+                let groups = groups.iter().filter(|(group, _)| group.is_empty() == core);
+                let items: Vec<Value> = groups
+                    .map(|(group, versions)| one(group, versions))
+                    .collect();
+                let document = json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{form}"), "metadata": {}, "items": items});
+                aggregated.insert((path, form), Kept::new(media, document.to_string()));
+            }
+        }
+        Self { plain, aggregated }
+    }
+
+    /// Paths there are.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.plain.keys().map(String::as_str)
+    }
+
+    /// The document at a path, in the form that is wanted.
+    pub(crate) fn answer(
+        &self,
+        path: &str,
+        accept: &Accept,
+        headers: &HeaderMap,
+    ) -> Option<Result<Response<Body>, Failure>> {
+        let plain = self.plain.get(path)?;
+        let chosen = accept.choose(|clause| {
+            if !clause.takes("application/json") && !clause.takes("application/yaml") {
+                return None;
+            }
+            if clause.get("as").is_none() {
+                return Some(plain);
+            }
+            let mut forms = self.aggregated.iter();
+            let (_, kept) = forms.find(|((known, form), _)| {
+                *known == path && clause.asks("APIGroupDiscoveryList", "apidiscovery.k8s.io", form)
+            })?;
+            Some(kept)
+        });
+        Some(chosen.map(|kept| kept.answer(headers)))
+    }
+}
+
+/// An APIGroupDiscovery.
+fn one(group: &str, versions: &Versions<'_>) -> Value {
+    let versions = versions.iter().map(|(version, resources)| {
+        let resources: Vec<Value> = resources
+            .iter()
+            .map(|resource| resource.aggregated(group, version))
+            .collect();
+        json!({"version": version, "resources": resources, "freshness": "Current"})
+    });
+    let mut metadata = Map::new();
+    metadata.insert("creationTimestamp".to_owned(), Value::Null);
+    if !group.is_empty() {
+        metadata.insert("name".to_owned(), group.into());
+    }
+    json!({"metadata": metadata, "versions": versions.collect::<Vec<_>>()})
 }
 
 /// `/version`.
 pub(crate) fn version() -> Value {
     // kubectl compares this with its own: the machinery's version, with ours beside it.
-    json!({"major": "1", "minor": "36", "gitVersion": format!("v1.36.0+boatyard.{}", env!("CARGO_PKG_VERSION")), "platform": "linux", "goVersion": "", "compiler": "", "gitCommit": "", "gitTreeState": "", "buildDate": ""})
-}
-
-/// `/openapi/v3`.
-pub(crate) fn openapi_index(kinds: &Kinds) -> Value {
-    let mut paths = Map::new();
-    for kind in kinds.iter() {
-        let path = path_of(kind);
-        let link = format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"));
-        paths.insert(path, json!({"serverRelativeURL": link}));
-    }
-    json!({ "paths": paths })
-}
-
-fn path_of(kind: &Kind) -> String {
-    if kind.group.is_empty() {
-        format!("api/{}", kind.version)
-    } else {
-        format!("apis/{}/{}", kind.group, kind.version)
-    }
-}
-
-/// `/openapi/v3/<path>`: schemas, and the paths with the parameters kubectl looks for.
-pub(crate) fn openapi(kinds: &Kinds, wanted: &str) -> Option<Value> {
-    let (mut schemas, mut paths) = (Map::new(), Map::new());
-    for kind in kinds.iter().filter(|kind| path_of(kind) == wanted) {
-        let mut reversed: Vec<&str> = kind
-            .group
-            .split('.')
-            .filter(|part| !part.is_empty())
-            .collect();
-        reversed.reverse();
-        let prefix = if kind.group.is_empty() {
-            "io.k8s.api.core".to_owned()
-        } else {
-            reversed.join(".")
-        };
-        let name = format!("{prefix}.{}.{}", kind.version, kind.kind);
-        let reference = json!({"$ref": format!("#/components/schemas/{name}")});
-        schemas.insert(name, kind.schema.clone());
-        let collection = if kind.namespaced {
-            format!(
-                "/{}/namespaces/{{namespace}}/{}",
-                path_of(kind),
-                kind.plural
-            )
-        } else {
-            format!("/{}/{}", path_of(kind), kind.plural)
-        };
-        let gvk = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-        let parameter = |name: &str, place: &str, required: bool| json!({"name": name, "in": place, "required": required, "schema": {"type": "string"}});
-        let mut common: Vec<Value> = if kind.namespaced {
-            vec![parameter("namespace", "path", true)]
-        } else {
-            Vec::new()
-        };
-        let writes: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation"]
-            .iter()
-            .map(|name| parameter(name, "query", false))
-            .collect();
-        let content = json!({"application/json": {"schema": reference}});
-        let responses = json!({"200": {"description": "OK", "content": content}});
-        let operation = |action: &str, parameters: &[Value], body: bool| {
-            let mut operation = json!({"operationId": format!("{action}{}", kind.kind), "responses": responses, "parameters": parameters, "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk});
-            if body {
-                operation["requestBody"] = json!({"content": content, "required": true});
-            }
-            operation
-        };
-        paths.insert(collection.clone(), json!({"parameters": common, "get": operation("list", &[], false), "post": operation("post", &writes, true)}));
-        common.push(parameter("name", "path", true));
-        let patch_content = json!({"application/merge-patch+json": {"schema": {"type": "object"}}, "application/json-patch+json": {"schema": {"type": "array", "items": {"type": "object"}}}});
-        let mut patch = operation("patch", &writes, false);
-        patch["requestBody"] = json!({"content": patch_content, "required": true});
-        paths.insert(
-            format!("{collection}/{{name}}"),
-            json!({"parameters": common, "get": operation("get", &[], false), "put": operation("put", &writes, true), "patch": patch, "delete": operation("delete", &[], false)}),
-        );
-    }
-    (!schemas.is_empty()).then(|| json!({"openapi": "3.0.0", "info": {"title": "Boatyard", "version": env!("CARGO_PKG_VERSION")}, "paths": paths, "components": {"schemas": schemas}}))
+    json!({
+        "major": "1", "minor": "36",
+        "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
+        "gitVersion": format!("v1.36.0+boatyard.{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
 }

@@ -16,6 +16,10 @@ pub struct Failure {
     pub message: String,
     /// `details` of the Status.
     pub details: Value,
+    /// For a method that is refused: those that are taken.
+    pub allow: &'static str,
+    /// For a list that expired: the token to go on with, as things are now.
+    pub continues: Option<String>,
 }
 
 impl Failure {
@@ -25,6 +29,8 @@ impl Failure {
             reason,
             message: message.into(),
             details: Value::Null,
+            allow: "",
+            continues: None,
         }
     }
 
@@ -139,7 +145,7 @@ impl Failure {
         Self::new(
             StatusCode::NOT_ACCEPTABLE,
             "NotAcceptable",
-            "only application/json is served",
+            "only application/json and application/yaml are served here",
         )
     }
 
@@ -174,6 +180,9 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
+        if let Some(token) = &self.continues {
+            status["metadata"]["continue"] = json!(token);
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

@@ -3,28 +3,35 @@
 //! Reads the path, authenticates, bounds and parses the body once. It knows no kind by name but
 //! the doors of environments and runners.
 //!
-//! Read next: `operate`, `answers`, `reviews`.
+//! Read next: `operate`, `answers`, `about`, `reviews`.
 
+mod about;
+mod accept;
 mod answers;
+mod encoding;
+mod health;
 mod operate;
 mod reviews;
 
-pub(crate) use answers::{Body, Form, full, refuse};
+pub(crate) use about::Published;
+pub(crate) use accept::{Accept, Form};
+pub(crate) use answers::{Body, full, refuse};
+pub(crate) use encoding::{LEAST, gzip, takes_gzip};
 
-use crate::discovery;
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::request::{Query, parse_path};
 use crate::resources::{LARGEST, Resources, Target};
-use answers::{form, respond};
+use about::Asked;
+use accept::{Syntax, form};
 use boatyard_link::tunnel::Registry;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use encoding::{Wanted, finish};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::Value;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +46,18 @@ pub(crate) struct Handler {
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Registry,
     pub(crate) peers: Peers,
+    pub(crate) published: Published,
+    /// The server is about to shut down, and still serves.
+    pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
+}
+
+/// Refuses a method, and says which are taken.
+pub(crate) fn allowing(methods: &'static str) -> Failure {
+    Failure {
+        allow: methods,
+        ..Failure::method()
+    }
 }
 
 impl Handler {
@@ -49,9 +67,15 @@ impl Handler {
         request: Request<Incoming>,
         peer: Option<Caller>,
     ) -> Response<Body> {
-        match self.route(request, peer).await {
-            Ok(response) => response,
-            Err(failure) => refuse(&failure),
+        let mut wanted = Wanted::of(request.headers(), request.uri().query());
+        let head = request.method() == Method::HEAD;
+        let routed = self.route(request, peer, &mut wanted).await;
+        let response = routed.unwrap_or_else(|failure| refuse(&failure));
+        let response = finish(response, wanted).await;
+        if head {
+            answers::bare(response)
+        } else {
+            response
         }
     }
 
@@ -79,24 +103,27 @@ impl Handler {
         &self,
         request: Request<Incoming>,
         peer: Option<Caller>,
+        wanted: &mut Wanted,
     ) -> Result<Response<Body>, Failure> {
         let path = request.uri().path().to_owned();
-        if ["/healthz", "/livez", "/readyz"].contains(&path.as_str()) {
-            self.resources
-                .store
-                .revision()
-                .await
-                .map_err(|error| Failure::unavailable(error.to_string()))?;
-            return Ok(Response::new(full("ok")));
+        let (method, query) = (request.method(), request.uri().query());
+        if let Some(answer) = self.health(method, &path, query).await {
+            return answer;
         }
         let caller = self.authenticate(request.headers(), peer).await?;
-        let form = form(request.headers())?;
-        if let Some(value) = self.about(&path) {
-            if request.method() != Method::GET {
-                return Err(Failure::method());
-            }
-            return Ok(respond(StatusCode::OK, &value));
+        let accept = Accept::of(request.headers());
+        let asked = Asked {
+            method,
+            path: &path,
+            query,
+            headers: request.headers(),
+            accept: &accept,
+        };
+        if let Some(answer) = self.about(&asked, wanted) {
+            return answer;
         }
+        let (form, syntax) = form(&accept)?;
+        wanted.syntax = syntax;
         let parsed = parse_path(&path).ok_or_else(|| Failure::no_such_path(&path))?;
         if ["selfsubjectaccessreviews", "selfsubjectreviews"].contains(&parsed.plural.as_str()) {
             return self.review(&caller, &parsed, request).await;
@@ -127,11 +154,23 @@ impl Handler {
             return Err(Failure::no_such_path(&path));
         }
         // All namespaces at once can be read only.
-        if whole && request.method() != Method::GET {
-            return Err(Failure::method());
+        let methods = match (whole, parsed.name.is_empty(), target.subresource) {
+            (true, ..) => "GET",
+            (_, true, _) => "DELETE, GET, POST",
+            (_, _, "status") => "GET, PATCH, PUT",
+            _ => "DELETE, GET, PATCH, PUT",
+        };
+        if !methods
+            .split(", ")
+            .any(|known| known == request.method().as_str())
+        {
+            return Err(allowing(methods));
         }
         let query = Query::parse(request.uri().query())?;
         if request.method() == Method::GET && parsed.name.is_empty() && query.flag("watch") {
+            if syntax != Syntax::Json {
+                return Err(Failure::not_acceptable());
+            }
             return self.watch(&caller, &target, &query, form).await;
         }
         let answered = tokio::time::timeout(
@@ -140,23 +179,6 @@ impl Handler {
         )
         .await;
         answered.unwrap_or_else(|_| Err(Failure::timeout("the request took too long")))
-    }
-
-    /// What the server tells of itself.
-    fn about(&self, path: &str) -> Option<Value> {
-        let kinds = &self.resources.kinds;
-        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        match parts.as_slice() {
-            ["version"] => Some(discovery::version()),
-            ["api"] => Some(discovery::core_versions()),
-            ["apis"] => Some(discovery::api_groups(kinds)),
-            ["api", version] => discovery::resources(kinds, "", version),
-            ["apis", group] => discovery::api_group(kinds, group),
-            ["apis", group, version] => discovery::resources(kinds, group, version),
-            ["openapi", "v3"] => Some(discovery::openapi_index(kinds)),
-            ["openapi", "v3", rest @ ..] => discovery::openapi(kinds, &rest.join("/")),
-            _ => None,
-        }
     }
 
     async fn body(request: Request<Incoming>) -> Result<(HeaderMap, Bytes), Failure> {

@@ -20,11 +20,13 @@ mod listen;
 mod managed;
 mod metrics;
 mod objects;
+mod openapi;
 mod patches;
 mod peers;
 mod protobuf;
 mod request;
 mod resources;
+mod reviews;
 mod schema;
 mod selectors;
 mod streams;
@@ -185,6 +187,8 @@ impl Service {
             tokens,
             tunnels: Registry::new(),
             peers,
+            published: http_api::Published::default(),
+            draining: CancellationToken::new(),
             shutdown: shutdown.clone(),
         };
         let unix = options

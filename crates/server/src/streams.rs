@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::http_api::{Body, Handler, full};
 use crate::identity::Caller;
 use crate::identity::tokens::Bearer;
+use crate::kinds::Kind;
 use crate::objects::meta;
 use crate::request::Query;
 use crate::resources::Target;
@@ -27,6 +28,44 @@ const REDIAL: Duration = Duration::from_secs(10);
 /// Value of the `Upgrade` header of streams.
 pub(crate) const PROTOCOL: &str = "boatyard-stream/1";
 
+/// A subresource that is opened rather than read.
+#[derive(Debug)]
+pub(crate) struct Door {
+    plural: &'static str,
+    pub(crate) name: &'static str,
+}
+
+/// All of them.
+pub(crate) const DOORS: [Door; 5] = [
+    Door {
+        plural: "environments",
+        name: "connect",
+    },
+    Door {
+        plural: "environments",
+        name: "log",
+    },
+    Door {
+        plural: "runners",
+        name: "connect",
+    },
+    Door {
+        plural: "runners",
+        name: "token",
+    },
+    Door {
+        plural: "runners",
+        name: "tunnel",
+    },
+];
+
+impl Door {
+    /// Whether it is one of objects of a kind.
+    pub(crate) fn opens(&self, kind: &Kind) -> bool {
+        kind.group == boatyard_api::GROUP && kind.plural == self.plural
+    }
+}
+
 /// Opens one.
 pub(crate) async fn open(
     handler: &Handler,
@@ -35,7 +74,7 @@ pub(crate) async fn open(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
     if request.method() != Method::POST {
-        return Err(Failure::method());
+        return Err(crate::http_api::allowing("POST"));
     }
     // Names become names of files and of connections.
     if !boatyard_api::rules::is_name(target.name) {

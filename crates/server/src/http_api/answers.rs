@@ -1,9 +1,12 @@
-//! Answers: in which form objects are wanted, and how what was found is written.
+//! Answers: how what was found, and what went wrong, is written.
+//!
+//! Which form is wanted is `accept`'s, syntax and compression are `encoding`'s.
 
 use crate::failure::Failure;
 use crate::resources::Written;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Frame;
@@ -29,47 +32,25 @@ pub(super) fn respond(code: StatusCode, value: &Value) -> Response<Body> {
 
 /// A failure as a response.
 pub(crate) fn refuse(failure: &Failure) -> Response<Body> {
-    respond(failure.code, &failure.status())
-}
-
-/// In which form objects are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    Whole,
-    /// Rows and columns.
-    Table,
-    /// Metadata alone.
-    Partial,
-}
-
-/// The first form in `Accept` that is served.
-pub(super) fn form(headers: &HeaderMap) -> Result<Form, Failure> {
-    let accept: Vec<&str> = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .filter(|value| !value.trim().is_empty())
-        .collect();
-    if accept.is_empty() {
-        return Ok(Form::Whole);
+    let mut response = respond(failure.code, &failure.status());
+    let headers = response.headers_mut();
+    if !failure.allow.is_empty() {
+        headers.insert(header::ALLOW, HeaderValue::from_static(failure.allow));
     }
-    let forms = accept.iter().flat_map(|value| value.split(','));
-    let served = forms.filter_map(|wanted| {
-        let mut parts = wanted.split(';').map(str::trim);
-        if !["application/json", "application/*", "*/*"].contains(&parts.next()?) {
-            return None;
-        }
-        match parts.find_map(|part| part.strip_prefix("as=")) {
-            None => Some(Form::Whole),
-            Some("Table") => Some(Form::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Form::Partial),
-            Some(_) => None,
-        }
-    });
-    served
-        .into_iter()
-        .next()
-        .ok_or_else(Failure::not_acceptable)
+    if failure.code == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer realm=\"boatyard\"");
+        headers.insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+/// The head of an answer alone, with the length its body would have.
+pub(super) fn bare(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(size) = body.size_hint().exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, size.into());
+    }
+    Response::from_parts(parts, full(""))
 }
 
 pub(super) fn answer(written: &Written, shown: Value) -> Response<Body> {

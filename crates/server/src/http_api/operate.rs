@@ -1,7 +1,8 @@
 //! Operations: what a method on a path does to resources.
 
 use super::Handler;
-use super::answers::{Body, Form, SyncBody, answer, respond};
+use super::accept::Form;
+use super::answers::{Body, SyncBody, answer, respond};
 use crate::body;
 use crate::deletion;
 use crate::failure::Failure;

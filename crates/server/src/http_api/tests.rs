@@ -1,7 +1,7 @@
 //! Paths and bodies by table.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
-use http::HeaderValue;
+use http::{HeaderValue, header};
 
 #[test]
 fn paths_are_read_as_kubernetes_reads_them() {
@@ -74,7 +74,9 @@ fn accepts_what_clients_send() {
     let form = |accept: &'static str| {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        super::form(&headers).ok()
+        super::form(&Accept::of(&headers))
+            .ok()
+            .map(|(form, _)| form)
     };
     assert_eq!(
         form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),

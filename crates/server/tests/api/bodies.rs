@@ -331,7 +331,8 @@ async fn only_json_is_served_and_whoever_takes_it_gets_it() {
     let watched = format!("{ENVIRONMENTS}?watch=true");
     for accept in [
         "text/html",
-        "application/yaml",
+        "application/cbor",
+        "application/json;q=0",
         "application/vnd.kubernetes.protobuf",
         "application/json;as=Chart;v=v1;g=meta.k8s.io",
     ] {

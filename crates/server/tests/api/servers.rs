@@ -278,7 +278,7 @@ async fn the_server_tells_what_it_serves() {
         }
     }
     served.sort();
-    let wanted = "environmentclasses environments environments/status events leases namespaces namespaces/status runners runners/status selfsubjectaccessreviews selfsubjectreviews";
+    let wanted = "environmentclasses environments environments/connect environments/log environments/status events leases namespaces namespaces/status runners runners/connect runners/status runners/token runners/tunnel selfsubjectaccessreviews selfsubjectreviews";
     assert_eq!(served.join(" "), wanted);
 
     let index = server.get("/openapi/v3").await.ok();
@@ -306,7 +306,6 @@ async fn paths_and_methods_that_are_not_served_are_refused() {
     let server = Server::start().await;
     server.environment("one", "a").await;
     for path in [
-        "/",
         "/nowhere",
         "/api/v2",
         "/api/v1/pods",

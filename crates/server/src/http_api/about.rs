@@ -1,0 +1,114 @@
+//! What the server tells of itself: paths, discovery, schemas, version, health.
+
+use super::accept::Accept;
+use super::answers::{Body, respond};
+use super::encoding::Wanted;
+use super::{Handler, allowing};
+use crate::failure::Failure;
+use crate::kinds::Kinds;
+use crate::{discovery, openapi};
+use http::{HeaderMap, Method, Response, StatusCode};
+use serde_json::json;
+use std::sync::{Arc, OnceLock};
+
+/// Documents, made when first asked for. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Published(Arc<Parts>);
+
+#[derive(Debug, Default)]
+struct Parts {
+    discovery: OnceLock<discovery::Documents>,
+    openapi: OnceLock<openapi::Documents>,
+}
+
+impl Published {
+    fn discovery(&self, kinds: &Kinds) -> &discovery::Documents {
+        let make = || discovery::Documents::new(kinds);
+        self.0.discovery.get_or_init(make)
+    }
+
+    fn openapi(&self, kinds: &Kinds) -> &openapi::Documents {
+        let make = || openapi::Documents::new(kinds);
+        self.0.openapi.get_or_init(make)
+    }
+}
+
+/// Paths besides those of discovery.
+const PATHS: [&str; 12] = [
+    "/healthz",
+    "/healthz/ping",
+    "/healthz/store",
+    "/livez",
+    "/livez/ping",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/readyz/shutdown",
+    "/readyz/store",
+    "/version",
+];
+
+/// What of a request such an answer depends on.
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) accept: &'a Accept,
+}
+
+impl Handler {
+    /// The answer, when the path is one of these.
+    pub(super) fn about(
+        &self,
+        asked: &Asked<'_>,
+        wanted: &mut Wanted,
+    ) -> Option<Result<Response<Body>, Failure>> {
+        let kinds = &self.resources.kinds;
+        let Asked {
+            path,
+            accept,
+            headers,
+            ..
+        } = asked;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let reads = [Method::GET, Method::HEAD].contains(asked.method);
+        let answer = match path {
+            "" => self.paths(accept, wanted),
+            "/version" => accept.plain().map(|syntax| {
+                wanted.syntax = syntax;
+                respond(StatusCode::OK, &discovery::version())
+            }),
+            "/openapi/v2" => self.published.openapi(kinds).v2(accept, headers),
+            "/openapi/v3" => self.published.openapi(kinds).index(accept, headers),
+            _ => {
+                if let Some(name) = path.strip_prefix("/openapi/v3/") {
+                    let query = asked.query.unwrap_or_default().split('&');
+                    let hash = query.filter_map(|pair| pair.strip_prefix("hash=")).next();
+                    let openapi = self.published.openapi(kinds);
+                    openapi.group(name, hash, accept, headers)?
+                } else {
+                    let discovery = self.published.discovery(kinds);
+                    let answer = discovery.answer(path, accept, headers)?;
+                    wanted.syntax = accept.plain().unwrap_or_default();
+                    answer
+                }
+            }
+        };
+        Some(if reads {
+            answer
+        } else {
+            Err(allowing("GET, HEAD"))
+        })
+    }
+
+    /// `/`: which paths there are.
+    fn paths(&self, accept: &Accept, wanted: &mut Wanted) -> Result<Response<Body>, Failure> {
+        wanted.syntax = accept.plain()?;
+        let discovery = self.published.discovery(&self.resources.kinds);
+        let mut paths: Vec<&str> = discovery.paths().chain(PATHS).collect();
+        paths.sort_unstable();
+        Ok(respond(StatusCode::OK, &json!({ "paths": paths })))
+    }
+}
