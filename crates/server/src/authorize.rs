@@ -5,10 +5,16 @@
 //! environments bound to it, as Kubernetes's node authorizer has it. The object is part of the
 //! question where there is one, so that ownership can decide.
 //!
-//! Read next: `kinds::behaviour`, where grants are, and the kinds' own files.
+//! Read next: `kinds::behaviour`, where grants are, and the kinds' own files; `foresight`, which
+//! tells from the same grants what a caller could do.
+
+mod foresight;
+
+pub(crate) use foresight::{Foreseen, Known};
 
 use crate::identity::Caller;
-use crate::kinds::{Kind, When, Who};
+use crate::kinds::{Kind, Kinds, When, Who};
+use crate::reviews::Review;
 use serde_json::Value;
 
 /// What is to be done.
@@ -35,9 +41,21 @@ pub(crate) enum Decision {
     Deny(String),
 }
 
-/// Decides.
+/// Decides, and tells beforehand how it would.
 pub(crate) trait Authorizer: Send + Sync + 'static {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// How it would decide of some object that is not known yet, and with which limit.
+    fn foresee(&self, attributes: &Attributes<'_>) -> Foreseen;
+
+    /// Whether a caller may have a path that is no resource, such as `/metrics`.
+    fn authorize_path(&self, caller: &Caller, verb: &str, path: &str) -> Decision;
+
+    /// Whether a caller may ask such a question.
+    fn authorize_review(&self, caller: &Caller, review: &Review) -> Decision;
+
+    /// All that a caller may do in a namespace.
+    fn known(&self, kinds: &Kinds, caller: &Caller, namespace: &str) -> Known;
 }
 
 /// The built-in rules.
@@ -49,35 +67,55 @@ impl Authorizer for Rules {
         if attributes.caller.is_admin() || granted(attributes) {
             return Decision::Allow;
         }
-        let Attributes {
-            caller,
-            verb,
-            kind,
-            subresource,
-            namespace,
-            name,
-            ..
-        } = attributes;
-        let what = if subresource.is_empty() {
-            kind.plural.clone()
-        } else {
-            format!("{}/{subresource}", kind.plural)
-        };
-        let place = if namespace.is_empty() {
-            String::new()
-        } else {
-            format!(" in the namespace {namespace:?}")
-        };
-        let whom = if name.is_empty() {
-            String::new()
-        } else {
-            format!(" {name:?}")
-        };
-        Decision::Deny(format!(
-            "{} may not {verb} {what}{whom}{place}",
-            caller.user
-        ))
+        Decision::Deny(refusal(attributes))
     }
+
+    fn foresee(&self, attributes: &Attributes<'_>) -> Foreseen {
+        foresight::foresee(attributes)
+    }
+
+    fn authorize_path(&self, caller: &Caller, verb: &str, path: &str) -> Decision {
+        foresight::authorize_path(caller, verb, path)
+    }
+
+    fn authorize_review(&self, caller: &Caller, review: &Review) -> Decision {
+        if review.open || caller.is_admin() {
+            return Decision::Allow;
+        }
+        Decision::Deny(format!("{} may not create {}", caller.user, review.plural))
+    }
+
+    fn known(&self, kinds: &Kinds, caller: &Caller, namespace: &str) -> Known {
+        foresight::known(kinds, caller, namespace)
+    }
+}
+
+fn refusal(attributes: &Attributes<'_>) -> String {
+    let Attributes {
+        caller,
+        verb,
+        kind,
+        subresource,
+        namespace,
+        name,
+        ..
+    } = attributes;
+    let what = if subresource.is_empty() {
+        kind.plural.clone()
+    } else {
+        format!("{}/{subresource}", kind.plural)
+    };
+    let place = if namespace.is_empty() {
+        String::new()
+    } else {
+        format!(" in the namespace {namespace:?}")
+    };
+    let whom = if name.is_empty() {
+        String::new()
+    } else {
+        format!(" {name:?}")
+    };
+    format!("{} may not {verb} {what}{whom}{place}", caller.user)
 }
 
 /// The class a caller is of; a runner on this host is that runner and no user.
@@ -89,17 +127,17 @@ fn class(caller: &Caller) -> Option<Who> {
     }
 }
 
+/// What is granted to the caller's class of this verb, each under its own condition.
+fn grants(a: &Attributes<'_>) -> impl Iterator<Item = When> {
+    let (class, subresource, verb) = (class(a.caller), a.subresource, a.verb);
+    let of = a.kind.access().iter().filter(move |grant| {
+        Some(grant.who) == class && grant.subresource == subresource && grant.verbs.contains(&verb)
+    });
+    of.map(|grant| grant.when)
+}
+
 fn granted(a: &Attributes<'_>) -> bool {
-    let class = class(a.caller);
-    a.kind
-        .access()
-        .iter()
-        .filter(|grant| {
-            Some(grant.who) == class
-                && grant.subresource == a.subresource
-                && grant.verbs.contains(&a.verb)
-        })
-        .any(|grant| holds(grant.when, a))
+    grants(a).any(|when| holds(when, a))
 }
 
 fn holds(when: When, a: &Attributes<'_>) -> bool {

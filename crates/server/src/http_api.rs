@@ -3,20 +3,22 @@
 //! Reads the path, authenticates, bounds and parses the body once. It knows no kind by name but
 //! the doors of environments and runners.
 //!
-//! Read next: `operate`, `answers`, `about`, `reviews`.
+//! Read next: `operate`, `answers`, `about`, `reviewing`.
 
 mod about;
 mod accept;
 mod answers;
 mod encoding;
 mod health;
+mod measures;
 mod operate;
-mod reviews;
+mod reviewing;
 
 pub(crate) use about::Published;
 pub(crate) use accept::{Accept, Form};
 pub(crate) use answers::{Body, full, refuse};
 pub(crate) use encoding::{LEAST, gzip, takes_gzip};
+pub(crate) use measures::Measures;
 
 use crate::failure::Failure;
 use crate::identity::{Caller, Tokens};
@@ -24,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::request::{Query, parse_path};
 use crate::resources::{LARGEST, Resources, Target};
+use crate::reviews;
 use about::Asked;
 use accept::{Syntax, form};
 use boatyard_link::tunnel::Registry;
@@ -47,6 +50,7 @@ pub(crate) struct Handler {
     pub(crate) tunnels: Registry,
     pub(crate) peers: Peers,
     pub(crate) published: Published,
+    pub(crate) measures: Measures,
     /// The server is about to shut down, and still serves.
     pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
@@ -69,14 +73,16 @@ impl Handler {
     ) -> Response<Body> {
         let mut wanted = Wanted::of(request.headers(), request.uri().query());
         let head = request.method() == Method::HEAD;
+        let started = self.measures.start(&self.resources.kinds, &request);
         let routed = self.route(request, peer, &mut wanted).await;
         let response = routed.unwrap_or_else(|failure| refuse(&failure));
         let response = finish(response, wanted).await;
-        if head {
+        let response = if head {
             answers::bare(response)
         } else {
             response
-        }
+        };
+        self.measures.end(started, response)
     }
 
     async fn authenticate(
@@ -119,14 +125,17 @@ impl Handler {
             headers: request.headers(),
             accept: &accept,
         };
+        if path.trim_end_matches('/') == "/metrics" {
+            return self.metrics(&caller, method).await;
+        }
         if let Some(answer) = self.about(&asked, wanted) {
             return answer;
         }
         let (form, syntax) = form(&accept)?;
         wanted.syntax = syntax;
         let parsed = parse_path(&path).ok_or_else(|| Failure::no_such_path(&path))?;
-        if ["selfsubjectaccessreviews", "selfsubjectreviews"].contains(&parsed.plural.as_str()) {
-            return self.review(&caller, &parsed, request).await;
+        if let Some(review) = reviews::find(&parsed.group, &parsed.version, &parsed.plural) {
+            return self.review(&caller, review, &parsed, request).await;
         }
         let kinds = self.resources.kinds.clone();
         let kind = kinds

@@ -49,6 +49,22 @@ impl Caller {
         }
     }
 
+    /// Whom an administrator asks about, by name and groups.
+    pub(crate) fn named(user: &str, groups: &[String]) -> Self {
+        let uid = user.strip_prefix("local:").and_then(|uid| uid.parse().ok());
+        // A user of this host is known by the user id; of the group id nothing is decided.
+        let mut caller = match uid {
+            Some(uid) => Self::local(uid, uid),
+            None => Self {
+                user: user.to_owned(),
+                groups: Vec::new(),
+                local: None,
+            },
+        };
+        caller.groups.extend_from_slice(groups);
+        caller
+    }
+
     /// A part of this process.
     pub(crate) fn internal(name: &str) -> Self {
         Self {

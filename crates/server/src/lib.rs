@@ -181,9 +181,11 @@ impl Service {
         let token = tokens.mint(Bearer::Server(&id)).await?;
         let peers = Peers::new(options.store.clone(), id, address, token, &authority.pem)?;
         let shutdown = CancellationToken::new();
+        let metrics = Metrics::new();
         let handler = Handler {
             resources,
-            metrics: Metrics::new(),
+            measures: http_api::Measures::new(&metrics),
+            metrics,
             tokens,
             tunnels: Registry::new(),
             peers,

@@ -114,13 +114,11 @@ impl Metrics {
         }
     }
 
-    #[allow(dead_code, reason = "for the HTTP part")]
     /// Lets a part of the server register what it counts.
     pub(crate) fn register(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    #[allow(dead_code, reason = "for the HTTP part")]
     /// All of it as text, in the OpenMetrics format.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();

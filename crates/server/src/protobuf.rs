@@ -1,7 +1,7 @@
-//! The four bodies that kubectl's typed commands send as protobuf, as JSON.
+//! The few bodies that kubectl's typed commands send as protobuf, as JSON.
 //!
-//! `kubectl create namespace`, `kubectl auth can-i` and `kubectl auth whoami` speak nothing else,
-//! and typed clients' deletions carry their options so.
+//! `kubectl create namespace`, `kubectl auth can-i` (`--list` too) and `kubectl auth whoami` speak
+//! nothing else, and typed clients' deletions carry their options so.
 //! Owns the envelope (the magic `k8s\0` and runtime.Unknown) and the fields those commands set;
 //! any other kind is refused as 415, answers are always JSON. Field numbers are those of the
 //! generated.proto files of Kubernetes's API packages, which never change.
@@ -18,12 +18,14 @@ struct Message(&'static [(u64, &'static str, Type)]);
 #[derive(Clone, Copy)]
 enum Type {
     Text,
+    /// Any number of texts.
+    Texts,
     /// `map<string, string>`.
     TextMap,
     Nested(&'static Message),
 }
 
-use Type::{Nested, Text, TextMap};
+use Type::{Nested, Text, TextMap, Texts};
 
 static METADATA: Message = Message(&[
     (1, "name", Text),
@@ -42,7 +44,9 @@ static RESOURCE_ATTRIBUTES: Message = Message(&[
     (5, "resource", Text),
     (6, "subresource", Text),
     (7, "name", Text),
+    (8, "fieldSelector", Nested(&FIELD_SELECTOR)),
 ]);
+static FIELD_SELECTOR: Message = Message(&[(1, "rawSelector", Text)]);
 static NON_RESOURCE_ATTRIBUTES: Message = Message(&[(1, "path", Text), (2, "verb", Text)]);
 static ACCESS_SPEC: Message = Message(&[
     (1, "resourceAttributes", Nested(&RESOURCE_ATTRIBUTES)),
@@ -51,6 +55,23 @@ static ACCESS_SPEC: Message = Message(&[
 static SELF_SUBJECT_ACCESS_REVIEW: Message = Message(&[
     (1, "metadata", Nested(&METADATA)),
     (2, "spec", Nested(&ACCESS_SPEC)),
+]);
+static SUBJECT_SPEC: Message = Message(&[
+    (1, "resourceAttributes", Nested(&RESOURCE_ATTRIBUTES)),
+    (2, "nonResourceAttributes", Nested(&NON_RESOURCE_ATTRIBUTES)),
+    (3, "user", Text),
+    (4, "groups", Texts),
+    (6, "uid", Text),
+]);
+/// Local ones alike.
+static SUBJECT_ACCESS_REVIEW: Message = Message(&[
+    (1, "metadata", Nested(&METADATA)),
+    (2, "spec", Nested(&SUBJECT_SPEC)),
+]);
+static RULES_SPEC: Message = Message(&[(1, "namespace", Text)]);
+static SELF_SUBJECT_RULES_REVIEW: Message = Message(&[
+    (1, "metadata", Nested(&METADATA)),
+    (2, "spec", Nested(&RULES_SPEC)),
 ]);
 static TYPE_META: Message = Message(&[(1, "apiVersion", Text), (2, "kind", Text)]);
 
@@ -77,6 +98,13 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Failure> {
         (Some("v1"), Some("Namespace")) => &NAMESPACE,
         (Some("authorization.k8s.io/v1"), Some("SelfSubjectAccessReview")) => {
             &SELF_SUBJECT_ACCESS_REVIEW
+        }
+        (
+            Some("authorization.k8s.io/v1"),
+            Some("SubjectAccessReview" | "LocalSubjectAccessReview"),
+        ) => &SUBJECT_ACCESS_REVIEW,
+        (Some("authorization.k8s.io/v1"), Some("SelfSubjectRulesReview")) => {
+            &SELF_SUBJECT_RULES_REVIEW
         }
         (Some("authentication.k8s.io/v1"), Some("SelfSubjectReview")) => &SELF_SUBJECT_REVIEW,
         // Of whatever group the deleted object is.
@@ -107,6 +135,11 @@ fn message(known: &Message, bytes: &[u8]) -> Option<Value> {
                 if !text.is_empty() {
                     object.insert((*name).to_owned(), text.into());
                 }
+            }
+            Texts => {
+                let text = std::str::from_utf8(bytes).ok()?;
+                let list = object.entry(*name).or_insert_with(|| json!([]));
+                list.as_array_mut()?.push(text.into());
             }
             Nested(below) => drop(object.insert((*name).to_owned(), message(below, bytes)?)),
             TextMap => {

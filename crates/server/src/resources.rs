@@ -78,6 +78,11 @@ impl Resources {
         }
     }
 
+    /// Who decides.
+    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
+        &*self.authorizer
+    }
+
     /// Fails unless the caller may do it.
     pub(crate) fn authorize(
         &self,
@@ -138,7 +143,8 @@ impl Resources {
         }
     }
 
-    async fn stored(&self, target: &Target<'_>) -> Result<Option<Value>, Failure> {
+    /// The stored object, for whoever asks.
+    pub(crate) async fn stored(&self, target: &Target<'_>) -> Result<Option<Value>, Failure> {
         let stored = self.store.get(Self::key(target, target.name)).await;
         stored
             .map_err(|error| Self::store_failure(target, target.name, error))?

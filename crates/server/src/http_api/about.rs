@@ -1,13 +1,15 @@
 //! What the server tells of itself: paths, discovery, schemas, version, health.
 
 use super::accept::Accept;
-use super::answers::{Body, respond};
+use super::answers::{Body, full, respond};
 use super::encoding::Wanted;
 use super::{Handler, allowing};
+use crate::authorize::Decision;
 use crate::failure::Failure;
+use crate::identity::Caller;
 use crate::kinds::Kinds;
 use crate::{discovery, openapi};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 
@@ -101,6 +103,32 @@ impl Handler {
         } else {
             Err(allowing("GET, HEAD"))
         })
+    }
+
+    /// `/metrics`, for who may have it.
+    pub(super) async fn metrics(
+        &self,
+        caller: &Caller,
+        method: &Method,
+    ) -> Result<Response<Body>, Failure> {
+        let authorizer = self.resources.authorizer();
+        if let Decision::Deny(why) = authorizer.authorize_path(caller, "get", "/metrics") {
+            return Err(Failure::forbidden(why));
+        }
+        if ![Method::GET, Method::HEAD].contains(method) {
+            return Err(allowing("GET, HEAD"));
+        }
+        // Without its store the server tells the rest.
+        if let Ok(revision) = self.resources.store.revision().await {
+            self.measures.revision(revision.0);
+        }
+        let text = self.metrics.text();
+        let text = text.map_err(|error| Failure::internal(error.to_string()))?;
+        let mut response = Response::new(full(text));
+        let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let media = HeaderValue::from_static(media);
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+        Ok(response)
     }
 
     /// `/`: which paths there are.

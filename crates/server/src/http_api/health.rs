@@ -7,6 +7,8 @@
 use super::answers::{Body, full};
 use super::{Handler, allowing};
 use crate::failure::Failure;
+use boatyard_store::{Error, Key, Revision};
+use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use std::fmt::Write;
 use std::time::Duration;
@@ -103,9 +105,19 @@ impl Handler {
         match check {
             "shutdown" => !self.shutdown.is_cancelled() && !self.draining.is_cancelled(),
             "store" => {
-                let reached = tokio::time::timeout(DEADLINE, self.resources.store.revision()).await;
-                match reached {
-                    Ok(Ok(_)) => true,
+                // Reads may come from memory: only what goes to the writer tells that it is there.
+                // Nothing has this name, so that nothing is deleted.
+                let nothing = Key {
+                    resource: "health".to_owned(),
+                    namespace: String::new(),
+                    name: "probe".to_owned(),
+                };
+                let probe = self
+                    .resources
+                    .store
+                    .delete(nothing, Revision(1), Bytes::new());
+                match tokio::time::timeout(DEADLINE, probe).await {
+                    Ok(Ok(_) | Err(Error::NotFound(_) | Error::Conflict { .. })) => true,
                     Ok(Err(error)) => {
                         tracing::info!(
                             error = &error as &dyn std::error::Error,

@@ -73,7 +73,8 @@ impl Behaviour for Events {
         }
         let owner =
             environment.and_then(|environment| environment["spec"]["owner"]["uid"].as_u64());
-        if let Some(annotations) = event["metadata"]["annotations"].as_object_mut() {
+        let annotations = event.pointer_mut("/metadata/annotations");
+        if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
             annotations.remove(ANNOTATION_OWNER);
         }
         if let Some(owner) = owner {

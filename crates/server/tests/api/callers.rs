@@ -485,7 +485,12 @@ async fn can_i_answers_as_the_deed_would() {
         (&ANN, "list", "leases", false),
         (&server.runner(), "create", "environments", false),
     ] {
-        let asked = json!({"spec": {"resourceAttributes": {"verb": verb, "resource": resource, "namespace": "default"}}});
+        let group = if resource == "leases" {
+            "coordination.k8s.io"
+        } else {
+            "boatyard.dev"
+        };
+        let asked = json!({"spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": "default"}}});
         let review = server.ask(who, "POST", path, asked).await.ok();
         assert_eq!(
             review["status"]["allowed"], allowed,

@@ -285,6 +285,25 @@ impl Server {
         }
     }
 
+    /// Sends a GET, and gives the answer's headers and bytes, whatever they are.
+    pub(crate) async fn raw(
+        &self,
+        who: &Who,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> (HeaderMap, Bytes) {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = path.parse().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        let response = self.send(who, request).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let headers = response.headers().clone();
+        let body = within(response.into_body().collect()).await.unwrap();
+        (headers, body.to_bytes())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(&Who::Admin, "GET", path, Value::Null).await
     }

@@ -1,13 +1,17 @@
 //! The API as clients meet it: a whole server with its real store, over a unix socket and TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod answers;
 mod apply;
 mod bodies;
 mod callers;
+mod discovery;
 mod harness;
 mod lists;
 mod namespaces;
 mod objects;
+mod openapi;
+mod reviews;
 mod servers;
 mod together;
 mod watches;
