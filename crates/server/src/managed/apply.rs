@@ -189,5 +189,6 @@ fn refused(conflicts: &Conflicts) -> Failure {
         reason: "Conflict",
         message,
         details: json!({"causes": causes}),
+        ..Failure::internal("")
     }
 }

@@ -1,6 +1,7 @@
 //! How answers are written: syntax, indentation, compression, methods that are not taken, health.
 
 use crate::harness::{CLASSES, ENVIRONMENTS, Server, Who, at};
+use boatyard_store::Store;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use std::io::Read;
