@@ -122,6 +122,15 @@ impl Kind {
         Self { behaviour, ..self }
     }
 
+    /// A kind for tests, of another schema.
+    #[cfg(test)]
+    pub(crate) fn of_schema(schema: Value) -> Self {
+        Self {
+            schema,
+            ..Self::own::<Runner>()
+        }
+    }
+
     /// The schema as merging sees it.
     pub(crate) fn merging(&self) -> &crate::managed::Type {
         self.merging

@@ -150,14 +150,15 @@ fn merged(
 fn prune(of: &Ref, merged: &Value, last: &Set, held: &Set) -> Value {
     let last = last.with_named_fields(of);
     let all = fields(of, merged).with_named_fields(of);
-    let pruned = remove(of, merged, &last);
+    let nothing = Set::default();
+    let pruned = remove(of, merged, &last, &nothing);
     // What others hold comes back, with all that leads to it.
     let left = fields(of, &pruned).with_named_fields(of);
     let left = left.union(&held.with_named_fields(of));
-    let pruned = remove(of, merged, &all.clone().difference(&left));
+    let pruned = remove(of, merged, &all.clone().difference(&left), &nothing);
     // And so does what nobody holds but the applier never had: only its own goes.
     let left = fields(of, &pruned).with_named_fields(of);
-    remove(of, merged, &all.difference(&left).intersection(&last))
+    remove(of, merged, &all.difference(&left).intersection(&last), held)
 }
 
 fn refused(conflicts: &Conflicts) -> Failure {

@@ -21,6 +21,10 @@ fn text(object: &Value) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+fn annotations(object: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    object.pointer_mut("/metadata/annotations")?.as_object_mut()
+}
+
 /// Fields that were applied on the client's side and are unchanged.
 pub(crate) fn unchanged(of: &Ref, live: &Value) -> Option<Set> {
     let applied: Value = serde_json::from_str(text(live)?).ok()?;
@@ -43,10 +47,10 @@ pub(crate) fn follow(object: &mut Value, config: &Value) {
         return;
     }
     let mut config = config.clone();
-    if let Some(annotations) = config["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = annotations(&mut config) {
         annotations.remove(ANNOTATION);
     }
-    let Some(annotations) = object["metadata"]["annotations"].as_object_mut() else {
+    let Some(annotations) = annotations(object) else {
         return;
     };
     annotations.insert(ANNOTATION.to_owned(), Value::String(format!("{config}\n")));

@@ -4,10 +4,28 @@ use super::element::Element;
 use super::set::Set;
 use super::typed::{element, items};
 use super::types::{Items, Ref, Shape};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// `value` without the items and members in `gone`. A container that loses its last is null.
-pub(crate) fn remove(of: &Ref, value: &Value, gone: &Set) -> Value {
+/// `value` without the items and members in `gone`. A container that loses its last is empty where
+/// it is in `held` itself, and null elsewhere.
+pub(crate) fn remove(of: &Ref, value: &Value, gone: &Set, held: &Set) -> Value {
+    below(of, value, gone, Some(held), false)
+}
+
+fn below(of: &Ref, value: &Value, gone: &Set, held: Option<&Set>, stays: bool) -> Value {
+    let step = |of: &Ref, value: &Value, step: &Element| {
+        if gone.has_element(step) {
+            return None;
+        }
+        Some(match gone.below(step) {
+            Some(gone) => {
+                let stays = held.is_some_and(|held| held.has_element(step));
+                let held = held.and_then(|held| held.below(step));
+                below(of, value, gone, held, stays)
+            }
+            None => value.clone(),
+        })
+    };
     match of.atom().shape(Some(value)) {
         Shape::Scalar(_) => value.clone(),
         Shape::List(list) => {
@@ -15,13 +33,13 @@ pub(crate) fn remove(of: &Ref, value: &Value, gone: &Set) -> Value {
                 return Value::Null;
             }
             let kept = items(Some(value)).iter().filter_map(|item| {
-                let Ok(step) = element(list, item) else {
+                let Ok(element) = element(list, item) else {
                     return Some(item.clone());
                 };
-                kept(&list.items, item, gone, &step)
+                step(&list.items, item, &element)
             });
             let kept: Vec<Value> = kept.collect();
-            if kept.is_empty() {
+            if kept.is_empty() && !stays {
                 Value::Null
             } else {
                 Value::Array(kept)
@@ -33,25 +51,15 @@ pub(crate) fn remove(of: &Ref, value: &Value, gone: &Set) -> Value {
             }
             let members = value.as_object().into_iter().flatten();
             let kept = members.filter_map(|(name, member)| {
-                let step = Element::field(name);
-                Some((name.clone(), kept(map.member(name), member, gone, &step)?))
+                let kept = step(map.member(name), member, &Element::field(name))?;
+                Some((name.clone(), kept))
             });
-            let kept: serde_json::Map<String, Value> = kept.collect();
-            if kept.is_empty() {
+            let kept: Map<String, Value> = kept.collect();
+            if kept.is_empty() && !stays {
                 Value::Null
             } else {
                 Value::Object(kept)
             }
         }
     }
-}
-
-fn kept(of: &Ref, value: &Value, gone: &Set, step: &Element) -> Option<Value> {
-    if gone.has_element(step) {
-        return None;
-    }
-    Some(match gone.below(step) {
-        Some(below) => remove(of, value, below),
-        None => value.clone(),
-    })
 }
