@@ -628,6 +628,10 @@ fn names_of_managers_are_bounded_and_come_from_agents() {
     assert_eq!(check_entries(&entry(&"a".repeat(129))).len(), 1);
     let wrong = check_entries(&entry("a\u{200b}"));
     assert_eq!(wrong[0].path, "metadata.managedFields[0].manager");
-    assert_eq!(wrong[0].message, "invalid character U+200B (at position 1)");
+    assert!(
+        wrong[0]
+            .message
+            .ends_with("invalid character U+200B (at position 1)")
+    );
     assert_eq!(Owners::decode(&Value::Null).unwrap(), Owners::default());
 }
