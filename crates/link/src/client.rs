@@ -202,6 +202,10 @@ impl Endpoint {
             value.set_sensitive(true);
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
+        // What comes before the slash is the field manager of writes that name none.
+        let agent = concat!("boatyard/", env!("CARGO_PKG_VERSION"));
+        let agents = request.headers_mut().entry(header::USER_AGENT);
+        agents.or_insert(HeaderValue::from_static(agent));
         Ok(())
     }
 

@@ -150,12 +150,7 @@ pub(crate) async fn write_status(
         clear_absent(&mut patch, &written);
         // The uid keeps a namesake made meanwhile from getting this status.
         let patch = json!({"metadata": {"uid": object.uid()}, "status": patch});
-        match timely(api.patch_status(
-            &object.name_any(),
-            &PatchParams::default(),
-            &Patch::Merge(&patch),
-        ))
-        .await
+        match timely(api.patch_status(&object.name_any(), &writing(), &Patch::Merge(&patch))).await
         {
             Ok(_) => {
                 if status.phase != written.phase {
@@ -176,6 +171,22 @@ pub(crate) async fn write_status(
                 newest.mark_changed();
             }
         }
+    }
+}
+
+/// Patches tell whose they are.
+fn writing() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// So do creations.
+fn creating() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
     }
 }
 
@@ -245,7 +256,7 @@ async fn event(client: &Client, object: &Environment, kind: &str, reason: &str, 
         ..Event::default()
     };
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(error) = timely(events.create(&PostParams::default(), &event)).await {
+    if let Err(error) = timely(events.create(&creating(), &event)).await {
         tracing::debug!(%error, "an event was not written");
     }
 }
@@ -259,13 +270,13 @@ pub(crate) async fn register(
     let runners: Api<Runner> = Api::all(client.clone());
     if timely(runners.get_opt(name)).await?.is_none() {
         timely(runners.create(
-            &PostParams::default(),
+            &creating(),
             &Runner::new(name, boatyard_api::RunnerSpec::default()),
         ))
         .await?;
     }
     let patch = json!({ "status": status });
-    timely(runners.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)))
+    timely(runners.patch_status(name, &writing(), &Patch::Merge(&patch)))
         .await
         .map(|_| ())
 }
@@ -275,16 +286,14 @@ pub(crate) async fn heartbeat(client: &Client, name: &str, now: Timestamp) -> Re
     let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE_RUNNERS);
     let spec = json!({"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": MicroTime(now)});
     let patch = json!({ "spec": spec });
-    match timely(leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+    match timely(leases.patch(name, &writing(), &Patch::Merge(&patch))).await {
         Ok(_) => Ok(()),
         // It is there, so that was not the reason.
         Err(refused) if timely(leases.get_opt(name)).await?.is_some() => Err(refused),
         Err(_) => {
             let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": NAMESPACE_RUNNERS}, "spec": spec});
             let lease = serde_json::from_value(lease).map_err(|error| Failed::internal(&error))?;
-            timely(leases.create(&PostParams::default(), &lease))
-                .await
-                .map(|_| ())
+            timely(leases.create(&creating(), &lease)).await.map(|_| ())
         }
     }
 }

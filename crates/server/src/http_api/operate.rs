@@ -14,7 +14,7 @@ use crate::request::{Query, continue_token};
 use crate::resources::{Listed, Patch, Target, WriteOptions};
 use crate::table::{partial, table};
 use crate::watching::{self, WatchOptions};
-use boatyard_api::rules::{FieldError, Reason};
+use boatyard_api::rules::FieldError;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
@@ -258,14 +258,7 @@ fn options(query: &Query, headers: &HeaderMap, of: &str) -> Result<WriteOptions,
 
 /// Whether an apply takes what others own; other patches cannot ask for it.
 fn force(query: &Query, media: &str) -> Result<bool, Failure> {
-    let error = |path: &str, reason, message: &str| {
-        let error = FieldError {
-            path: path.to_owned(),
-            reason,
-            message: message.to_owned(),
-        };
-        Failure::invalid("PatchOptions", "meta.k8s.io", "", &[error])
-    };
+    let wrong = |error| Failure::invalid("PatchOptions", "meta.k8s.io", "", &[error]);
     let asked = match query.get("force") {
         "" => None,
         "true" | "1" => Some(true),
@@ -276,22 +269,14 @@ fn force(query: &Query, media: &str) -> Result<bool, Failure> {
             )));
         }
     };
-    if media != body::APPLY {
-        return match asked {
-            None => Ok(false),
-            Some(_) => Err(error(
-                "force",
-                Reason::Forbidden,
-                "may not be specified for non-apply patch",
-            )),
-        };
+    let applies = media == body::APPLY;
+    if asked.is_some() && !applies {
+        let detail = "may not be specified for non-apply patch";
+        return Err(wrong(FieldError::forbidden("force", detail)));
     }
-    if query.get("fieldManager").is_empty() {
-        return Err(error(
-            "fieldManager",
-            Reason::Required,
-            "is required for apply patch",
-        ));
+    if applies && query.get("fieldManager").is_empty() {
+        let detail = "is required for apply patch";
+        return Err(wrong(FieldError::required("fieldManager", detail)));
     }
     Ok(asked.unwrap_or_default())
 }

@@ -64,6 +64,18 @@ fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
 /// The bytes of an object that is to stay: patches make objects grow without end, and what is
 /// stored must fit into a body that replaces it. Status gets room of its own.
 fn bounded(object: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
+    match within_bound(object, subresource) {
+        // Who owns what is the first thing to go, as in Kubernetes.
+        Err(_) if !object["metadata"]["managedFields"].is_null() => {
+            let mut object = object.clone();
+            managed::take(&mut object);
+            within_bound(&object, subresource)
+        }
+        outcome => outcome,
+    }
+}
+
+fn within_bound(object: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
     let most = if subresource == "status" {
         2 * LARGEST
     } else {
