@@ -13,6 +13,7 @@
 #[path = "histories/mix.rs"]
 mod mix;
 
+use boatyard_store::contract::cluster::Cluster;
 use boatyard_testkit::{Front, Server};
 use mix::{Mix, Randomness};
 use std::sync::{Arc, Mutex};
@@ -65,4 +66,20 @@ async fn what_clients_of_a_server_that_is_killed_saw_can_have_happened() {
     let path = folder.path().to_owned();
     let server = tokio::task::spawn_blocking(move || Server::start(&path, &[]));
     run(vec![server.await.unwrap()], 250).await;
+}
+
+/// Three servers on one database.
+fn three(database: &Cluster, folder: &std::path::Path) -> Vec<Server> {
+    database.create("boatyard");
+    let address = database.address("boatyard");
+    let start = |name| Server::start(&folder.join(name), &["--database", &address]);
+    vec![start("a"), start("b"), start("c")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_of_three_servers_that_are_killed_in_turn_saw_can_have_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    // Of this thread: the database ends with the one that started it.
+    let database = Cluster::start();
+    run(three(&database, folder.path()), 250).await;
 }
