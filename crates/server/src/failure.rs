@@ -133,6 +133,14 @@ impl Failure {
         )
     }
 
+    /// Beyond what one client, or all, may have under way: to be tried again.
+    pub(crate) fn too_many(message: impl Into<String>, seconds: usize) -> Self {
+        Self {
+            details: json!({"retryAfterSeconds": seconds}),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+        }
+    }
+
     pub(crate) fn media_type(found: &str, allowed: &str) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

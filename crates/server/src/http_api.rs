@@ -3,15 +3,17 @@
 //! Reads the path, authenticates, bounds and parses the body once. It knows no kind by name but
 //! the doors of environments and runners.
 //!
-//! Read next: `operate`, `answers`, `about`, `reviewing`.
+//! Read next: `reading`, `operate`, `answers`, `about`, `reviewing`.
 
 mod about;
 mod accept;
 mod answers;
+mod delivery;
 mod encoding;
 mod health;
 mod measures;
 mod operate;
+mod reading;
 mod reviewing;
 
 pub(crate) use about::Published;
@@ -21,20 +23,21 @@ pub(crate) use encoding::{LEAST, gzip, takes_gzip};
 pub(crate) use measures::Measures;
 
 use crate::failure::Failure;
+use crate::flow::{self, Flow, Held};
 use crate::identity::{Caller, Tokens};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::request::{Query, parse_path};
-use crate::resources::{LARGEST, Resources, Target};
+use crate::resources::{Resources, Target};
 use crate::reviews;
 use about::Asked;
 use accept::{Syntax, form};
 use boatyard_link::tunnel::Registry;
 use bytes::Bytes;
 use encoding::{Wanted, finish};
-use http::{HeaderMap, Method, Request, Response, header};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +52,7 @@ pub(crate) struct Handler {
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Registry,
     pub(crate) peers: Peers,
+    pub(crate) flow: Flow,
     pub(crate) published: Published,
     pub(crate) measures: Measures,
     /// The server is about to shut down, and still serves.
@@ -65,22 +69,34 @@ pub(crate) fn allowing(methods: &'static str) -> Failure {
 }
 
 impl Handler {
-    /// Answers one request; `peer` is who the socket says it is.
+    /// Answers one request; `peer` is who the socket says it is, `connection` what the connection
+    /// counts as, once its first request has said whose it is.
     pub(crate) async fn handle(
         &self,
         request: Request<Incoming>,
         peer: Option<Caller>,
+        connection: &OnceLock<Held>,
     ) -> Response<Body> {
         let mut wanted = Wanted::of(request.headers(), request.uri().query());
         let head = request.method() == Method::HEAD;
         let started = self.measures.start(&self.resources.kinds, &request);
-        let routed = self.route(request, peer, &mut wanted).await;
-        let response = routed.unwrap_or_else(|failure| refuse(&failure));
+        let routed = self.route(request, peer, connection, &mut wanted).await;
+        let mut response = routed.unwrap_or_else(|failure| {
+            let mut response = refuse(&failure);
+            // One too many is not kept for more requests.
+            if failure.code == StatusCode::TOO_MANY_REQUESTS && connection.get().is_none() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            response
+        });
+        let place = response.extensions_mut().remove::<Arc<flow::Permit>>();
         let response = finish(response, wanted).await;
+        drop(place);
         let response = if head {
             answers::bare(response)
         } else {
-            response
+            self.deliver(connection.get().map(Held::who), response)
         };
         self.measures.end(started, response)
     }
@@ -109,6 +125,7 @@ impl Handler {
         &self,
         request: Request<Incoming>,
         peer: Option<Caller>,
+        connection: &OnceLock<Held>,
         wanted: &mut Wanted,
     ) -> Result<Response<Body>, Failure> {
         let path = request.uri().path().to_owned();
@@ -116,7 +133,19 @@ impl Handler {
         if let Some(answer) = self.health(method, &path, query).await {
             return answer;
         }
+        reading::check_head(&request)?;
         let caller = self.authenticate(request.headers(), peer).await?;
+        if connection.get().is_none() {
+            let counted = self.flow.connections.take(&caller.user, 1);
+            let counted = counted.ok_or_else(|| {
+                Failure::too_many(
+                    "too many connections are open; use one for many requests",
+                    5,
+                )
+            })?;
+            // Of two first requests at once, one counts.
+            drop(connection.set(counted));
+        }
         let accept = Accept::of(request.headers());
         let asked = Asked {
             method,
@@ -135,6 +164,8 @@ impl Handler {
         wanted.syntax = syntax;
         let parsed = parse_path(&path).ok_or_else(|| Failure::no_such_path(&path))?;
         if let Some(review) = reviews::find(&parsed.group, &parsed.version, &parsed.plural) {
+            let (request, _held) = self.whole(&caller, request).await?;
+            let _place = self.flow.admit(&caller, &flow::Asked::default()).await?;
             return self.review(&caller, review, &parsed, request).await;
         }
         let kinds = self.resources.kinds.clone();
@@ -151,6 +182,13 @@ impl Handler {
             "" => {}
             "status" if kind.has_status => {}
             "connect" | "log" | "relay" | "tunnel" | "token" => {
+                let asked = flow::Asked {
+                    group: &parsed.group,
+                    plural: &parsed.plural,
+                    ..flow::Asked::default()
+                };
+                // No place is held while a runner is waited for: open streams are a ledger's.
+                drop(self.flow.admit(&caller, &asked).await?);
                 return crate::streams::open(self, &caller, &target, request).await;
             }
             _ => return Err(Failure::no_such_path(&path)),
@@ -176,31 +214,57 @@ impl Handler {
             return Err(allowing(methods));
         }
         let query = Query::parse(request.uri().query())?;
-        if request.method() == Method::GET && parsed.name.is_empty() && query.flag("watch") {
+        let watched =
+            request.method() == Method::GET && parsed.name.is_empty() && query.flag("watch");
+        let collection = parsed.name.is_empty()
+            && match *request.method() {
+                Method::GET => !watched || Self::begins_with_all(&query),
+                ref method => method == Method::DELETE,
+            };
+        let asked = flow::Asked {
+            group: &parsed.group,
+            plural: &parsed.plural,
+            collection,
+            objects: self.examined(&target, &query),
+        };
+        if watched {
             if syntax != Syntax::Json {
                 return Err(Failure::not_acceptable());
             }
+            // The beginning of a watch is a request; what follows is counted with the watches.
+            let _place = self.flow.admit(&caller, &asked).await?;
             return self.watch(&caller, &target, &query, form).await;
         }
-        let answered = tokio::time::timeout(
-            DEADLINE,
-            self.operate(&caller, &target, &query, form, request),
-        )
+        let answered = tokio::time::timeout(DEADLINE, async {
+            // Whole before it takes a place: who sends slowly takes nobody's.
+            let (request, _held) = self.whole(&caller, request).await?;
+            let place = self.flow.admit(&caller, &asked).await?;
+            let answered = self.operate(&caller, &target, &query, form, request);
+            let mut response = answered.await?;
+            // Until it is written as wanted.
+            response.extensions_mut().insert(Arc::new(place));
+            Ok(response)
+        })
         .await;
         answered.unwrap_or_else(|_| Err(Failure::timeout("the request took too long")))
     }
 
-    async fn body(request: Request<Incoming>) -> Result<(HeaderMap, Bytes), Failure> {
+    /// How many objects a list will have to look at, when that is known.
+    fn examined(&self, target: &Target<'_>, query: &Query) -> Option<usize> {
+        let resource = target.kind.resource();
+        let size = self.flow.size(&resource, target.namespace);
+        let selected = [query.get("labelSelector"), query.get("fieldSelector")] != ["", ""];
+        match query.get("limit").parse::<usize>() {
+            // Selectors thin a page: more is read to fill it.
+            Ok(limit) if limit > 0 && !selected => Some(size.unwrap_or(limit).min(limit)),
+            _ => size,
+        }
+    }
+
+    /// Headers and body of a request that has come whole.
+    async fn body(request: Request<Bytes>) -> Result<(HeaderMap, Bytes), Failure> {
         let (parts, body) = request.into_parts();
-        let collected = Limited::new(body, LARGEST).collect().await;
-        let bytes = collected.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                Failure::too_large(LARGEST)
-            } else {
-                Failure::bad_request("the body ended early")
-            }
-        })?;
-        Ok((parts.headers, bytes.to_bytes()))
+        Ok((parts.headers, body))
     }
 }
 

@@ -13,6 +13,7 @@ mod controllers;
 mod deletion;
 mod discovery;
 mod failure;
+mod flow;
 mod http_api;
 mod identity;
 pub mod kinds;
@@ -34,6 +35,7 @@ mod table;
 mod watching;
 
 pub use failure::Failure;
+pub use flow::{Bound, Limits};
 
 use boatyard_api::words::{DEFAULT_CLASS, NAMESPACE_RUNNERS};
 use boatyard_link::tunnel::Registry;
@@ -67,6 +69,8 @@ pub struct Options {
     pub event_age: Duration,
     /// `host:port` at which other servers on the same store reach it; by default `listen`.
     pub advertise: Option<String>,
+    /// What clients may hold, and how long they may take.
+    pub limits: Limits,
 }
 
 impl Options {
@@ -81,6 +85,7 @@ impl Options {
             names: Vec::new(),
             event_age: Duration::from_secs(3600),
             advertise: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -191,8 +196,12 @@ impl Service {
             peers,
             published: http_api::Published::default(),
             draining: CancellationToken::new(),
+            flow: flow::Flow::new(options.limits),
             shutdown: shutdown.clone(),
         };
+        let flow = Box::new(handler.flow.clone());
+        let metrics = &handler.metrics;
+        metrics.register(|registry| registry.register_collector(flow));
         let unix = options
             .unix_socket
             .as_deref()

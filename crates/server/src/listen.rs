@@ -14,7 +14,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -206,10 +206,11 @@ where
     // Until its first request a connection is nobody's, and may not stay for nothing.
     let asked = Arc::new(tokio::sync::Notify::new());
     let first = asked.clone();
+    let place = Arc::new(OnceLock::new());
     let service = service_fn(move |request| {
-        let (handler, peer) = (handler.clone(), peer.clone());
+        let (handler, peer, place) = (handler.clone(), peer.clone(), place.clone());
         first.notify_one();
-        async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer).await) }
+        async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer, &place).await) }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -212,6 +212,7 @@ impl Resources {
         }
         let (mut at, mut after) = (page.at, page.after.clone());
         let mut items = Vec::new();
+        let mut total = None;
         let limit = page.limit.unwrap_or(usize::MAX);
         loop {
             // Selectors thin a page: enough is read at once to fill it soon.
@@ -222,6 +223,10 @@ impl Resources {
                 .await
                 .map_err(|error| Self::store_failure(target, "", error))?;
             at = Some(read.revision);
+            if after.is_none() {
+                let left = usize::try_from(read.remaining).unwrap_or(usize::MAX);
+                total = Some(read.items.len().saturating_add(left));
+            }
             let mut rest = read.items.iter();
             for stored in rest.by_ref() {
                 let object = object(stored)?;
@@ -239,6 +244,7 @@ impl Resources {
             if full || read.next.is_none() {
                 return Ok(Listed {
                     items,
+                    total,
                     revision: read.revision,
                     next: after.filter(|_| full && left > 0),
                     // How many more there are is known, and told, only when all are shown.
@@ -293,4 +299,6 @@ pub(crate) struct Listed {
     pub(crate) revision: Revision,
     pub(crate) next: Option<Key>,
     pub(crate) remaining: Option<u64>,
+    /// Objects of the collection, shown or not, when the list began at its beginning.
+    pub(crate) total: Option<usize>,
 }

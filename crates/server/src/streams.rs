@@ -6,6 +6,7 @@
 //! opened before the upgrade is answered, so that a refusal is a Status.
 
 use crate::failure::Failure;
+use crate::flow::Held;
 use crate::http_api::{Body, Handler, full};
 use crate::identity::Caller;
 use crate::identity::tokens::Bearer;
@@ -94,13 +95,21 @@ pub(crate) async fn open(
             } else {
                 TargetKind::Agent
             };
-            forward(handler, runner, meta(&object, "uid"), kind, request).await
+            forward(handler, caller, runner, meta(&object, "uid"), kind, request).await
         }
         ("runners", "connect") => {
             handler
                 .resources
                 .authorize(caller, "create", target, None, None)?;
-            forward(handler, target.name, "", TargetKind::Runner, request).await
+            forward(
+                handler,
+                caller,
+                target.name,
+                "",
+                TargetKind::Runner,
+                request,
+            )
+            .await
         }
         ("runners", "token") => {
             handler
@@ -131,7 +140,8 @@ pub(crate) async fn open(
             expect(&request, PROTOCOL)?;
             let far = handler.tunnels.open(target.name, &wanted).await;
             let far = far.map_err(|error| Failure::unavailable(error.to_string()))?;
-            Ok(splice(handler, request, far))
+            // Counted at the server whose client it is for.
+            Ok(splice(handler, request, far, None))
         }
         ("runners", "tunnel") => {
             handler
@@ -181,19 +191,22 @@ fn expect(request: &Request<Incoming>, protocol: &str) -> Result<(), Failure> {
 
 async fn forward(
     handler: &Handler,
+    caller: &Caller,
     runner: &str,
     uid: &str,
     kind: TargetKind,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
     expect(&request, PROTOCOL)?;
+    let held = handler.flow.streams.take(&caller.user, 1);
+    let held = held.ok_or_else(|| Failure::too_many("too many streams are open; end some", 5))?;
     let target = tunnel::Target {
         environment_uid: uid.to_owned(),
         kind,
     };
     match reach(handler, runner, &target).await? {
-        Far::Here(far) => Ok(splice(handler, request, far)),
-        Far::There(far) => Ok(splice(handler, request, far)),
+        Far::Here(far) => Ok(splice(handler, request, far, Some(held))),
+        Far::There(far) => Ok(splice(handler, request, far, Some(held))),
     }
 }
 
@@ -241,13 +254,19 @@ async fn reach(handler: &Handler, runner: &str, target: &tunnel::Target) -> Resu
 }
 
 /// Answers with the upgrade, and carries bytes both ways until either end or the server goes.
-fn splice<S>(handler: &Handler, request: Request<Incoming>, mut far: S) -> Response<Body>
+fn splice<S>(
+    handler: &Handler,
+    request: Request<Incoming>,
+    mut far: S,
+    held: Option<Held>,
+) -> Response<Body>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let upgrade = hyper::upgrade::on(request);
     let shutdown = handler.shutdown.clone();
     tokio::spawn(async move {
+        let _counted = held;
         let Ok(near) = upgrade.await else { return };
         let mut near = TokioIo::new(near);
         // A broken stream is the callers' to notice.

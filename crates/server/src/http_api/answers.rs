@@ -37,6 +37,9 @@ pub(crate) fn refuse(failure: &Failure) -> Response<Body> {
     if !failure.allow.is_empty() {
         headers.insert(header::ALLOW, HeaderValue::from_static(failure.allow));
     }
+    if let Some(seconds) = failure.details["retryAfterSeconds"].as_u64() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
     if failure.code == StatusCode::UNAUTHORIZED {
         let scheme = HeaderValue::from_static("Bearer realm=\"boatyard\"");
         headers.insert(header::WWW_AUTHENTICATE, scheme);

@@ -15,18 +15,27 @@ use crate::resources::{Listed, Patch, Target, WriteOptions};
 use crate::table::{partial, table};
 use crate::watching::{self, WatchOptions};
 use boatyard_api::rules::FieldError;
+use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 impl Handler {
+    /// Whether a watch begins with what there is.
+    pub(super) fn begins_with_all(query: &Query) -> bool {
+        match query.get("sendInitialEvents") {
+            "" => matches!(query.get("resourceVersion"), "" | "0"),
+            _ => query.flag("sendInitialEvents"),
+        }
+    }
+
     /// Options and object of a write.
     async fn object(
         query: &Query,
-        request: Request<Incoming>,
+        request: Request<Bytes>,
         of: &str,
     ) -> Result<(WriteOptions, Value), Failure> {
         let mut options = options(query, request.headers(), of)?;
@@ -38,7 +47,7 @@ impl Handler {
 
     async fn deletion(
         query: &Query,
-        request: Request<Incoming>,
+        request: Request<Bytes>,
     ) -> Result<deletion::Options, Failure> {
         let (headers, body) = Self::body(request).await?;
         deletion::Options::parse(query, &headers, &body)
@@ -50,7 +59,7 @@ impl Handler {
         target: &Target<'_>,
         query: &Query,
         form: Form,
-        request: Request<Incoming>,
+        request: Request<Bytes>,
     ) -> Result<Response<Body>, Failure> {
         let rows = query.rows()?;
         let shown = |object: &Value| match form {
@@ -162,6 +171,10 @@ impl Handler {
             .resources
             .list(caller, target, &selection, &page)
             .await?;
+        if let Some(total) = listed.total {
+            let resource = target.kind.resource();
+            self.flow.learn(&resource, target.namespace, total);
+        }
         let mut list = self.list_object(target.kind, &listed);
         match form {
             Form::Whole => {}
@@ -220,6 +233,13 @@ impl Handler {
             rows: query.rows()?,
         };
         let selection = query.selection(target.kind)?;
+        let watches = self.flow.watches.take(&caller.user, 1);
+        let held = watches.ok_or_else(|| {
+            Failure::too_many(
+                "too many watches are open; close some, or watch whole collections",
+                5,
+            )
+        })?;
         let stream = watching::open(
             &self.resources,
             caller,
@@ -229,7 +249,11 @@ impl Handler {
             self.shutdown.clone(),
         )
         .await?;
-        let frames = stream.map(|line| line.map(Frame::data));
+        // Counted until the stream is dropped.
+        let frames = stream.map(move |line| {
+            let _counted = &held;
+            line.map(Frame::data)
+        });
         let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

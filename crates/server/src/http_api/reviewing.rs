@@ -13,8 +13,8 @@ use crate::resources::Target;
 use crate::reviews::{Review, VERSION};
 use crate::selectors::Fields;
 use boatyard_api::rules::{FieldError, Reason};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use k8s_openapi::api::authentication::v1::TokenReviewSpec;
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReviewSpec,
@@ -30,7 +30,7 @@ impl Handler {
         caller: &Caller,
         review: &Review,
         path: &Path,
-        request: Request<Incoming>,
+        request: Request<Bytes>,
     ) -> Result<Response<Body>, Failure> {
         let beside = !path.name.is_empty() || !path.subresource.is_empty();
         if beside || review.namespaced == path.namespace.is_empty() {

@@ -59,6 +59,21 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    async fn read(response: http::Response<Incoming>) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = within(response.into_body().collect())
+            .await
+            .unwrap()
+            .to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Self {
+            status,
+            headers,
+            json: serde_json::from_str(&text).unwrap_or_default(),
+            text,
+        }
+    }
+
     /// The object of a success.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
@@ -77,7 +92,7 @@ impl Answer {
     }
 }
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 impl Server {
@@ -90,25 +105,44 @@ impl Server {
         folder: Arc<tempfile::TempDir>,
         adjust: impl FnOnce(&mut sqlite::Options),
     ) -> Self {
+        Self::start_with(folder, adjust, boatyard_server::Limits::default()).await
+    }
+
+    /// A server that lets clients hold no more than these.
+    pub(crate) async fn limited(limits: boatyard_server::Limits) -> Self {
+        Self::start_with(Arc::new(tempfile::tempdir().unwrap()), |_| {}, limits).await
+    }
+
+    async fn start_with(
+        folder: Arc<tempfile::TempDir>,
+        adjust: impl FnOnce(&mut sqlite::Options),
+        limits: boatyard_server::Limits,
+    ) -> Self {
         let open = |mode| std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(folder.path(), open(0o755)).unwrap();
         let mut options = sqlite::Options::new(folder.path().join("store.db"));
         adjust(&mut options);
         let store = Arc::new(SqliteStore::open(options).unwrap());
-        Self::start_on(folder, store).await
+        Self::start_on(folder, store, limits).await
     }
 
     /// Another server on the same store.
     pub(crate) async fn beside(&self) -> Self {
-        Self::start_on(Arc::new(tempfile::tempdir().unwrap()), self.store.clone()).await
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_on(folder, self.store.clone(), Default::default()).await
     }
 
-    async fn start_on(folder: Arc<tempfile::TempDir>, store: Arc<SqliteStore>) -> Self {
+    async fn start_on(
+        folder: Arc<tempfile::TempDir>,
+        store: Arc<SqliteStore>,
+        limits: boatyard_server::Limits,
+    ) -> Self {
         let open = |mode| std::fs::Permissions::from_mode(mode);
         let mut options = Options::new(folder.path().join("state"), store.clone());
         let socket = folder.path().join("api.sock");
         options.unix_socket = Some(socket.clone());
         options.listen = Some("127.0.0.1:0".parse().unwrap());
+        options.limits = limits;
         let service = Service::new(options).await.unwrap();
         std::fs::set_permissions(&socket, open(0o666)).unwrap();
         let shutdown = CancellationToken::new();
@@ -191,7 +225,29 @@ impl Server {
         boatyard_link::tls::client_config(&pem).unwrap()
     }
 
-    async fn dial(&self, who: &Who) -> Box<dyn Socket> {
+    /// A client that keeps its connection.
+    pub(crate) async fn client(&self, who: &Who) -> Client {
+        let authorization = self.authorization(who);
+        let socket = TokioIo::new(self.dial(who).await);
+        let (sender, connection) = hyper::client::conn::http1::handshake(socket).await.unwrap();
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        Client {
+            sender,
+            authorization,
+            connection: tokio_util::task::AbortOnDropHandle::new(connection),
+        }
+    }
+
+    fn authorization(&self, who: &Who) -> Option<String> {
+        match who {
+            Who::Admin => Some(format!("Bearer {}", self.admin_token())),
+            Who::Token(token) => Some(format!("Bearer {token}")),
+            Who::Tls(value) => value.clone(),
+            Who::User(_) => None,
+        }
+    }
+
+    pub(crate) async fn dial(&self, who: &Who) -> Box<dyn Socket> {
         if let Who::Tls(_) = who {
             let name = "127.0.0.1".to_owned().try_into().unwrap();
             let tcp = TcpStream::connect(&self.address).await.unwrap();
@@ -219,12 +275,7 @@ impl Server {
         who: &Who,
         mut request: Request<Full<Bytes>>,
     ) -> http::Response<Incoming> {
-        let authorization = match who {
-            Who::Admin => Some(format!("Bearer {}", self.admin_token())),
-            Who::Token(token) => Some(format!("Bearer {token}")),
-            Who::Tls(value) => value.clone(),
-            Who::User(_) => None,
-        };
+        let authorization = self.authorization(who);
         let headers = request.headers_mut();
         headers.insert("host", "boatyard".parse().unwrap());
         if let Some(value) = authorization {
@@ -270,19 +321,7 @@ impl Server {
             let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
             request.headers_mut().append(name, value);
         }
-        let response = self.send(who, request).await;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = within(response.into_body().collect())
-            .await
-            .unwrap()
-            .to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer {
-            status,
-            headers,
-            json: serde_json::from_str(&text).unwrap_or_default(),
-            text,
-        }
+        Answer::read(self.send(who, request).await).await
     }
 
     /// Sends a GET, and gives the answer's headers and bytes, whatever they are.
@@ -346,6 +385,41 @@ impl Server {
             body: response.into_body(),
             read: Vec::new(),
         }
+    }
+}
+
+/// One connection of somebody's.
+pub(crate) struct Client {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    authorization: Option<String>,
+    #[expect(dead_code, reason = "ends with the client")]
+    connection: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Client {
+    /// Sends a request with a JSON body, when it is not null.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let mut request = Request::new(Full::new(body.into()));
+        *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("host", "boatyard".parse().unwrap());
+        let media = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        headers.insert("content-type", media.parse().unwrap());
+        if let Some(value) = &self.authorization {
+            headers.insert("authorization", value.parse().unwrap());
+        }
+        within(self.sender.ready()).await.unwrap();
+        Answer::read(within(self.sender.send_request(request)).await.unwrap()).await
     }
 }
 

@@ -6,6 +6,7 @@ mod apply;
 mod bodies;
 mod callers;
 mod discovery;
+mod floods;
 mod harness;
 mod lists;
 mod namespaces;
