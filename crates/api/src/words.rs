@@ -12,6 +12,12 @@ pub const ANNOTATION_OPENED_FROM: &str = "boatyard.dev/opened-from";
 /// Namespace of the Leases by which runners prove they are alive.
 pub const NAMESPACE_RUNNERS: &str = "boatyard-runners";
 
+/// Namespace of the servers' own objects.
+pub const NAMESPACE_SYSTEM: &str = "boatyard-system";
+
+/// Lease in [`NAMESPACE_SYSTEM`] of the server that runs the controllers.
+pub const LEASE_CONTROLLERS: &str = "controllers";
+
 /// Name of the class used when an environment names none.
 pub const DEFAULT_CLASS: &str = "default";
 

@@ -5,7 +5,8 @@
 //! same operations as clients, with an identity of its own. It may keep an index of what it decides
 //! by, fed from what it is shown; before it destroys anything it reads. The framework owns the rest:
 //! one list and watch per resource for all of them (`feed`), the line of keys and the rests after
-//! failures (`queue`), and running, counting and surviving activations (`work`).
+//! failures (`queue`), running, counting and surviving activations (`work`), and that of several
+//! servers on one store one runs them (`leader`).
 //!
 //! A controller can be killed at any instruction: the next one starts from what is stored. One that
 //! panics fails that activation and nothing else.
@@ -14,6 +15,7 @@
 
 mod events;
 mod feed;
+mod leader;
 mod namespaces;
 mod queue;
 mod scheduler;
@@ -24,9 +26,11 @@ use crate::kinds::Kind;
 use crate::metrics::Metrics;
 use crate::resources::{Resources, Target};
 use boatyard_store::{Key, Stored};
+use leader::{Elector, Fence, Holder};
 use queue::Outcome;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -100,26 +104,36 @@ pub(crate) trait Controller: Send + Sync + 'static {
 pub(crate) struct Settings {
     /// How long events are kept.
     pub(crate) event_age: Duration,
+    /// How long other servers wait for one that is gone.
+    pub(crate) lease: Duration,
+    /// Where this server keeps who it is.
+    pub(crate) state_dir: PathBuf,
 }
 
-/// Runs all control loops until shutdown.
+/// Runs all control loops until shutdown, whenever this server is the one to run them.
 pub(crate) async fn run(
     resources: Resources,
     metrics: Metrics,
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let mut loops = Loops::new(&resources, &metrics);
-    loops.add(scheduler::Scheduler::new(resources.clone()));
-    loops.add(namespaces::Namespaces::new(resources.clone()));
-    loops.add(events::Events::new(resources.clone(), settings.event_age));
-    loops.run(shutdown).await;
+    let holder = Holder::open(&settings.state_dir);
+    let elector = Elector::new(resources.clone(), metrics.clone(), holder, settings.lease);
+    let lead = |fence: Fence, stop: CancellationToken| {
+        let mut loops = Loops::new(&resources, &metrics, fence);
+        loops.add(scheduler::Scheduler::new(resources.clone()));
+        loops.add(namespaces::Namespaces::new(resources.clone()));
+        loops.add(events::Events::new(resources.clone(), settings.event_age));
+        loops.run(stop)
+    };
+    elector.run(&shutdown, lead).await;
 }
 
 /// Controllers that run together.
 struct Loops<'a> {
     resources: &'a Resources,
     metrics: &'a Metrics,
+    fence: Fence,
     feeds: HashMap<String, Feed>,
     tasks: JoinSet<()>,
 }
@@ -130,10 +144,11 @@ struct Feed {
 }
 
 impl<'a> Loops<'a> {
-    fn new(resources: &'a Resources, metrics: &'a Metrics) -> Self {
+    fn new(resources: &'a Resources, metrics: &'a Metrics, fence: Fence) -> Self {
         Self {
             resources,
             metrics,
+            fence,
             feeds: HashMap::new(),
             tasks: JoinSet::new(),
         }
@@ -150,7 +165,7 @@ impl<'a> Loops<'a> {
             feed.observers.push(looped.clone());
             synced.push(feed.synced.subscribe());
         }
-        self.tasks.spawn(looped.run(synced));
+        self.tasks.spawn(looped.run(synced, self.fence.clone()));
     }
 
     async fn run(mut self, shutdown: CancellationToken) {

@@ -37,7 +37,7 @@ mod watching;
 pub use failure::Failure;
 pub use flow::{Bound, Limits};
 
-use boatyard_api::words::{DEFAULT_CLASS, NAMESPACE_RUNNERS};
+use boatyard_api::words::{DEFAULT_CLASS, NAMESPACE_RUNNERS, NAMESPACE_SYSTEM};
 use boatyard_link::tunnel::Registry;
 use boatyard_store::Store;
 use http_api::Handler;
@@ -71,6 +71,9 @@ pub struct Options {
     pub advertise: Option<String>,
     /// What clients may hold, and how long they may take.
     pub limits: Limits,
+    /// With several servers on one store: how long the others wait for one that is gone before one
+    /// of them runs the controllers. At least a second.
+    pub lease: Duration,
 }
 
 impl Options {
@@ -86,6 +89,7 @@ impl Options {
             event_age: Duration::from_secs(3600),
             advertise: None,
             limits: Limits::default(),
+            lease: Duration::from_secs(15),
         }
     }
 }
@@ -213,6 +217,8 @@ impl Service {
             tls,
             settings: controllers::Settings {
                 event_age: options.event_age,
+                lease: options.lease.max(Duration::from_secs(1)),
+                state_dir: options.state_dir,
             },
             shutdown,
         })
@@ -282,6 +288,11 @@ async fn first_objects(resources: &Resources) -> Result<(), Failure> {
             "",
             "namespaces",
             json!({"metadata": {"name": NAMESPACE_RUNNERS}}),
+        ),
+        (
+            "",
+            "namespaces",
+            json!({"metadata": {"name": NAMESPACE_SYSTEM}}),
         ),
         ("boatyard.dev", "environmentclasses", class),
     ];

@@ -4,6 +4,7 @@
 //! one comes again after a rest, and that a panic is a failure. Which keys, and what is done about
 //! them, is the controller's.
 
+use super::leader::Fence;
 use super::queue::{Backoff, Outcome, Queue, Taken};
 use super::{Controller, Seen};
 use crate::failure::Failure;
@@ -91,7 +92,7 @@ impl<C: Controller> Loop<C> {
     }
 
     /// Runs activations for as long as it is polled, once all it watches has been listed.
-    pub(crate) async fn run(self: Arc<Self>, synced: Vec<watch::Receiver<bool>>) {
+    pub(crate) async fn run(self: Arc<Self>, synced: Vec<watch::Receiver<bool>>, fence: Fence) {
         for mut synced in synced {
             // The feed goes when this does.
             let _ = synced.wait_for(|synced| *synced).await;
@@ -105,6 +106,7 @@ impl<C: Controller> Loop<C> {
             tokio::select! {
                 Some(()) = running.next(), if !running.is_empty() => {}
                 taken = self.queue.next(), if running.len() < self.controller.concurrency() => {
+                    fence.holding().await;
                     running.push(self.activate(taken).boxed());
                 }
                 _ = resync.tick() => self.controller.resync(&mut |key| self.queue.add(&key)),

@@ -3,7 +3,7 @@
 use super::behaviour::{Admission, Behaviour, Grant, READS, When};
 use crate::failure::Failure;
 use boatyard_api::DEFAULT_NAMESPACE;
-use boatyard_api::words::NAMESPACE_RUNNERS;
+use boatyard_api::words::{NAMESPACE_RUNNERS, NAMESPACE_SYSTEM};
 use serde_json::{Value, json};
 
 /// Label by which a namespace can be selected by name, as in Kubernetes.
@@ -39,7 +39,7 @@ impl Behaviour for Namespaces {
 
     fn admit_deletion(&self, object: &Value) -> Result<(), Failure> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        if [DEFAULT_NAMESPACE, NAMESPACE_RUNNERS].contains(&name) {
+        if [DEFAULT_NAMESPACE, NAMESPACE_RUNNERS, NAMESPACE_SYSTEM].contains(&name) {
             return Err(Failure::forbidden(format!(
                 "the namespace {name} cannot be deleted"
             )));

@@ -213,7 +213,10 @@ async fn a_local_user_changes_nothing_that_is_the_administrators() {
         server.ask(&ANN, "GET", path, Value::Null).await.ok();
     }
     let namespaces = server.get("/api/v1/namespaces").await.ok();
-    assert_eq!(names(&namespaces), ["boatyard-runners", "default", "team"]);
+    assert_eq!(
+        names(&namespaces),
+        ["boatyard-runners", "boatyard-system", "default", "team"]
+    );
 }
 
 #[tokio::test]

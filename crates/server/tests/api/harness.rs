@@ -105,44 +105,41 @@ impl Server {
         folder: Arc<tempfile::TempDir>,
         adjust: impl FnOnce(&mut sqlite::Options),
     ) -> Self {
-        Self::start_with(folder, adjust, boatyard_server::Limits::default()).await
+        let mut options = sqlite::Options::new(folder.path().join("store.db"));
+        adjust(&mut options);
+        let store = Arc::new(SqliteStore::open(options).unwrap());
+        Self::start_on(folder, store.clone(), store, |_| {}).await
     }
 
     /// A server that lets clients hold no more than these.
     pub(crate) async fn limited(limits: boatyard_server::Limits) -> Self {
-        Self::start_with(Arc::new(tempfile::tempdir().unwrap()), |_| {}, limits).await
-    }
-
-    async fn start_with(
-        folder: Arc<tempfile::TempDir>,
-        adjust: impl FnOnce(&mut sqlite::Options),
-        limits: boatyard_server::Limits,
-    ) -> Self {
-        let open = |mode| std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(folder.path(), open(0o755)).unwrap();
-        let mut options = sqlite::Options::new(folder.path().join("store.db"));
-        adjust(&mut options);
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let options = sqlite::Options::new(folder.path().join("store.db"));
         let store = Arc::new(SqliteStore::open(options).unwrap());
-        Self::start_on(folder, store, limits).await
+        let seen = store.clone();
+        Self::start_on(folder, store, seen, |options| options.limits = limits).await
     }
 
     /// Another server on the same store.
     pub(crate) async fn beside(&self) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::start_on(folder, self.store.clone(), Default::default()).await
+        Self::start_on(folder, self.store.clone(), self.store.clone(), |_| {}).await
     }
 
-    async fn start_on(
+    /// A server over a store that others may serve too; `seen` is how it sees the store.
+    pub(crate) async fn start_on(
         folder: Arc<tempfile::TempDir>,
         store: Arc<SqliteStore>,
-        limits: boatyard_server::Limits,
+        seen: Arc<dyn Store>,
+        adjust: impl FnOnce(&mut Options),
     ) -> Self {
         let open = |mode| std::fs::Permissions::from_mode(mode);
-        let mut options = Options::new(folder.path().join("state"), store.clone());
+        std::fs::set_permissions(folder.path(), open(0o755)).unwrap();
+        let mut options = Options::new(folder.path().join("state"), seen);
         let socket = folder.path().join("api.sock");
         options.unix_socket = Some(socket.clone());
         options.listen = Some("127.0.0.1:0".parse().unwrap());
-        options.limits = limits;
+        adjust(&mut options);
         let service = Service::new(options).await.unwrap();
         std::fs::set_permissions(&socket, open(0o666)).unwrap();
         let shutdown = CancellationToken::new();
@@ -160,6 +157,20 @@ impl Server {
             shutdown,
             task,
         }
+    }
+
+    /// Ends it and leaves the store open, which others serve.
+    pub(crate) async fn leave(self) -> Arc<tempfile::TempDir> {
+        self.shutdown.cancel();
+        within(self.task).await.unwrap();
+        self.folder
+    }
+
+    /// Ends it between two instructions, as SIGKILL would.
+    pub(crate) async fn kill(self) -> Arc<tempfile::TempDir> {
+        self.task.abort();
+        assert!(within(self.task).await.unwrap_err().is_cancelled());
+        self.folder
     }
 
     /// Ends it as a signal would, and gives the folder back.

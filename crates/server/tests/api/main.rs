@@ -8,6 +8,7 @@ mod callers;
 mod discovery;
 mod floods;
 mod harness;
+mod leaders;
 mod lists;
 mod namespaces;
 mod objects;

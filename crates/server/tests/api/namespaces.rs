@@ -119,7 +119,7 @@ async fn a_namespace_with_a_finalizer_waits_for_it() {
 #[tokio::test]
 async fn the_servers_own_namespaces_cannot_be_deleted() {
     let server = Server::start().await;
-    for name in ["default", "boatyard-runners"] {
+    for name in ["default", "boatyard-runners", "boatyard-system"] {
         let path = format!("{NAMESPACES}/{name}");
         server.delete(&path).await.refused(403, "Forbidden");
         assert_eq!(server.get(&path).await.ok()["status"]["phase"], "Active");

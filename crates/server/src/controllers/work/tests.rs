@@ -89,7 +89,7 @@ async fn run(told: Told, time: Duration) -> String {
     let metrics = Metrics::new();
     let looped = Arc::new(Loop::new(told, &metrics.controllers));
     let mut tasks = JoinSet::new();
-    tasks.spawn(looped.run(Vec::new()));
+    tasks.spawn(looped.run(Vec::new(), Fence::open()));
     tokio::time::sleep(time).await;
     tasks.shutdown().await;
     metrics.text().unwrap()
@@ -177,7 +177,8 @@ async fn nothing_is_looked_at_before_everything_watched_has_been_listed() {
     let looped = Arc::new(Loop::new(told, &Metrics::new().controllers));
     let feeds = [watch::Sender::new(false), watch::Sender::new(false)];
     let mut tasks = JoinSet::new();
-    tasks.spawn(looped.run(feeds.iter().map(watch::Sender::subscribe).collect()));
+    let synced = feeds.iter().map(watch::Sender::subscribe).collect();
+    tasks.spawn(looped.run(synced, Fence::open()));
     for feed in feeds {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(log.lock().unwrap().is_empty());
