@@ -13,6 +13,7 @@
 //!
 //! Read next: `queue`, `work`, then `scheduler` as an example.
 
+mod collector;
 mod events;
 mod feed;
 mod leader;
@@ -26,6 +27,7 @@ use crate::kinds::Kind;
 use crate::metrics::Metrics;
 use crate::resources::{Resources, Target};
 use boatyard_store::{Key, Stored};
+use feed::Progress;
 use leader::{Elector, Fence, Holder};
 use queue::Outcome;
 use serde_json::Value;
@@ -122,6 +124,10 @@ pub(crate) async fn run(
     let lead = |fence: Fence, stop: CancellationToken| {
         let mut loops = Loops::new(&resources, &metrics, fence);
         loops.add(scheduler::Scheduler::new(resources.clone()));
+        loops.add(collector::Collector::new(
+            resources.clone(),
+            loops.progress.clone(),
+        ));
         loops.add(namespaces::Namespaces::new(resources.clone()));
         loops.add(events::Events::new(resources.clone(), settings.event_age));
         loops.run(stop)
@@ -135,6 +141,7 @@ struct Loops<'a> {
     metrics: &'a Metrics,
     fence: Fence,
     feeds: HashMap<String, Feed>,
+    progress: Progress,
     tasks: JoinSet<()>,
 }
 
@@ -150,6 +157,7 @@ impl<'a> Loops<'a> {
             metrics,
             fence,
             feeds: HashMap::new(),
+            progress: Progress::default(),
             tasks: JoinSet::new(),
         }
     }
@@ -171,7 +179,13 @@ impl<'a> Loops<'a> {
     async fn run(mut self, shutdown: CancellationToken) {
         for (resource, feed) in self.feeds {
             let store = self.resources.store.clone();
-            let follow = feed::follow(store, resource, feed.observers, feed.synced);
+            let follow = feed::follow(
+                store,
+                resource,
+                feed.observers,
+                feed.synced,
+                self.progress.clone(),
+            );
             self.tasks.spawn(follow);
         }
         shutdown.cancelled().await;

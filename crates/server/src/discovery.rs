@@ -67,6 +67,9 @@ impl<'a> Resource<'a> {
             categories: &kind.categories,
             subresources,
         }
+        if kind.behaviour.has_finalize() {
+            list.push(json!({"name": format!("{}/finalize", kind.plural), "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": ["update"]}));
+        }
     }
 
     fn review(review: &'a Review) -> Self {

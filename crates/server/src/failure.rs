@@ -50,6 +50,17 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
+    /// With the cause by which controllers know that trying again is in vain.
+    pub(crate) fn terminating(namespace: &str) -> Self {
+        let cause = json!({"reason": "NamespaceTerminating", "message": format!("namespace {namespace} is being terminated"), "field": "metadata.namespace"});
+        Self {
+            details: json!({"name": namespace, "kind": "namespaces", "causes": [cause]}),
+            ..Self::forbidden(format!(
+                "the namespace {namespace} is being deleted; nothing can be created in it"
+            ))
+        }
+    }
+
     pub(crate) fn no_such_path(path: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,

@@ -181,6 +181,11 @@ impl Handler {
         match parsed.subresource.as_str() {
             "" => {}
             "status" if kind.has_status => {}
+            "finalize" if kind.behaviour.has_finalize() => {
+                if request.method() != Method::PUT {
+                    return Err(Failure::method());
+                }
+            }
             "connect" | "log" | "relay" | "tunnel" | "token" => {
                 let asked = flow::Asked {
                     group: &parsed.group,

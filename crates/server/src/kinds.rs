@@ -16,6 +16,7 @@ mod runner;
 
 pub(crate) use behaviour::Admission;
 pub use behaviour::{Grant, READS, When, Who};
+pub(crate) use namespace::FINALIZER;
 
 use crate::failure::Failure;
 use crate::schema::Schema;

@@ -4,11 +4,14 @@
 //! change status, a status write changes nothing else, generation counts changes of the spec,
 //! an object with finalizers is marked for deletion and goes when the last finalizer does.
 
+use crate::deletion;
 use crate::failure::Failure;
 use crate::kinds::Kind;
 use boatyard_api::rules::{self, FieldError};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+
+mod owners;
 
 /// Members of metadata that only the server sets.
 const OURS: [&str; 7] = [
@@ -83,7 +86,7 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
     Ok(())
 }
 
-/// Rules of labels, annotations and finalizers; their types are the schema's.
+/// Rules of labels, annotations, finalizers and owners; their types are the schema's.
 fn check_metadata(metadata: &Map<String, Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut wrong = |path: &str, value: &str, detail: &str| {
@@ -114,11 +117,19 @@ fn check_metadata(metadata: &Map<String, Value>) -> Vec<FieldError> {
         let detail = format!("has {size} bytes; at most {LARGEST_ANNOTATIONS} are kept");
         wrong("metadata.annotations", "object", &detail);
     }
-    for finalizer in metadata.get("finalizers").map(texts).unwrap_or_default() {
-        if !rules::is_label_key(&finalizer) {
-            wrong("metadata.finalizers", &finalizer, "must be domain/name");
+    let finalizers = metadata.get("finalizers").map(texts).unwrap_or_default();
+    let holds = |wanted: &str| finalizers.iter().any(|finalizer| finalizer == wanted);
+    if holds(deletion::ORPHAN) && holds(deletion::FOREGROUND) {
+        let both = finalizers.join(", ");
+        let detail = "orphan and foregroundDeletion exclude each other";
+        wrong("metadata.finalizers", &both, detail);
+    }
+    for finalizer in &finalizers {
+        if !rules::is_label_key(finalizer) {
+            wrong("metadata.finalizers", finalizer, "must be domain/name");
         }
     }
+    errors.extend(owners::check(metadata.get("ownerReferences")));
     errors.truncate(20);
     errors
 }
@@ -239,7 +250,12 @@ pub(crate) fn update(
         if object["status"].is_null() {
             clear_status(&mut object);
         }
+    } else if subresource == "finalize" {
+        let finalizers = object["spec"]["finalizers"].take();
+        object = old.clone();
+        object["spec"]["finalizers"] = finalizers;
     } else {
+        kind.behaviour.keep(&mut object, old);
         if kind.has_status {
             match &old["status"] {
                 Value::Null => clear_status(&mut object),
@@ -287,6 +303,21 @@ fn texts(value: &Value) -> Vec<String> {
         .collect()
 }
 
+/// A write of status need not say the rest, which it does not change: it is as it was.
+pub(crate) fn complete(object: &mut Value, old: &Value, subresource: &str) {
+    if !matches!(subresource, "status" | "finalize") {
+        return;
+    }
+    let (Some(members), Some(old)) = (object.as_object_mut(), old.as_object()) else {
+        return;
+    };
+    for (name, value) in old {
+        if name != "status" && members.get(name).is_none_or(Value::is_null) {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+}
+
 /// What a deletion does to an object.
 pub(crate) enum Deletion {
     /// It goes.
@@ -298,32 +329,46 @@ pub(crate) enum Deletion {
 }
 
 /// Decides what a deletion does.
-pub(crate) fn delete(kind: &Kind, old: &Value, now: Timestamp) -> Deletion {
-    // A namespace goes when its contents have.
-    let held =
-        !texts(&old["metadata"]["finalizers"]).is_empty() || kind.behaviour.contains_others();
-    if !held {
+pub(crate) fn delete(
+    kind: &Kind,
+    old: &Value,
+    options: &deletion::Options,
+    now: Timestamp,
+) -> Deletion {
+    let before = texts(&old["metadata"]["finalizers"]);
+    let finalizers = if kind.behaviour.has_dependents() {
+        deletion::finalizers(options, &before)
+    } else {
+        before.clone()
+    };
+    let mut marked = old.clone();
+    let first = meta(old, "deletionTimestamp").is_empty();
+    if first {
+        kind.behaviour.mark_deleted(&mut marked);
+    }
+    if finalizers.is_empty() && !kind.behaviour.is_held(&marked) {
         return Deletion::Remove;
     }
-    if !meta(old, "deletionTimestamp").is_empty() {
+    if !first && finalizers == before {
         return Deletion::Waiting;
     }
-    let mut marked = old.clone();
-    marked["metadata"]["deletionTimestamp"] = stamp(now);
-    marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-    marked["metadata"]["generation"] =
-        json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
-    if kind.behaviour.contains_others() {
-        marked["status"] = json!({"phase": "Terminating"});
+    if finalizers != before {
+        marked["metadata"]["finalizers"] = json!(finalizers);
+    }
+    if first {
+        marked["metadata"]["deletionTimestamp"] = stamp(now);
+        marked["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        marked["metadata"]["generation"] =
+            json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
     }
     Deletion::Mark(marked)
 }
 
 /// Whether an updated object is marked for deletion and no finalizer holds it any more.
 pub(crate) fn is_released(kind: &Kind, object: &Value) -> bool {
-    !kind.behaviour.contains_others()
-        && !meta(object, "deletionTimestamp").is_empty()
+    !meta(object, "deletionTimestamp").is_empty()
         && texts(&object["metadata"]["finalizers"]).is_empty()
+        && !kind.behaviour.is_held(object)
 }
 
 #[cfg(test)]

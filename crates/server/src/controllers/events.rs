@@ -34,7 +34,14 @@ pub(super) struct Events {
 struct Event {
     last_timestamp: Option<String>,
     event_time: Option<String>,
+    series: Option<Series>,
     metadata: Metadata,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Series {
+    last_observed_time: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -48,8 +55,10 @@ struct Metadata {
 impl Event {
     fn last_seen(&self) -> Option<Timestamp> {
         let created = &self.metadata.creation_timestamp;
+        let series = self.series.as_ref();
+        let repeated = series.and_then(|series| series.last_observed_time.as_ref());
         let times = [&self.last_timestamp, &self.event_time, created];
-        let mut times = times.into_iter().flatten();
+        let mut times = repeated.into_iter().chain(times.into_iter().flatten());
         times.find_map(|time| time.parse().ok())
     }
 }

@@ -6,10 +6,10 @@
 //! controller is shown may be old by the time it acts; it reads again then.
 
 use super::{Observer, Seen};
-use boatyard_store::{Change, Error, Key, Scope, Store, Stored};
-use futures::StreamExt;
-use std::collections::HashSet;
-use std::sync::Arc;
+use boatyard_store::{Change, Error, Key, Revision, Scope, Store, Stored};
+use futures::{FutureExt, StreamExt};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -18,15 +18,75 @@ const CHUNK: usize = 512;
 /// How long a feed rests before it lists anew.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How often a feed that has nothing to show notes how far it is.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// How far each feed has shown its resource's changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress(Arc<Mutex<HashMap<String, Revision>>>);
+
+impl Progress {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Revision>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, resource: &str, revision: Revision) {
+        let mut known = self.known();
+        match known.get_mut(resource) {
+            Some(reached) => *reached = revision.max(*reached),
+            None => drop(known.insert(resource.to_owned(), revision)),
+        }
+    }
+
+    /// Whether every change of a resource up to a revision has been shown to all who watch it. The
+    /// store must have told somebody here of that revision already.
+    pub(super) async fn has_shown(
+        &self,
+        store: &dyn Store,
+        resource: &str,
+        revision: Revision,
+    ) -> Result<bool, Error> {
+        let reached = self.known().get(resource).copied();
+        let Some(reached) = reached else {
+            return Ok(false);
+        };
+        if reached >= revision {
+            return Ok(true);
+        }
+        // A watch that is opened anew reads history: it has something now, or there is nothing.
+        let scope = everywhere(resource);
+        match store.watch(scope, Some(reached)).await {
+            Ok(mut events) => match events.next().now_or_never() {
+                None => {
+                    self.reach(resource, revision);
+                    Ok(true)
+                }
+                Some(_) => Ok(false),
+            },
+            // History is gone; the feed lists anew, or notes soon how far it is.
+            Err(Error::Compacted { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn everywhere(resource: &str) -> Scope {
+    Scope {
+        resource: resource.to_owned(),
+        namespace: None,
+    }
+}
+
 /// Follows one resource for as long as it is polled.
 pub(super) async fn follow(
     store: Arc<dyn Store>,
     resource: String,
     observers: Vec<Arc<dyn Observer>>,
     synced: watch::Sender<bool>,
+    progress: Progress,
 ) {
     loop {
-        let cut = once(store.as_ref(), &resource, &observers, &synced).await;
+        let cut = once(store.as_ref(), &resource, &observers, &synced, &progress).await;
         match cut {
             Ok(()) => tracing::debug!(resource, "a feed ended; listing again"),
             Err(error @ (Error::Lagged(_) | Error::Compacted { .. })) => {
@@ -47,11 +107,9 @@ async fn once(
     resource: &str,
     observers: &[Arc<dyn Observer>],
     synced: &watch::Sender<bool>,
+    progress: &Progress,
 ) -> Result<(), Error> {
-    let scope = Scope {
-        resource: resource.to_owned(),
-        namespace: None,
-    };
+    let scope = everywhere(resource);
     let mut missing: HashSet<Key> = HashSet::new();
     for observer in observers {
         missing.extend(observer.known(resource));
@@ -76,10 +134,27 @@ async fn once(
     for observer in observers {
         observer.relisted(resource);
     }
+    let listed = at.unwrap_or_default();
+    progress.reach(resource, listed);
     synced.send_replace(true);
-    let mut events = store.watch(scope, at).await?;
-    while let Some(event) = events.next().await {
-        let event = event?;
+    let mut events = store.watch(scope, Some(listed)).await?;
+    // A revision of some time ago: every change up to it has reached `events` by now.
+    let mut settled = listed;
+    let mut settle = tokio::time::interval(SETTLE);
+    settle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            _ = settle.tick() => {
+                progress.reach(resource, settled);
+                settled = store.revision().await?;
+                continue;
+            }
+        };
+        let Some(event) = event.transpose()? else {
+            return Ok(());
+        };
         let stored: &Stored = &event.object;
         show(
             observers,
@@ -88,8 +163,8 @@ async fn once(
                 Change::Created | Change::Updated => Seen::Changed(stored),
             },
         );
+        progress.reach(resource, stored.revision);
     }
-    Ok(())
 }
 
 fn show(observers: &[Arc<dyn Observer>], seen: &Seen<'_>) {

@@ -199,7 +199,7 @@ impl Elector {
         let mut starting = true;
         loop {
             let (mut lease, begun) = tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return self.release_if_taken().await,
                 taken = self.take(starting) => taken,
             };
             starting = false;
@@ -374,6 +374,16 @@ impl Elector {
             }
         };
         Ok(written.object)
+    }
+
+    /// Gives the lease up if it was taken a moment ago, without the answer having arrived.
+    async fn release_if_taken(&self) {
+        let read = tokio::time::timeout(self.timing.renew, self.read()).await;
+        if let Ok(Ok(Some(lease))) = read
+            && self.is_mine(&lease)
+        {
+            self.release(lease).await;
+        }
     }
 
     /// Gives the lease up, so that another server takes it at once.

@@ -1,22 +1,32 @@
-//! Deletes what is in namespaces that are being deleted, then the namespaces.
+//! Empties namespaces that are being deleted, and lets them go.
 //!
 //! Keys are namespaces. Everything that lives in namespaces is watched, so that the last object to
-//! go, of whatever kind, wakes its namespace.
+//! go, of whatever kind, wakes its namespace. What holds one is told in conditions of its status,
+//! with Kubernetes's types and reasons; the finalizer in its spec is removed through the finalize
+//! subresource when nothing is left. Who creates something meanwhile takes it back (`resources`).
+//!
+//! Read next: `namespaces/conditions.rs`.
+
+mod conditions;
 
 use super::queue::Outcome;
 use super::{Controller, Seen, found, target};
-use crate::deletion;
+use crate::deletion::{self, Propagation};
 use crate::failure::Failure;
 use crate::identity::Caller;
-use crate::kinds::Kind;
+use crate::kinds::{FINALIZER, Kind};
 use crate::objects::meta;
-use crate::resources::{PageRequest, Resources, Selection};
+use crate::resources::{PageRequest, Resources, Selection, Target, WriteOptions};
 use boatyard_store::Key;
+use conditions::Remaining;
+use futures::StreamExt;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const NAMESPACES: &str = "namespaces";
+/// Objects of one namespace deleted at once.
+const CONCURRENCY: usize = 16;
 
 /// Empties namespaces.
 pub(super) struct Namespaces {
@@ -43,24 +53,74 @@ impl Namespaces {
         self.resources.kinds.iter().filter(|kind| kind.namespaced)
     }
 
-    /// Deletes what of a kind is in a namespace; how much is left.
-    async fn empty(&self, kind: &Kind, namespace: &str) -> Result<usize, Failure> {
+    async fn delete(
+        &self,
+        kind: &Kind,
+        object: Value,
+        options: &deletion::Options,
+    ) -> Result<(Value, bool), Failure> {
+        let target = target(kind, meta(&object, "namespace"), meta(&object, "name"));
+        self.resources.delete(&self.caller, &target, options).await
+    }
+
+    /// Deletes what of a kind is in a namespace, and notes what is left.
+    async fn empty(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        left: &mut Remaining,
+    ) -> Result<(), Failure> {
         let (selection, page) = (Selection::default(), PageRequest::default());
         let collection = target(kind, namespace, "");
         let listed = self
             .resources
-            .list(&self.caller, &collection, &selection, &page);
-        let mut left = 0;
-        for object in listed.await?.items {
-            let target = target(kind, meta(&object, "namespace"), meta(&object, "name"));
-            let options = deletion::Options::default();
-            match self.resources.delete(&self.caller, &target, &options).await {
-                Ok((_, gone)) => left += usize::from(!gone),
+            .list(&self.caller, &collection, &selection, &page)
+            .await?;
+        // Whatever their finalizers say of dependents: these are in the namespace and go with it.
+        let options = deletion::Options {
+            propagation: Some(Propagation::Background),
+            ..deletion::Options::default()
+        };
+        let deletions = listed.items.into_iter();
+        let deletions = deletions.map(|object| self.delete(kind, object, &options));
+        let mut deletions = futures::stream::iter(deletions).buffer_unordered(CONCURRENCY);
+        while let Some(deleted) = deletions.next().await {
+            match deleted {
+                Ok((_, true)) => {}
+                Ok((object, false)) => left.note(kind, &object),
                 Err(failure) if failure.reason == "NotFound" => {}
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    left.note(kind, &Value::Null);
+                    left.failed(&failure);
+                }
             }
         }
-        Ok(left)
+        Ok(())
+    }
+
+    /// Writes the conditions where they say something new; the namespace as it is then.
+    async fn tell(&self, namespace: Value, left: &Remaining) -> Result<Value, Failure> {
+        let conditions = left.conditions(&namespace["status"]["conditions"], self.resources.now());
+        if namespace["status"]["conditions"] == conditions {
+            return Ok(namespace);
+        }
+        let mut told = namespace;
+        told["status"]["conditions"] = conditions;
+        self.update(told, "status").await
+    }
+
+    async fn update(&self, namespace: Value, subresource: &str) -> Result<Value, Failure> {
+        let kind = super::kind(&self.resources, NAMESPACES)?;
+        let name = meta(&namespace, "name").to_owned();
+        let target = Target {
+            subresource,
+            ..target(kind, "", &name)
+        };
+        let options = WriteOptions::default();
+        let updating = self
+            .resources
+            .update(&self.caller, &target, namespace, &options);
+        Ok(updating.await?.object)
     }
 }
 
@@ -125,14 +185,39 @@ impl Controller for Namespaces {
         if meta(&namespace, "deletionTimestamp").is_empty() {
             return Ok(Outcome::Done);
         }
-        let mut left = 0;
+        let mut left = Remaining::default();
         for kind in self.kinds() {
-            left += self.empty(kind, key).await?;
+            self.empty(kind, key, &mut left).await?;
         }
-        let held = namespace["metadata"]["finalizers"].as_array();
-        if left == 0 && held.is_none_or(Vec::is_empty) {
-            self.resources.finish_namespace(&namespace).await?;
+        let written = async {
+            let held = namespace["metadata"]["finalizers"].as_array();
+            let told = namespace["status"]["conditions"].is_array();
+            let waits = !left.is_empty() || held.is_some_and(|held| !held.is_empty());
+            let mut namespace = namespace;
+            if waits || told {
+                namespace = self.tell(namespace, &left).await?;
+            }
+            if left.is_empty() && holds(&namespace) {
+                let finalizers = namespace["spec"]["finalizers"].as_array_mut();
+                if let Some(finalizers) = finalizers {
+                    finalizers.retain(|finalizer| finalizer != FINALIZER);
+                }
+                self.update(namespace, "finalize").await?;
+            }
+            Ok(())
+        };
+        match (written.await, left.failure()) {
+            // Somebody was faster: that change wakes the next activation.
+            (Err(failure), _) if ["Conflict", "NotFound"].contains(&failure.reason) => {
+                Ok(Outcome::Done)
+            }
+            (Err(failure), _) | (Ok(()), Some(failure)) => Err(failure),
+            (Ok(()), None) => Ok(Outcome::Done),
         }
-        Ok(Outcome::Done)
     }
+}
+
+fn holds(namespace: &Value) -> bool {
+    let finalizers = namespace["spec"]["finalizers"].as_array();
+    finalizers.is_some_and(|finalizers| finalizers.iter().any(|held| held == FINALIZER))
 }

@@ -117,10 +117,26 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether an object goes only when what it contains has gone.
-    fn contains_others(&self) -> bool {
+    /// Whether objects can own others, which a deletion then says what to do with.
+    fn has_dependents(&self) -> bool {
+        true
+    }
+
+    /// Whether there is a finalize subresource, which alone writes `spec.finalizers`.
+    fn has_finalize(&self) -> bool {
         false
     }
+
+    /// Whether something besides metadata.finalizers holds an object that is deleted.
+    fn is_held(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// Says on an object what the beginning of its deletion changes.
+    fn mark_deleted(&self, _object: &mut Value) {}
+
+    /// Restores in a main write what only a subresource writes.
+    fn keep(&self, _object: &mut Value, _old: &Value) {}
 
     /// Another object that [`Self::admit`] needs to see at creation.
     fn looks_at(&self, _object: &Value) -> Option<Key> {

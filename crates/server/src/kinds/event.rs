@@ -30,6 +30,10 @@ impl Behaviour for Events {
         })
     }
 
+    fn has_dependents(&self) -> bool {
+        false
+    }
+
     fn shows(&self, caller: &Caller, event: &Value) -> bool {
         self.concerns(caller, event)
     }

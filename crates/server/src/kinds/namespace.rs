@@ -1,4 +1,7 @@
-//! Namespaces: read by anybody on the host, some there for ever.
+//! Namespaces: read by anybody on the host, some there for ever, gone only when empty.
+//!
+//! As in Kubernetes, a finalizer in the spec holds a deleted namespace until the controller that
+//! empties it has removed it through the finalize subresource.
 
 use super::behaviour::{Admission, Behaviour, Grant, READS, When};
 use crate::failure::Failure;
@@ -8,6 +11,9 @@ use serde_json::{Value, json};
 
 /// Label by which a namespace can be selected by name, as in Kubernetes.
 const LABEL_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Finalizer in a namespace's spec for as long as there may be something in it.
+pub(crate) const FINALIZER: &str = "kubernetes";
 
 const ACCESS: &[Grant] = &[Grant::local("", READS, When::Always)];
 
@@ -23,8 +29,25 @@ impl Behaviour for Namespaces {
         true
     }
 
-    fn contains_others(&self) -> bool {
+    fn has_finalize(&self) -> bool {
         true
+    }
+
+    fn is_held(&self, object: &Value) -> bool {
+        let held = object["spec"]["finalizers"].as_array();
+        held.is_some_and(|held| !held.is_empty())
+    }
+
+    fn mark_deleted(&self, object: &mut Value) {
+        // One of an earlier release: what is in it has to go nevertheless.
+        if object["spec"]["finalizers"].is_null() {
+            object["spec"]["finalizers"] = json!([FINALIZER]);
+        }
+        object["status"]["phase"] = json!("Terminating");
+    }
+
+    fn keep(&self, object: &mut Value, old: &Value) {
+        object["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
     }
 
     fn admit(&self, admission: &mut Admission<'_>) -> Result<(), Failure> {
@@ -33,6 +56,12 @@ impl Behaviour for Namespaces {
         admission.object["metadata"]["labels"][LABEL_NAME] = name;
         if admission.old.is_none() {
             admission.object["status"] = json!({"phase": "Active"});
+            let finalizers = admission.object["spec"]["finalizers"].as_array();
+            let mut finalizers = finalizers.cloned().unwrap_or_default();
+            if !finalizers.contains(&json!(FINALIZER)) {
+                finalizers.push(json!(FINALIZER));
+            }
+            admission.object["spec"]["finalizers"] = json!(finalizers);
         }
         Ok(())
     }

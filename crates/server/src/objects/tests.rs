@@ -61,11 +61,21 @@ fn finalizers_hold_a_deleted_object() {
     let kind = environment(&kinds);
     let mut old = created(kind);
     assert!(matches!(
-        delete(kind, &old, Timestamp::UNIX_EPOCH),
+        delete(
+            kind,
+            &old,
+            &deletion::Options::default(),
+            Timestamp::UNIX_EPOCH
+        ),
         Deletion::Remove
     ));
     old["metadata"]["finalizers"] = json!(["a/b"]);
-    let Deletion::Mark(marked) = delete(kind, &old, Timestamp::UNIX_EPOCH) else {
+    let Deletion::Mark(marked) = delete(
+        kind,
+        &old,
+        &deletion::Options::default(),
+        Timestamp::UNIX_EPOCH,
+    ) else {
         panic!("not marked")
     };
     assert!(!is_released(kind, &marked));

@@ -62,30 +62,40 @@ fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
 }
 
 /// The bytes of an object that is to stay: patches make objects grow without end, and what is
-/// stored must fit into a body that replaces it. Status gets room of its own.
-fn bounded(object: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
-    match within_bound(object, subresource) {
+/// stored must fit into a body that replaces it. Status gets room of its own; one that has taken it
+/// can still be written as long as it does not grow, or its finalizers would be there for ever.
+fn bounded(object: &Value, old: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
+    match within_bound(object, old, subresource) {
         // Who owns what is the first thing to go, as in Kubernetes.
         Err(_) if !object["metadata"]["managedFields"].is_null() => {
             let mut object = object.clone();
             managed::take(&mut object);
-            within_bound(&object, subresource)
+            within_bound(&object, old, subresource)
         }
         outcome => outcome,
     }
 }
 
-fn within_bound(object: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
+fn within_bound(object: &Value, old: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
     let most = if subresource == "status" {
         2 * LARGEST
     } else {
         LARGEST
     };
-    let bytes = bytes(object)?;
-    if bytes.len() > most {
+    let written = bytes(object)?;
+    if written.len() > most && (old.is_null() || size(object)? > size(old)?) {
         return Err(Failure::too_large(most));
     }
-    Ok(bytes)
+    Ok(written)
+}
+
+/// Of what somebody wrote: who did is the server's to say.
+fn size(object: &Value) -> Result<usize, Failure> {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    bytes(&object).map(|bytes| bytes.len())
 }
 
 /// The manager of a write.
@@ -223,7 +233,10 @@ impl Resources {
         }
         let stored = self
             .store
-            .create(Self::key(target, &name), bounded(&object, "")?)
+            .create(
+                Self::key(target, &name),
+                bounded(&object, &Value::Null, "")?,
+            )
             .await
             .map_err(|error| Self::store_failure(target, &name, error))?;
         if target.kind.namespaced
@@ -297,9 +310,7 @@ impl Resources {
         if meta(&found, "deletionTimestamp").is_empty() {
             return Ok(());
         }
-        Err(Failure::forbidden(format!(
-            "the namespace {namespace} is being deleted; nothing can be created in it"
-        )))
+        Err(Failure::terminating(namespace))
     }
 
     /// Replaces an object; `object` must be of the version it was read at, when it names one.
@@ -314,6 +325,7 @@ impl Resources {
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, "update", target).await?;
             let mut object = object.clone();
+            objects::complete(&mut object, &old, target.subresource);
             let warnings = self.checked(target, &mut object, Some(&old), options)?;
             let demanded = meta(&object, "resourceVersion").to_owned();
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
@@ -470,7 +482,7 @@ impl Resources {
                 .map_err(failed)?
         } else {
             self.store
-                .update(key, expected, bounded(&object, target.subresource)?)
+                .update(key, expected, bounded(&object, old, target.subresource)?)
                 .await
                 .map_err(failed)?
         };
@@ -507,7 +519,7 @@ impl Resources {
                 Self::key(target, target.name),
                 Revision(meta(&old, "resourceVersion").parse().unwrap_or_default()),
             );
-            let written = match objects::delete(target.kind, &old, self.now()) {
+            let written = match objects::delete(target.kind, &old, options, self.now()) {
                 Deletion::Waiting => return Ok((old, false)),
                 Deletion::Remove if options.dry_run => return Ok((old, true)),
                 Deletion::Mark(marked) if options.dry_run => return Ok((marked, false)),
@@ -535,24 +547,6 @@ impl Resources {
             }
         }
         Err(last.unwrap_or_else(|| Failure::internal("a deletion was tried no times")))
-    }
-
-    /// Removes a namespace whose contents are gone.
-    pub(crate) async fn finish_namespace(&self, namespace: &Value) -> Result<(), Failure> {
-        let key = Key {
-            resource: "namespaces".to_owned(),
-            namespace: String::new(),
-            name: meta(namespace, "name").to_owned(),
-        };
-        let expected = Revision(
-            meta(namespace, "resourceVersion")
-                .parse()
-                .unwrap_or_default(),
-        );
-        match self.store.delete(key, expected, bytes(namespace)?).await {
-            Ok(_) | Err(boatyard_store::Error::NotFound(_)) => Ok(()),
-            Err(error) => Err(Failure::unavailable(error.to_string())),
-        }
     }
 }
 

@@ -5,6 +5,7 @@ mod answers;
 mod apply;
 mod bodies;
 mod callers;
+mod collector;
 mod discovery;
 mod floods;
 mod harness;

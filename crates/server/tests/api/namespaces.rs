@@ -145,3 +145,116 @@ async fn nothing_is_left_in_a_namespace_that_went_while_others_wrote_into_it() {
         assert!(names(&left).is_empty(), "round {round}: {left}");
     }
 }
+
+#[tokio::test]
+async fn a_namespace_that_waits_says_for_what() {
+    let server = Server::start().await;
+    let team = make_team(&server, Value::Null).await;
+    assert_eq!(team["spec"]["finalizers"], json!(["kubernetes"]));
+    // Events and leases are waited for like all else.
+    let path = "/api/v1/namespaces/team/events";
+    let event = json!({"metadata": {"name": "e", "finalizers": ["a.io/x"]}, "involvedObject": {"namespace": "team"}});
+    server.post(path, event).await.ok();
+    let mut watch = watch_team(&server).await;
+    server.delete("/api/v1/namespaces/team").await.ok();
+    let told = loop {
+        let event = watch.next().await.unwrap();
+        if event["object"]["status"]["conditions"].is_array() {
+            break event["object"]["status"].clone();
+        }
+    };
+    let condition = |name: &str| {
+        let mut conditions = told["conditions"].as_array().unwrap().iter();
+        let found = conditions.find(|condition| condition["type"] == name);
+        let found = found.unwrap_or_else(|| panic!("{name} in {told}"));
+        (
+            found["status"].clone(),
+            found["reason"].clone(),
+            found["message"].as_str().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(told["phase"], "Terminating");
+    let (status, reason, _) = condition("NamespaceDeletionDiscoveryFailure");
+    assert_eq!(
+        (status, reason),
+        (json!("False"), json!("ResourcesDiscovered"))
+    );
+    let (status, reason, message) = condition("NamespaceContentRemaining");
+    assert_eq!(
+        (status, reason),
+        (json!("True"), json!("SomeResourcesRemain"))
+    );
+    assert!(
+        message.ends_with("events. has 1 resource instances"),
+        "{message}"
+    );
+    let (status, reason, message) = condition("NamespaceFinalizersRemaining");
+    assert_eq!(
+        (status, reason),
+        (json!("True"), json!("SomeFinalizersRemain"))
+    );
+    assert!(
+        message.ends_with("a.io/x in 1 resource instances"),
+        "{message}"
+    );
+    let free = json!({"metadata": {"finalizers": null}});
+    let released = std::time::Instant::now();
+    server.patch(&format!("{path}/e"), free).await.ok();
+    gone(&mut watch).await;
+    // Woken by the event, not by a look now and then.
+    assert!(released.elapsed() < std::time::Duration::from_secs(25));
+}
+
+#[tokio::test]
+async fn only_the_finalize_subresource_writes_a_namespaces_finalizers() {
+    let server = Server::start().await;
+    let team = make_team(&server, Value::Null).await;
+    let path = "/api/v1/namespaces/team";
+    let patch = json!({"spec": {"finalizers": []}});
+    let patched = server.patch(path, patch).await.ok();
+    assert_eq!(patched["spec"]["finalizers"], json!(["kubernetes"]));
+    let more = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}, "spec": {"finalizers": ["kubernetes", "a.io/x"]}});
+    let finalized = server.put(&format!("{path}/finalize"), more).await.ok();
+    assert_eq!(
+        finalized["spec"]["finalizers"],
+        json!(["kubernetes", "a.io/x"])
+    );
+    assert!(
+        finalized["metadata"]["labels"]["a"].is_null(),
+        "nothing else"
+    );
+    server
+        .get(&format!("{path}/finalize"))
+        .await
+        .refused(405, "MethodNotAllowed");
+
+    // Both must go; who is early takes nothing away.
+    let mut watch = watch_team(&server).await;
+    server.delete(path).await.ok();
+    let ours_gone = |object: &Value| object["spec"]["finalizers"] == json!(["a.io/x"]);
+    while !ours_gone(&watch.next().await.unwrap()["object"]) {}
+    server.get(path).await.ok();
+    let none = json!({"metadata": {"name": "team"}, "spec": {"finalizers": []}});
+    server.put(&format!("{path}/finalize"), none).await.ok();
+    gone(&mut watch).await;
+    assert_ne!(
+        make_team(&server, Value::Null).await["metadata"]["uid"],
+        team["metadata"]["uid"]
+    );
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_goes_with_its_namespace_whatever_its_finalizers_say_of_dependents()
+{
+    let server = Server::start().await;
+    make_team(&server, Value::Null).await;
+    let mut owner = environment("owner", "a");
+    owner["metadata"]["finalizers"] = json!(["orphan"]);
+    let owner = server.post(&within_team(""), owner).await.ok();
+    let mut child = environment("child", "a");
+    child["metadata"]["ownerReferences"] = json!([{"apiVersion": "boatyard.dev/v1", "kind": "Environment", "name": "owner", "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true}]);
+    server.post(&within_team(""), child).await.ok();
+    let mut watch = watch_team(&server).await;
+    server.delete("/api/v1/namespaces/team").await.ok();
+    gone(&mut watch).await;
+}

@@ -298,12 +298,16 @@ async fn every_propagation_policy_deletes_and_no_other_does() {
     let server = Server::start().await;
     for policy in ["Background", "Foreground", "Orphan"] {
         server.environment("one", "a").await;
+        let path = format!("{ENVIRONMENTS}?watch=true&resourceVersion=0");
+        let mut watch = server.watch(&Who::Admin, &path).await;
         let path = format!("{}?propagationPolicy={policy}", at("one"));
         server.delete(&path).await.ok();
+        while watch.told().await != "DELETED one" {}
         server.environment("one", "a").await;
         let options = json!({"kind": "DeleteOptions", "propagationPolicy": policy});
         let deleted = server.ask(&Who::Admin, "DELETE", &at("one"), options).await;
         deleted.ok();
+        while watch.told().await != "DELETED one" {}
         server.get(&at("one")).await.refused(404, "NotFound");
     }
     server.environment("one", "a").await;

@@ -278,7 +278,7 @@ async fn the_server_tells_what_it_serves() {
         }
     }
     served.sort();
-    let wanted = "environmentclasses environments environments/connect environments/log environments/status events leases localsubjectaccessreviews namespaces namespaces/status runners runners/connect runners/status runners/token runners/tunnel selfsubjectaccessreviews selfsubjectreviews selfsubjectrulesreviews subjectaccessreviews tokenreviews";
+    let wanted = "environmentclasses environments environments/connect environments/log environments/status events leases localsubjectaccessreviews namespaces namespaces/finalize namespaces/status runners runners/connect runners/status runners/token runners/tunnel selfsubjectaccessreviews selfsubjectreviews selfsubjectrulesreviews subjectaccessreviews tokenreviews";
     assert_eq!(served.join(" "), wanted);
 
     let index = server.get("/openapi/v3").await.ok();
