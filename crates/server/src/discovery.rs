@@ -67,6 +67,9 @@ impl<'a> Resource<'a> {
             categories: &kind.categories,
             subresources,
         }
+        if kind.scale.is_some() {
+            list.push(json!({"name": format!("{}/scale", kind.plural), "singularName": "", "namespaced": kind.namespaced, "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"]}));
+        }
         if kind.behaviour.has_finalize() {
             list.push(json!({"name": format!("{}/finalize", kind.plural), "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": ["update"]}));
         }

@@ -15,6 +15,7 @@ mod measures;
 mod operate;
 mod reading;
 mod reviewing;
+mod scale;
 
 pub(crate) use about::Published;
 pub(crate) use accept::{Accept, Form};
@@ -181,6 +182,7 @@ impl Handler {
         match parsed.subresource.as_str() {
             "" => {}
             "status" if kind.has_status => {}
+            "scale" if kind.scale.is_some() => {}
             "finalize" if kind.behaviour.has_finalize() => {
                 if request.method() != Method::PUT {
                     return Err(Failure::method());

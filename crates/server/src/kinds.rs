@@ -19,6 +19,7 @@ pub use behaviour::{Grant, READS, When, Who};
 pub(crate) use namespace::FINALIZER;
 
 use crate::failure::Failure;
+pub use crate::resources::ScalePaths;
 use crate::schema::Schema;
 use behaviour::{Behaviour, Open, Private};
 use boatyard_api::rules::{FieldError, Rules};
@@ -55,6 +56,8 @@ pub struct Kind {
     pub has_status: bool,
     /// Whether strategic merge patches are taken (as merge patches): core kinds, for kubectl.
     pub strategic: bool,
+    /// Where its numbers are, if it has a scale subresource.
+    pub scale: Option<ScalePaths>,
     /// Columns of tables.
     pub columns: Vec<Column>,
     /// Paths usable in field selectors, besides metadata.name and metadata.namespace.
@@ -205,6 +208,7 @@ impl Kind {
             categories: texts(&names["categories"]),
             namespaced: spec["scope"] == "Namespaced",
             has_status: version["subresources"]["status"].is_object(),
+            scale: scale(&version["subresources"]["scale"]),
             strategic: false,
             columns: columns.collect(),
             selectable: selectable
@@ -218,6 +222,19 @@ impl Kind {
             behaviour: &Private,
         }
     }
+}
+
+/// A kind's scale subresource, as its definition declares it.
+fn scale(declared: &Value) -> Option<ScalePaths> {
+    let path = |member: &str| {
+        let path = declared[member].as_str().unwrap_or_default();
+        path.trim_start_matches('.').to_owned()
+    };
+    declared.is_object().then(|| ScalePaths {
+        wanted: path("specReplicasPath"),
+        current: path("statusReplicasPath"),
+        selector: path("labelSelectorPath"),
+    })
 }
 
 /// Adds what every object has.
@@ -357,6 +374,18 @@ impl Kinds {
             Kind::own::<EnvironmentClass>().with(&Open(CLASSES)),
             Kind::own::<Runner>().with(&Open(runner::ACCESS)),
         ]
+    }
+
+    /// All and one more.
+    #[cfg(test)]
+    pub(crate) fn with<T>() -> Self
+    where
+        T: CustomResourceExt + Rules + Serialize + DeserializeOwned,
+    {
+        let mut kinds = Self::ours();
+        kinds.extend(core::kinds());
+        kinds.push(Kind::own::<T>());
+        Self(Arc::new(kinds))
     }
 
     /// All of them.

@@ -6,8 +6,11 @@
 //!
 //! Read next: `write`.
 
+mod scale;
 mod write;
 
+pub(crate) use scale::Change;
+pub use scale::Paths as ScalePaths;
 pub(crate) use write::{FieldValidation, Patch, WriteOptions, Written};
 
 use crate::authorize::{Attributes, Authorizer, Decision};

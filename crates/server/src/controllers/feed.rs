@@ -30,11 +30,15 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// After a list: of a history that was replaced, earlier progress says nothing.
+    fn begin(&self, resource: &str, revision: Revision) {
+        self.known().insert(resource.to_owned(), revision);
+    }
+
     fn reach(&self, resource: &str, revision: Revision) {
         let mut known = self.known();
-        match known.get_mut(resource) {
-            Some(reached) => *reached = revision.max(*reached),
-            None => drop(known.insert(resource.to_owned(), revision)),
+        if let Some(reached) = known.get_mut(resource) {
+            *reached = revision.max(*reached);
         }
     }
 
@@ -135,7 +139,7 @@ async fn once(
         observer.relisted(resource);
     }
     let listed = at.unwrap_or_default();
-    progress.reach(resource, listed);
+    progress.begin(resource, listed);
     synced.send_replace(true);
     let mut events = store.watch(scope, Some(listed)).await?;
     // A revision of some time ago: every change up to it has reached `events` by now.

@@ -33,7 +33,7 @@ impl Handler {
     }
 
     /// Options and object of a write.
-    async fn object(
+    pub(super) async fn object(
         query: &Query,
         request: Request<Bytes>,
         of: &str,
@@ -61,6 +61,9 @@ impl Handler {
         form: Form,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, Failure> {
+        if target.subresource == "scale" {
+            return self.scale(caller, target, query, request).await;
+        }
         let rows = query.rows()?;
         let shown = |object: &Value| match form {
             Form::Whole => object.clone(),
@@ -264,7 +267,11 @@ impl Handler {
 }
 
 /// Options of a write; `of` is their kind.
-fn options(query: &Query, headers: &HeaderMap, of: &str) -> Result<WriteOptions, Failure> {
+pub(super) fn options(
+    query: &Query,
+    headers: &HeaderMap,
+    of: &str,
+) -> Result<WriteOptions, Failure> {
     let mut options = query.write_options()?;
     let named = query.get("fieldManager");
     managed::check_name(named, of)?;
@@ -305,7 +312,7 @@ fn force(query: &Query, media: &str) -> Result<bool, Failure> {
     Ok(asked.unwrap_or_default())
 }
 
-fn patch(
+pub(super) fn patch(
     kind: &Kind,
     query: &Query,
     headers: &HeaderMap,

@@ -97,6 +97,7 @@ fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
         categories: Vec::new(),
         namespaced,
         has_status: false,
+        scale: None,
         strategic: true,
         columns: Vec::new(),
         selectable: Vec::new(),

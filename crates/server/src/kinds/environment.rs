@@ -18,6 +18,7 @@ const ACCESS: &[Grant] = &[
     Grant::local("", &["create"], When::In(DEFAULT_NAMESPACE)),
     Grant::local("", &["list", "watch"], When::Always),
     Grant::local("", &["get", "update", "patch", "delete"], When::OwnOrAbsent),
+    Grant::local("finalizers", &["update"], When::Own),
     Grant::local("connect", &["create"], When::Own),
     Grant::local("log", &["create"], When::Own),
     Grant::runner("", &["list", "watch"], When::Selected),
@@ -79,6 +80,13 @@ fn update(caller: &Caller, object: &mut Value, old: &Value) -> Result<(), Failur
     object["spec"]["owner"] = old["spec"]["owner"].clone();
     if caller.runner_name().is_some() && object["spec"] != old["spec"] {
         return Err(Failure::forbidden("a runner writes status, not spec"));
+    }
+    // What refers to an owner that is not there is deleted by the server, which a runner may not.
+    let owners = |object: &Value| object["metadata"]["ownerReferences"].clone();
+    if caller.runner_name().is_some() && owners(object) != owners(old) {
+        return Err(Failure::forbidden(
+            "a runner does not say whose an environment is",
+        ));
     }
     let held = |object: &Value| {
         let finalizers = object["metadata"]["finalizers"].as_array();

@@ -12,7 +12,7 @@ use boatyard_store::{Key, Revision, Stored};
 use serde_json::Value;
 
 /// How often a patch is computed anew when other writers are faster.
-const ATTEMPTS: usize = 128;
+pub(super) const ATTEMPTS: usize = 128;
 
 /// What to do about unknown fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl Resources {
     }
 
     /// Checks the schema; the object loses unknown fields and gets defaults.
-    fn checked(
+    pub(super) fn checked(
         &self,
         target: &Target<'_>,
         object: &mut Value,
@@ -260,6 +260,7 @@ impl Resources {
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), Failure> {
+        self.may_block(caller, target, object, old).await?;
         let behaviour = target.kind.behaviour;
         let seen = match behaviour.looks_at(object).filter(|_| old.is_none()) {
             None => None,
@@ -275,6 +276,59 @@ impl Resources {
             old,
             seen: seen.as_ref(),
         })
+    }
+
+    /// Fails when an object would newly block the deletion of an owner whose finalizers the caller
+    /// may not write, as Kubernetes's OwnerReferencesPermissionEnforcement has it.
+    async fn may_block(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), Failure> {
+        let references = |object: &Value| {
+            let references = object["metadata"]["ownerReferences"].as_array();
+            let references = references.into_iter().flatten();
+            let blocking = references.filter(|reference| reference["blockOwnerDeletion"] == true);
+            blocking.cloned().collect::<Vec<_>>()
+        };
+        if caller.is_admin() || !target.subresource.is_empty() {
+            return Ok(());
+        }
+        let known = old.map(references).unwrap_or_default();
+        for reference in references(object) {
+            if known.iter().any(|known| known["uid"] == reference["uid"]) {
+                continue;
+            }
+            let text = |member: &str| reference[member].as_str().unwrap_or_default();
+            let kind = self
+                .kinds
+                .iter()
+                .find(|kind| kind.kind == text("kind") && kind.api_version() == text("apiVersion"));
+            let refused = |why: String| {
+                Failure::forbidden(format!(
+                    "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: {why}"
+                ))
+            };
+            let Some(kind) = kind else {
+                return Err(refused(format!("there is no kind {}", text("kind"))));
+            };
+            let owner = Target {
+                kind,
+                namespace: if kind.namespaced {
+                    target.namespace
+                } else {
+                    ""
+                },
+                name: text("name"),
+                subresource: "finalizers",
+            };
+            let found = self.stored(&owner).await?;
+            self.authorize(caller, "update", &owner, found.as_ref(), None)
+                .map_err(|failure| refused(failure.message))?;
+        }
+        Ok(())
     }
 
     /// Removes what was created while its namespace was being deleted: whoever emptied the
@@ -446,7 +500,7 @@ impl Resources {
     }
 
     /// Stores `object` in place of `old`; `applied` says that its managed fields are told already.
-    async fn replace(
+    pub(super) async fn replace(
         &self,
         caller: &Caller,
         target: &Target<'_>,

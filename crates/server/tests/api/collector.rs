@@ -530,3 +530,65 @@ async fn an_event_goes_when_it_was_not_seen_for_its_age() {
     let server = Server::start_on(folder, store.clone(), store, short).await;
     until(&server, EVENTS, "fresh", |object| object.is_none()).await;
 }
+
+#[tokio::test]
+async fn nobody_holds_up_the_deletion_of_what_is_anothers() {
+    let server = Server::start().await;
+    let own = json!({"metadata": {"name": "own"}, "spec": {}});
+    let own = server
+        .ask(&Who::User(1000), "POST", ENVIRONMENTS, own)
+        .await
+        .ok();
+    let foreign = server.environment("foreign", "a").await;
+    let class = server.get(&format!("{CLASSES}/default")).await.ok();
+    let unknown = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a", "uid": "1", "blockOwnerDeletion": true});
+    for (name, owner, allowed) in [
+        ("a", reference(&own, true), true),
+        ("b", reference(&foreign, true), false),
+        ("c", reference(&foreign, false), true),
+        ("d", reference(&class, true), false),
+        ("e", unknown, false),
+    ] {
+        let made =
+            json!({"metadata": {"name": name, "ownerReferences": [owner.clone()]}, "spec": {}});
+        let made = server
+            .ask(&Who::User(1000), "POST", ENVIRONMENTS, made)
+            .await;
+        if allowed {
+            made.ok();
+        } else {
+            let message = made.refused(403, "Forbidden");
+            assert!(message.contains("blockOwnerDeletion"), "{message}");
+        }
+        // Nor later.
+        let patch = json!({"metadata": {"ownerReferences": [owner]}});
+        let patched = server
+            .ask(&Who::User(1000), "PATCH", &at("own"), patch)
+            .await;
+        assert_eq!(patched.status.is_success(), allowed, "{patched:?}");
+        let none = json!({"metadata": {"ownerReferences": null}});
+        server
+            .ask(&Who::User(1000), "PATCH", &at("own"), none)
+            .await
+            .ok();
+    }
+}
+
+#[tokio::test]
+async fn a_runner_has_no_environment_deleted_by_giving_it_an_owner_that_is_gone() {
+    let server = Server::start().await;
+    let bound = json!({"metadata": {"name": "bound"}, "spec": {"runnerName": "r1"}});
+    server.post(ENVIRONMENTS, bound).await.ok();
+    let owner =
+        json!({"apiVersion": "boatyard.dev/v1", "kind": "Runner", "name": "none", "uid": "none"});
+    let patch = json!({"metadata": {"ownerReferences": [owner]}});
+    let refused = server
+        .ask(&server.runner(), "PATCH", &at("bound"), patch)
+        .await;
+    refused.refused(403, "Forbidden");
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    server
+        .ask(&server.runner(), "PATCH", &at("bound"), label)
+        .await
+        .ok();
+}

@@ -90,7 +90,17 @@ async fn status_and_the_rest_are_written_apart() {
     assert_eq!(replaced["status"], told["status"]);
     assert_eq!(server.get(&status).await.ok(), replaced);
 
+    // Status alone, without what it does not change.
+    let bare = json!({"metadata": {"name": "one"}, "status": {"phase": "Failed"}});
+    let bare = server.put(&status, bare).await.ok();
+    assert_eq!(bare["status"]["phase"], "Failed");
+    for part in ["spec", "apiVersion", "kind"] {
+        assert_eq!(bare[part], replaced[part]);
+    }
+    assert_eq!(bare["metadata"]["labels"], replaced["metadata"]["labels"]);
+
     let mut gone = replaced.clone();
+    gone["metadata"]["resourceVersion"] = bare["metadata"]["resourceVersion"].clone();
     gone["status"] = Value::Null;
     let gone = server.put(&status, gone).await.ok();
     assert!(gone.get("status").is_none(), "{gone}");

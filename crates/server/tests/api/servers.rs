@@ -425,4 +425,16 @@ async fn what_waits_for_a_runner_says_so_and_is_placed_once_one_is_alive() {
         .ask(&runner, "GET", &at("one"), Value::Null)
         .await
         .ok();
+    // The large one says why it is not.
+    let path = format!("{ENVIRONMENTS}?watch=true&fieldSelector=metadata.name%3Dlarge");
+    let mut watch = server.watch(&Who::Admin, &path).await;
+    loop {
+        let event = watch.next().await.unwrap();
+        let condition = &event["object"]["status"]["conditions"][0];
+        if condition["reason"] == "TooLarge" {
+            assert_eq!(condition["type"], "Scheduled");
+            assert_eq!(condition["status"], "False");
+            break;
+        }
+    }
 }

@@ -149,6 +149,9 @@ impl Store for Cut {
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
         self.refused().unwrap_or_else(|| self.store.revision())
     }
+    fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.store.close()
+    }
     fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), Error>> {
         self.refused().unwrap_or_else(|| self.store.compact(upto))
     }
