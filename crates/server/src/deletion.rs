@@ -130,7 +130,11 @@ fn propagation(policy: &str, orphan: Option<bool>) -> Result<Option<Propagation>
     match (named, orphan) {
         (Some(_), Some(_)) => {
             let detail = "cannot be set beside orphanDependents; leave orphanDependents out";
-            Err(wrong(FieldError::invalid("propagationPolicy", policy, detail)))
+            Err(wrong(FieldError::invalid(
+                "propagationPolicy",
+                policy,
+                detail,
+            )))
         }
         (None, Some(true)) => Ok(Some(Propagation::Orphan)),
         (None, Some(false)) => Ok(Some(Propagation::Background)),

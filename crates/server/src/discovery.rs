@@ -33,6 +33,11 @@ pub(crate) const VERBS: [&str; 8] = [
 /// What can be done with a status.
 pub(crate) const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
+/// The subresource whose objects are of a group of their own.
+const SCALE: &str = "scale";
+const SCALE_KIND: &str = "Scale";
+const SCALE_GROUP: (&str, &str) = ("autoscaling", "v1");
+
 /// One served resource, whether stored or answered.
 #[derive(Debug)]
 struct Resource<'a> {
@@ -56,6 +61,12 @@ impl<'a> Resource<'a> {
         if kind.has_status {
             subresources.push(("status", &kind.kind, &STATUS_VERBS[..]));
         }
+        if kind.scale.is_some() {
+            subresources.push((SCALE, SCALE_KIND, &STATUS_VERBS[..]));
+        }
+        if kind.behaviour.has_finalize() {
+            subresources.push(("finalize", &kind.kind, &["update"][..]));
+        }
         subresources.sort_unstable_by_key(|(name, ..)| *name);
         Self {
             plural: &kind.plural,
@@ -66,12 +77,6 @@ impl<'a> Resource<'a> {
             short_names: &kind.short_names,
             categories: &kind.categories,
             subresources,
-        }
-        if kind.scale.is_some() {
-            list.push(json!({"name": format!("{}/scale", kind.plural), "singularName": "", "namespaced": kind.namespaced, "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"]}));
-        }
-        if kind.behaviour.has_finalize() {
-            list.push(json!({"name": format!("{}/finalize", kind.plural), "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": ["update"]}));
         }
     }
 
@@ -93,7 +98,13 @@ impl<'a> Resource<'a> {
         let mut entry = json!({"name": self.plural, "singularName": self.singular, "namespaced": self.namespaced, "kind": self.kind, "verbs": self.verbs});
         self.names(&mut entry);
         let below = self.subresources.iter();
-        let below = below.map(|(name, kind, verbs)| json!({"name": format!("{}/{name}", self.plural), "singularName": "", "namespaced": self.namespaced, "kind": kind, "verbs": verbs}));
+        let below = below.map(|(name, kind, verbs)| {
+            let mut entry = json!({"name": format!("{}/{name}", self.plural), "singularName": "", "namespaced": self.namespaced, "kind": kind, "verbs": verbs});
+            if *name == SCALE {
+                (entry["group"], entry["version"]) = (SCALE_GROUP.0.into(), SCALE_GROUP.1.into());
+            }
+            entry
+        });
         [entry].into_iter().chain(below).collect()
     }
 
@@ -108,7 +119,11 @@ impl<'a> Resource<'a> {
         let mut entry = json!({"resource": self.plural, "responseKind": kind(self.kind), "scope": scope, "singularResource": self.singular, "verbs": self.verbs});
         self.names(&mut entry);
         let below = self.subresources.iter();
-        let below: Vec<Value> = below.map(|(name, of, verbs)| json!({"subresource": name, "responseKind": kind(of), "verbs": verbs})).collect();
+        let of = |name: &str, of: &str| match name {
+            SCALE => json!({"group": SCALE_GROUP.0, "version": SCALE_GROUP.1, "kind": of}),
+            _ => kind(of),
+        };
+        let below: Vec<Value> = below.map(|(name, kind, verbs)| json!({"subresource": name, "responseKind": of(name, kind), "verbs": verbs})).collect();
         if !below.is_empty() {
             entry["subresources"] = below.into();
         }
@@ -180,6 +195,14 @@ const AGGREGATED: [(&str, &str); 2] = [
 ];
 
 impl Documents {
+    /// What stands at a path.
+    #[cfg(test)]
+    pub(crate) fn plain(&self, path: &str) -> Value {
+        let kept = self.plain.get(path).map(Kept::bytes);
+        kept.and_then(|bytes| serde_json::from_slice(bytes).ok())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn new(kinds: &Kinds) -> Self {
         let groups = served(kinds);
         let mut plain = BTreeMap::new();

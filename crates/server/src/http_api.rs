@@ -183,11 +183,7 @@ impl Handler {
             "" => {}
             "status" if kind.has_status => {}
             "scale" if kind.scale.is_some() => {}
-            "finalize" if kind.behaviour.has_finalize() => {
-                if request.method() != Method::PUT {
-                    return Err(Failure::method());
-                }
-            }
+            "finalize" if kind.behaviour.has_finalize() => {}
             "connect" | "log" | "relay" | "tunnel" | "token" => {
                 let asked = flow::Asked {
                     group: &parsed.group,
@@ -211,7 +207,8 @@ impl Handler {
         let methods = match (whole, parsed.name.is_empty(), target.subresource) {
             (true, ..) => "GET",
             (_, true, _) => "DELETE, GET, POST",
-            (_, _, "status") => "GET, PATCH, PUT",
+            (_, _, "finalize") => "PUT",
+            (_, _, "status" | "scale") => "GET, PATCH, PUT",
             _ => "DELETE, GET, PATCH, PUT",
         };
         if !methods

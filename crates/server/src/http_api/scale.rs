@@ -28,13 +28,12 @@ impl Handler {
                 let (options, scale) = Self::object(query, request, "UpdateOptions").await?;
                 (options, Change::Whole(scale))
             }
-            Method::PATCH => {
+            _ => {
                 let mut options = options(query, request.headers(), "PatchOptions")?;
                 let (headers, body) = Self::body(request).await?;
                 let patch = patch(target.kind, query, &headers, &body, &mut options)?;
                 (options, Change::Patch(patch))
             }
-            _ => return Err(Failure::method()),
         };
         let rescaling = self.resources.rescale(caller, target, &change, &options);
         let written = rescaling.await?;

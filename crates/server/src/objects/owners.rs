@@ -3,18 +3,14 @@
 //! Whether an owner exists, and where, is nobody's business here: an owner may come later, and what
 //! refers to one that never comes is the collector's.
 
-use boatyard_api::rules::{FieldError, Reason};
+use boatyard_api::rules::FieldError;
 use serde_json::Value;
 
 /// What is wrong with the list.
 pub(super) fn check(references: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut wrong = |path: String, message: String| {
-        errors.push(FieldError {
-            path,
-            reason: Reason::Invalid,
-            message,
-        });
+    let mut wrong = |path: String, value: &Value, detail: &str| {
+        errors.push(FieldError::invalid(path, value.clone(), detail));
     };
     let references = references.and_then(Value::as_array);
     let mut controller: Option<&str> = None;
@@ -23,7 +19,7 @@ pub(super) fn check(references: Option<&Value>) -> Vec<FieldError> {
         let text = |member: &str| reference[member].as_str().unwrap_or_default();
         for member in ["kind", "name", "uid"] {
             if text(member).is_empty() {
-                wrong(path(member), "must not be empty".to_owned());
+                wrong(path(member), &reference[member], "must not be empty");
             }
         }
         let version = match text("apiVersion").split('/').collect::<Vec<_>>()[..] {
@@ -31,25 +27,25 @@ pub(super) fn check(references: Option<&Value>) -> Vec<FieldError> {
             _ => "",
         };
         if version.is_empty() {
-            wrong(path("apiVersion"), "version must not be empty".to_owned());
+            let path = path("apiVersion");
+            wrong(path, &reference["apiVersion"], "version must not be empty");
         }
         // Events go with time, not with what they are about.
         if (text("apiVersion"), text("kind")) == ("v1", "Event") {
             let path = format!("metadata.ownerReferences[{number}]");
             wrong(
                 path,
-                "an Event is disallowed from being an owner".to_owned(),
+                reference,
+                "an Event is disallowed from being an owner",
             );
         }
         if reference["controller"] == true {
             let name = text("name");
             if let Some(other) = controller {
-                wrong(
-                    "metadata.ownerReferences".to_owned(),
-                    format!(
-                        "only one reference can have controller set to true; found it in those to {other} and {name}"
-                    ),
+                let detail = format!(
+                    "only one reference can have controller set to true; found it in those to {other} and {name}"
                 );
+                wrong("metadata.ownerReferences".to_owned(), reference, &detail);
             }
             controller = Some(name);
         }

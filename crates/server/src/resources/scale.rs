@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::objects::meta;
 use crate::patches;
-use boatyard_api::rules::{FieldError, Reason};
+use boatyard_api::rules::FieldError;
 use serde_json::{Value, json};
 
 /// Where a kind keeps its numbers.
@@ -107,11 +107,8 @@ fn wanted(scale: &Value, target: &Target<'_>, old: &Value) -> Result<i64, Failur
     number
         .filter(|number| (0..=i64::from(i32::MAX)).contains(number))
         .ok_or_else(|| {
-            let error = FieldError {
-                path: "spec.replicas".to_owned(),
-                reason: Reason::Invalid,
-                message: format!("{replicas} is no number of 0 or more"),
-            };
+            let detail = "must be a number of 0 or more";
+            let error = FieldError::invalid("spec.replicas", replicas.clone(), detail);
             Failure::invalid("Scale", "autoscaling", target.name, &[error])
         })
 }
@@ -173,7 +170,7 @@ impl Resources {
             }
             let mut object = old.clone();
             set(&mut object, &paths.wanted, wanted(&scale, target, &old)?);
-            let warnings = self.checked(target, &mut object, options)?;
+            let warnings = self.checked(target, &mut object, Some(&old), options)?;
             let replaced = self.replace(caller, target, object, &old, options, false);
             match replaced.await {
                 Ok(object) => {

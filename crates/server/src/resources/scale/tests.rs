@@ -41,12 +41,7 @@ struct CrewStatus {
     selector: String,
 }
 
-impl Rules for Crew {
-    fn defaults(&mut self) {}
-    fn validate(&self, _old: Option<&Self>) -> Vec<FieldError> {
-        Vec::new()
-    }
-}
+impl Rules for Crew {}
 
 struct Harbour {
     resources: Resources,
@@ -190,7 +185,8 @@ async fn what_is_no_scale_of_the_object_is_refused() {
 #[tokio::test]
 async fn a_kind_that_can_be_scaled_says_so_and_others_have_none() {
     let kinds = Kinds::with::<Crew>();
-    let list = crate::discovery::resources(&kinds, "test.boatyard.dev", "v1").unwrap();
+    let documents = crate::discovery::Documents::new(&kinds);
+    let list = documents.plain("/apis/test.boatyard.dev/v1");
     let mut listed = list["resources"].as_array().unwrap().iter();
     let scale = listed.find(|entry| entry["name"] == "crews/scale").unwrap();
     assert_eq!(scale["kind"], "Scale");
