@@ -390,7 +390,11 @@ async fn what_waits_for_a_runner_says_so_and_is_placed_once_one_is_alive() {
         json!({"metadata": {"name": "large"}, "spec": {"devcontainer": {"localEnv": variables}}})
     };
     let dry = format!("{ENVIRONMENTS}?dryRun=All");
-    let around = server.post(&dry, large(0)).await.text.len();
+    // Who manages what is dropped from objects that have no room for it.
+    let mut around = server.post(&dry, large(0)).await.ok();
+    let metadata = around["metadata"].as_object_mut().unwrap();
+    metadata.remove("managedFields");
+    let around = around.to_string().len();
     let size = 3 * 1024 * 1024 - around - 20;
     server.post(ENVIRONMENTS, large(size)).await.ok();
     let body = json!({"metadata": {"name": "one"}, "spec": {}});
