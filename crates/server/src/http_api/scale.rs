@@ -7,8 +7,8 @@ use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::request::Query;
 use crate::resources::{Change, Target};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 impl Handler {
     /// Answers a request about an object's Scale.
@@ -17,7 +17,7 @@ impl Handler {
         caller: &Caller,
         target: &Target<'_>,
         query: &Query,
-        request: Request<Incoming>,
+        request: Request<Bytes>,
     ) -> Result<Response<Body>, Failure> {
         let (options, change) = match *request.method() {
             Method::GET => {
@@ -30,8 +30,8 @@ impl Handler {
             }
             _ => {
                 let mut options = options(query, request.headers(), "PatchOptions")?;
-                let (headers, body) = Self::body(request).await?;
-                let patch = patch(target.kind, query, &headers, &body, &mut options)?;
+                let (head, body) = request.into_parts();
+                let patch = patch(target.kind, query, &head.headers, &body, &mut options)?;
                 (options, Change::Patch(patch))
             }
         };
