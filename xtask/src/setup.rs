@@ -72,6 +72,7 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
     (Purpose::Test, Program("zstd"), "zstd"),
     (Purpose::Test, Program("unzip"), "unzip"),
     (Purpose::Test, Program("ping"), "iputils-ping"),
+    (Purpose::Bench, Program("etcd"), "etcd-server"),
 ];
 
 /// Tests make clusters of their own from its programs.

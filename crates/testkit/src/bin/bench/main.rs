@@ -4,7 +4,8 @@
 //! Each round measures every contender once, so that a busy moment of the host meets all of them.
 //! Peers run as they come from the distribution, with their defaults, on storage of their own in
 //! the same file system. Output is the table of docs/benchmarks.md. `bench [ROUNDS] [GROUP...]`;
-//! the groups are `start`, `sandbox`, `exec`, `pull` and `memory`.
+//! the groups are `start`, `sandbox`, `exec`, `pull`, `memory`, `create`,
+//! `fanout`, `latency` and `contents`.
 //!
 //! Read next: `figures`, then `starts`.
 #![allow(
@@ -14,12 +15,19 @@
     reason = "a measuring program for people fails loudly"
 )]
 
+mod api;
+mod calls;
+mod contents;
+mod creates;
+mod etcd;
 mod figures;
 mod memory;
 mod podman;
+mod process;
 mod pulls;
 mod sandboxes;
 mod starts;
+mod watches;
 
 use figures::Table;
 use std::os::unix::process::CommandExt;
@@ -55,6 +63,18 @@ fn main() -> ExitCode {
     }
     if wanted("pull") {
         pulls::run((rounds / 20).max(3), &mut table);
+    }
+    if wanted("create") {
+        creates::run((rounds / 20).max(3), &mut table);
+    }
+    if wanted("fanout") {
+        watches::fan_out(rounds, &mut table);
+    }
+    if wanted("latency") {
+        watches::latency(&mut table);
+    }
+    if wanted("contents") {
+        contents::run(&mut table);
     }
     println!("{table}");
     if wanted("memory") {
@@ -111,6 +131,7 @@ fn versions() {
         ("crun", &["--version"]),
         ("docker-registry", &["--version"]),
         ("tar", &["--version"]),
+        ("etcd", &["--version"]),
         (
             "podman",
             &[
@@ -124,6 +145,12 @@ fn versions() {
         println!("{}", said.lines().next().unwrap_or_default());
     }
     println!();
+}
+
+/// A folder of this run's own, on the disk that is measured.
+fn folder() -> tempfile::TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("boatyard-bench-").tempdir().unwrap()
 }
 
 /// Runs a command that must succeed, and answers what it printed.

@@ -1,5 +1,6 @@
 //! What stays resident: proportional set sizes of the idle daemon, and of what an environment adds.
 
+use crate::process::pss;
 use boatyard_testkit::Daemon;
 
 pub(crate) fn run() {
@@ -25,13 +26,4 @@ pub(crate) fn run() {
         row(&format!("{} in the environment", name.trim()), pid);
     }
     daemon.cli(&["rm", "--force", "idle"]).ok();
-}
-
-fn pss(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

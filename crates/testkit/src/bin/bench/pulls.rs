@@ -18,10 +18,7 @@ const LAYER_BYTES: u64 = 100_000_000;
 
 pub(crate) fn run(rounds: usize, table: &mut Table) {
     let registry = Registry::start();
-    let folder = tempfile::Builder::new()
-        .prefix("boatyard-bench-")
-        .tempdir()
-        .unwrap();
+    let folder = crate::folder();
     let oci = folder.path().join("oci");
     let blobs = layout(&oci);
     registry.push(&format!("oci:{}:big", oci.display()), "library/big:latest");
