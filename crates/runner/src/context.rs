@@ -1,13 +1,15 @@
 //! What every part of the runner shares: its disk, its sandboxes, its images, its API client.
 
 use crate::failure::Failed;
+use crate::isolation::Sandbox;
 use crate::layout::Layout;
 use crate::record::Slots;
 use boatyard_image::Images;
+use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::{Id, Spec};
-use boatyard_sandbox::{Observed, Sandboxes};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,7 +23,7 @@ pub(crate) struct Context {
     /// Who has which slot.
     pub(crate) slots: Slots,
     /// Isolated process trees.
-    pub(crate) sandboxes: Sandboxes,
+    pub(crate) sandboxes: Arc<dyn Sandbox>,
     /// Images.
     pub(crate) images: Images,
     /// The agent's executable.

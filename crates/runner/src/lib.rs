@@ -16,6 +16,7 @@ mod context;
 mod doors;
 mod failure;
 mod hooks;
+mod isolation;
 pub mod layout;
 mod mounts;
 mod objects;
@@ -30,6 +31,7 @@ mod verbs;
 mod worker;
 
 pub use failure::Failed;
+pub use isolation::Sandbox;
 pub use steps::DEFAULT_IMAGE;
 
 use boatyard_api::{Environment, RunnerStatus};
@@ -116,6 +118,28 @@ impl Service {
     /// # Errors
     /// When one of them cannot be used.
     pub fn open(options: Options) -> Result<Self, Error> {
+        Self::assemble(options, |options| {
+            let sandboxes = sandboxes(
+                &options.state_dir,
+                options.executable.clone(),
+                options.host_name_prefix.clone(),
+            )?;
+            Ok(Arc::new(sandboxes))
+        })
+    }
+
+    /// The same with process trees of another make.
+    ///
+    /// # Errors
+    /// When the state directory or the image store cannot be used.
+    pub fn open_with(options: Options, sandbox: Arc<dyn Sandbox>) -> Result<Self, Error> {
+        Self::assemble(options, |_| Ok(sandbox))
+    }
+
+    fn assemble(
+        options: Options,
+        sandboxes: impl FnOnce(&Options) -> Result<Arc<dyn Sandbox>, Error>,
+    ) -> Result<Self, Error> {
         let layout = Layout::open(&options.state_dir)?;
         let state = |source| Error::State {
             path: options.state_dir.clone(),
@@ -124,12 +148,8 @@ impl Service {
         empty_trash(&layout).map_err(state)?;
         let slots = Slots::read(&layout, options.first_slot).map_err(state)?;
         let agent = agent::install(&layout.agent()).map_err(state)?;
-        let images = Images::open(&layout.images(), options.images)?;
-        let sandboxes = sandboxes(
-            &options.state_dir,
-            options.executable,
-            options.host_name_prefix,
-        )?;
+        let images = Images::open(&layout.images(), options.images.clone())?;
+        let sandboxes = sandboxes(&options)?;
         let client = options.endpoint.kube();
         let context = Context {
             runner: options.name,

@@ -30,6 +30,7 @@ mod resources;
 mod reviews;
 mod schema;
 mod selectors;
+mod stored;
 mod streams;
 mod table;
 mod watching;

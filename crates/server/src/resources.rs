@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
 use crate::selectors::{Fields, Labels};
+use crate::stored::{Outline, Shared};
 use boatyard_store::{Key, Revision, Scope, Store, Stored};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -43,6 +44,8 @@ pub(crate) struct Target<'a> {
 pub(crate) struct Resources {
     pub(crate) kinds: Kinds,
     pub(crate) store: Arc<dyn Store>,
+    /// The newest events, written out once for all watchers.
+    pub(crate) events: Shared,
     authorizer: Arc<dyn Authorizer>,
 }
 
@@ -64,6 +67,7 @@ impl Resources {
         Self {
             kinds: Kinds::default(),
             store,
+            events: Shared::default(),
             authorizer,
         }
     }
@@ -216,6 +220,8 @@ impl Resources {
         let (mut at, mut after) = (page.at, page.after.clone());
         let mut items = Vec::new();
         let mut total = None;
+        let all = selection.shows_all(caller);
+        let outline = Outline::selectable(target.kind);
         let limit = page.limit.unwrap_or(usize::MAX);
         loop {
             // Selectors thin a page: enough is read at once to fill it soon.
@@ -230,15 +236,14 @@ impl Resources {
                 let left = usize::try_from(read.remaining).unwrap_or(usize::MAX);
                 total = Some(read.items.len().saturating_add(left));
             }
-            let mut rest = read.items.iter();
+            let mut rest = read.items.into_iter();
             for stored in rest.by_ref() {
-                let object = object(stored)?;
-                if selection.matches(caller, target.kind, &object) {
-                    items.push(object);
+                if all || selection.matches(caller, target.kind, &outline.read(&stored.data)?) {
+                    items.push(stored);
                 }
                 // The page ends with one that is shown, so that the token names no other.
                 if items.len() == limit {
-                    after = Some(stored.key.clone());
+                    after = items.last().map(|stored| stored.key.clone());
                     break;
                 }
             }
@@ -279,6 +284,12 @@ impl Selection {
         *self == Self::default()
     }
 
+    /// Whether it matches every object, for this caller.
+    pub(crate) fn shows_all(&self, caller: &Caller) -> bool {
+        self.is_all() && caller.is_admin()
+    }
+
+    /// Whether it matches an object, of which an outline is enough.
     pub(crate) fn matches(&self, caller: &Caller, kind: &Kind, object: &Value) -> bool {
         self.labels.matches(object)
             && self.fields.matches(object)
@@ -298,10 +309,17 @@ pub(crate) struct PageRequest {
 
 /// A page of a list.
 pub(crate) struct Listed {
-    pub(crate) items: Vec<Value>,
+    pub(crate) items: Vec<Stored>,
     pub(crate) revision: Revision,
     pub(crate) next: Option<Key>,
     pub(crate) remaining: Option<u64>,
     /// Objects of the collection, shown or not, when the list began at its beginning.
     pub(crate) total: Option<usize>,
+}
+
+impl Listed {
+    /// The items as trees.
+    pub(crate) fn objects(&self) -> Result<Vec<Value>, Failure> {
+        self.items.iter().map(object).collect()
+    }
 }

@@ -8,8 +8,9 @@ use crate::failure::Failure;
 use crate::http_api::Form;
 use crate::identity::Caller;
 use crate::resources::{Resources, Selection, Target, parse};
+use crate::stored::{self, Outline, Word};
 use crate::table::Rows;
-use boatyard_store::{Change, Event, Revision};
+use boatyard_store::{Change, Event, Revision, Stored};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
@@ -79,6 +80,8 @@ pub(crate) async fn open(
         Err(error) => return Err(unavailable(error)),
     };
     let view = View {
+        all: selection.shows_all(caller),
+        outline: Outline::selectable(target.kind),
         resources: resources.clone(),
         caller: caller.clone(),
         group: target.kind.group.clone(),
@@ -97,7 +100,7 @@ pub(crate) async fn open(
 
 fn stream(
     mut view: View,
-    initial: Vec<Value>,
+    initial: Vec<Stored>,
     from: Revision,
     opened_at: Revision,
     mut events: BoxStream<'static, Result<Event, boatyard_store::Error>>,
@@ -111,8 +114,8 @@ fn stream(
         // A revision of some time ago: every change up to it has reached `events` by now.
         let mut settled = opened_at;
         for object in initial {
-            if view.shows(&object) {
-                sender.send(Ok(view.line("ADDED", object))).await.ok()?;
+            if let Some(line) = view.initial(&object) {
+                sender.send(Ok(line)).await.ok()?;
             }
         }
         if options.initial_bookmark {
@@ -133,7 +136,7 @@ fn stream(
                         None => last = last.max(settled),
                         Some(Some(Ok(event))) => {
                             last = event.object.revision;
-                            if let Some(line) = view.event(&event) {
+                            if let Some(line) = view.event(event) {
                                 sender.send(Ok(line)).await.ok()?;
                             }
                         }
@@ -158,7 +161,7 @@ fn stream(
             match event {
                 Ok(event) => {
                     last = event.object.revision;
-                    if let Some(line) = view.event(&event) {
+                    if let Some(line) = view.event(event) {
                         sender.send(Ok(line)).await.ok()?;
                     }
                 }
@@ -188,6 +191,9 @@ fn line(value: &Value) -> Bytes {
 
 /// What one watcher sees of events.
 struct View {
+    /// No selector, and a caller who sees everything.
+    all: bool,
+    outline: Outline,
     resources: Resources,
     caller: Caller,
     group: String,
@@ -206,29 +212,46 @@ impl View {
             .find(&self.group, &self.version, &self.plural)
     }
 
-    fn shows(&self, object: &Value) -> bool {
+    fn shows(&self, outlined: &Value) -> bool {
         self.kind()
-            .is_some_and(|kind| self.selection.matches(&self.caller, kind, object))
+            .is_some_and(|kind| self.selection.matches(&self.caller, kind, outlined))
     }
 
-    fn event(&mut self, event: &Event) -> Option<Bytes> {
-        let now = parse(&event.object.data, event.object.revision).ok()?;
-        let before = event
-            .previous
-            .as_ref()
-            .and_then(|data| parse(data, event.object.revision).ok());
-        let (shown, was_shown) = (
-            self.shows(&now),
-            before.as_ref().is_some_and(|before| self.shows(before)),
-        );
-        let word = match (event.change, shown, was_shown) {
-            (Change::Deleted, shown, was_shown) if shown || was_shown => "DELETED",
-            (Change::Created | Change::Updated, true, false) => "ADDED",
-            (Change::Created | Change::Updated, true, true) => "MODIFIED",
-            (Change::Updated, false, true) => "DELETED",
+    /// An object that was there when the watch began.
+    fn initial(&mut self, object: &Stored) -> Option<Bytes> {
+        if !self.all && !self.shows(&self.outline.read(&object.data).ok()?) {
+            return None;
+        }
+        if self.form == Form::Whole {
+            return stored::line(Word::Added, &object.data, object.revision).ok();
+        }
+        let object = parse(&object.data, object.revision).ok()?;
+        Some(self.line(Word::Added.text(), object))
+    }
+
+    fn event(&mut self, event: Event) -> Option<Bytes> {
+        let change = event.change;
+        let shared = self.resources.events.shown(event);
+        let (shown, was_shown) = if self.all {
+            (true, change != Change::Created)
+        } else {
+            let before = shared.before(&self.outline);
+            (
+                self.shows(shared.now(&self.outline)),
+                before.is_some_and(|before| self.shows(before)),
+            )
+        };
+        let word = match (change, shown, was_shown) {
+            (Change::Deleted, shown, was_shown) if shown || was_shown => Word::Deleted,
+            (Change::Created | Change::Updated, true, false) => Word::Added,
+            (Change::Created | Change::Updated, true, true) => Word::Modified,
+            (Change::Updated, false, true) => Word::Deleted,
             _ => return None,
         };
-        Some(self.line(word, now))
+        if self.form == Form::Whole {
+            return Some(shared.line(word));
+        }
+        Some(self.line(word.text(), shared.object().ok()?))
     }
 
     fn line(&mut self, word: &str, object: Value) -> Bytes {

@@ -50,7 +50,7 @@ impl Entry {
     pub(crate) fn event(&self) -> Event {
         Event {
             change: self.change,
-            object: Stored::clone(&self.object),
+            object: self.object.clone(),
             previous: self.previous.as_ref().map(|previous| previous.data.clone()),
         }
     }

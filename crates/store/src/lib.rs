@@ -25,6 +25,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Position in the store's history; the first write is 1.
 #[derive(
@@ -81,8 +82,9 @@ pub struct Page {
 pub struct Event {
     /// What happened.
     pub change: Change,
-    /// The object after the change (for a deletion: as it last was, at the deletion's revision).
-    pub object: Stored,
+    /// The object after the change (for a deletion: as it last was, at the deletion's revision),
+    /// shared by all who are shown it.
+    pub object: Arc<Stored>,
     /// The object before the change, so that a selector can tell entering from leaving.
     pub previous: Option<Bytes>,
 }

@@ -81,7 +81,7 @@ impl Namespaces {
             propagation: Some(Propagation::Background),
             ..deletion::Options::default()
         };
-        let deletions = listed.items.into_iter();
+        let deletions = listed.objects()?.into_iter();
         let deletions = deletions.map(|object| self.delete(kind, object, &options));
         let mut deletions = futures::stream::iter(deletions).buffer_unordered(CONCURRENCY);
         while let Some(deleted) = deletions.next().await {

@@ -9,9 +9,9 @@ use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::Kind;
 use crate::managed;
-use crate::objects::meta;
 use crate::request::{Query, continue_token};
 use crate::resources::{Listed, Patch, Target, WriteOptions};
+use crate::stored::{self, Versioned};
 use crate::table::{partial, table};
 use crate::watching::{self, WatchOptions};
 use boatyard_api::rules::FieldError;
@@ -131,10 +131,10 @@ impl Handler {
                     .resources
                     .list(caller, target, &selection, &page)
                     .await?;
-                for object in &listed.items {
+                for stored in &listed.items {
                     let one = Target {
-                        namespace: meta(object, "namespace"),
-                        name: meta(object, "name"),
+                        namespace: &stored.key.namespace,
+                        name: &stored.key.name,
                         ..target.clone()
                     };
                     let deleted = self.resources.delete(caller, &one, &options).await;
@@ -144,22 +144,10 @@ impl Handler {
                         _ => Err(failure),
                     })?;
                 }
-                let list = self.list_object(target.kind, &listed);
-                Ok(respond(StatusCode::OK, &list))
+                whole(target.kind, listed)
             }
             _ => Err(Failure::method()),
         }
-    }
-
-    fn list_object(&self, kind: &Kind, listed: &Listed) -> Value {
-        let mut metadata = json!({"resourceVersion": listed.revision.0.to_string()});
-        if let Some(next) = &listed.next {
-            metadata["continue"] = json!(continue_token(listed.revision, next));
-            if let Some(remaining) = listed.remaining {
-                metadata["remainingItemCount"] = json!(remaining);
-            }
-        }
-        json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": listed.items})
     }
 
     async fn list(
@@ -178,25 +166,22 @@ impl Handler {
             let resource = target.kind.resource();
             self.flow.learn(&resource, target.namespace, total);
         }
-        let mut list = self.list_object(target.kind, &listed);
-        match form {
-            Form::Whole => {}
+        let metadata = about(&listed);
+        let list = match form {
+            Form::Whole => return whole(target.kind, listed),
             Form::Partial => {
-                list["apiVersion"] = json!("meta.k8s.io/v1");
-                list["kind"] = json!("PartialObjectMetadataList");
-                list["items"] = listed.items.iter().map(partial).collect();
+                let items: Vec<Value> = listed.objects()?.iter().map(partial).collect();
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": items})
             }
-            Form::Table => {
-                list = table(
-                    target.kind,
-                    &listed.items,
-                    &list["metadata"],
-                    self.resources.now(),
-                    true,
-                    query.rows()?,
-                );
-            }
-        }
+            Form::Table => table(
+                target.kind,
+                &listed.objects()?,
+                &metadata,
+                self.resources.now(),
+                true,
+                query.rows()?,
+            ),
+        };
         Ok(respond(StatusCode::OK, &list))
     }
 
@@ -310,6 +295,33 @@ fn force(query: &Query, media: &str) -> Result<bool, Failure> {
         return Err(wrong(FieldError::required("fieldManager", detail)));
     }
     Ok(asked.unwrap_or_default())
+}
+
+/// The metadata of a list.
+fn about(listed: &Listed) -> Value {
+    let mut metadata = json!({"resourceVersion": listed.revision.0.to_string()});
+    if let Some(next) = &listed.next {
+        metadata["continue"] = json!(continue_token(listed.revision, next));
+        if let Some(remaining) = listed.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
+        }
+    }
+    metadata
+}
+
+/// A list of whole objects.
+fn whole(kind: &Kind, listed: Listed) -> Result<Response<Body>, Failure> {
+    let head = json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": about(&listed)});
+    let items = listed.items.into_iter();
+    let items = items.map(|stored| Versioned::new(stored.data, stored.revision));
+    let parts = stored::list(&head, items.collect::<Result<_, _>>()?);
+    let frames = futures::stream::iter(parts.map(|part| Ok(Frame::data(part))));
+    let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    Ok(response)
 }
 
 pub(super) fn patch(

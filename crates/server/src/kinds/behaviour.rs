@@ -106,9 +106,15 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether a caller who may list sees this object.
+    /// Whether a caller who may list sees this object. It is given [`Self::shows_by`] of the object
+    /// with its name, namespace, labels and annotations, and nothing else.
     fn shows(&self, _caller: &Caller, _object: &Value) -> bool {
         true
+    }
+
+    /// Paths that [`Self::shows`] reads.
+    fn shows_by(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Whether names are DNS labels, since they become names of hosts or folders; subdomains

@@ -44,6 +44,10 @@ impl Behaviour for Environments {
         self.concerns(caller, object)
     }
 
+    fn shows_by(&self) -> &'static [&'static str] {
+        &["spec.owner", "spec.runnerName"]
+    }
+
     fn names_are_labels(&self) -> bool {
         true
     }

@@ -38,6 +38,10 @@ impl Behaviour for Events {
         self.concerns(caller, event)
     }
 
+    fn shows_by(&self) -> &'static [&'static str] {
+        &["involvedObject.kind"]
+    }
+
     fn looks_at(&self, event: &Value) -> Option<Key> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Some(Key {

@@ -10,7 +10,7 @@ use crate::{Change, Error, Event, Revision, Scope, Store, Stored};
 fn created(object: &Stored) -> Event {
     Event {
         change: Change::Created,
-        object: object.clone(),
+        object: object.clone().into(),
         previous: None,
     }
 }
@@ -27,12 +27,12 @@ pub(super) async fn shows_changes_after_a_revision(store: Arc<dyn Store>) {
     let expected = [
         Event {
             change: Change::Updated,
-            object: updated.clone(),
+            object: updated.clone().into(),
             previous: Some(first.data),
         },
         Event {
             change: Change::Deleted,
-            object: deleted,
+            object: deleted.into(),
             previous: Some(updated.data),
         },
         created(&live),

@@ -79,7 +79,7 @@ impl Model {
         self.snapshots.push(contents);
         self.events.push(Event {
             change,
-            object: stored.clone(),
+            object: stored.clone().into(),
             previous,
         });
         let stored = Arc::new(stored);

@@ -60,24 +60,8 @@ impl Server {
         self.child.id()
     }
 
-    /// Where its objects are.
-    pub(crate) fn data(&self) -> PathBuf {
-        self.folder.join("state/server")
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.join("socket")
-    }
-
     pub(crate) async fn connect(&self, count: usize) -> Connections {
         Connections::unix(&self.folder.join("socket"), count).await
-    }
-
-    /// Ends it as a service manager would, and waits for it.
-    pub(crate) fn end(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.child.wait();
     }
 }
 

@@ -58,10 +58,7 @@ impl Etcd {
             .stderr(log)
             .spawn()
             .unwrap();
-        let etcd = Self {
-            child,
-            port,
-        };
+        let etcd = Self { child, port };
         etcd.await_ready();
         etcd
     }

@@ -5,7 +5,7 @@
 //! Peers run as they come from the distribution, with their defaults, on storage of their own in
 //! the same file system. Output is the table of docs/benchmarks.md. `bench [ROUNDS] [GROUP...]`;
 //! the groups are `start`, `sandbox`, `exec`, `pull`, `memory`, `create`,
-//! `fanout`, `latency` and `contents`.
+//! `fanout`, `latency`, `contents` and `fleet`.
 //!
 //! Read next: `figures`, then `starts`.
 #![allow(
@@ -21,6 +21,8 @@ mod contents;
 mod creates;
 mod etcd;
 mod figures;
+mod fleet;
+mod hosts;
 mod memory;
 mod podman;
 mod process;
@@ -43,6 +45,13 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == boatyard_sandbox::SPAWNER_ARGUMENT)
     {
         return boatyard_sandbox::spawner_main();
+    }
+    if let Some((_, rest)) = arguments
+        .split_first()
+        .filter(|(first, _)| *first == hosts::ARGUMENT)
+    {
+        hosts::main(rest);
+        return ExitCode::SUCCESS;
     }
     let rounds = arguments.first().and_then(|word| word.parse().ok());
     hide_hybrid_hierarchy(&arguments);
@@ -75,6 +84,9 @@ fn main() -> ExitCode {
     }
     if wanted("contents") {
         contents::run(&mut table);
+    }
+    if wanted("fleet") {
+        fleet::run(&mut table);
     }
     println!("{table}");
     if wanted("memory") {

@@ -1,0 +1,63 @@
+//! The seam between the control loops and what isolates.
+//!
+//! Owns the little that a runner asks of process trees. The real answer is [`Sandboxes`], always;
+//! the benchmarks put hosts in its place that start nothing, to load a server with runners that are
+//! real up to here. All calls block.
+//!
+//! Read next: `context`, which calls it.
+
+use boatyard_sandbox::spec::{Id, Spec, User};
+use boatyard_sandbox::{Error, Observed, Running, Sandboxes};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Isolated process trees; see the methods of [`Sandboxes`] for what each promises.
+pub trait Sandbox: Send + Sync + 'static {
+    /// Starts one; its PID 1 runs on return.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn start(&self, spec: &Spec) -> Result<Running, Error>;
+    /// What one with this state directory does now.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn observe(&self, id: &Id, state: &Path) -> Result<Observed, Error>;
+    /// Ends everything inside.
+    ///
+    /// # Errors
+    /// When something is left running.
+    fn kill(&self, id: &Id, state: &Path) -> Result<(), Error>;
+    /// Removes every trace.
+    ///
+    /// # Errors
+    /// When one is left.
+    fn remove(&self, id: &Id, state: &Path) -> Result<(), Error>;
+    /// Opens a path of the host with a user's credentials.
+    ///
+    /// # Errors
+    /// When the user may not.
+    fn open_as(&self, user: User, path: &Path) -> Result<OwnedFd, Error>;
+}
+
+impl Sandbox for Sandboxes {
+    fn start(&self, spec: &Spec) -> Result<Running, Error> {
+        Self::start(self, spec)
+    }
+
+    fn observe(&self, id: &Id, state: &Path) -> Result<Observed, Error> {
+        Self::observe(self, id, state)
+    }
+
+    fn kill(&self, id: &Id, state: &Path) -> Result<(), Error> {
+        Self::kill(self, id, state)
+    }
+
+    fn remove(&self, id: &Id, state: &Path) -> Result<(), Error> {
+        Self::remove(self, id, state)
+    }
+
+    fn open_as(&self, user: User, path: &Path) -> Result<OwnedFd, Error> {
+        Self::open_as(self, user, path)
+    }
+}
