@@ -6,8 +6,9 @@
 //! package (docker-registry) is left as the package leaves it. Killed half way, the next run
 //! installs the rest.
 //!
-//! Read next: `kubectl`, the one tool that is in no distribution.
+//! Read next: `clients`, which come from other registries too.
 
+mod clients;
 mod kubectl;
 
 use crate::process;
@@ -68,6 +69,7 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
     (Purpose::Test, Program("mkfs.ext4"), "e2fsprogs"),
     (Purpose::Test, Program("strace"), "strace"),
     (Purpose::Test, Program("npm"), "npm"),
+    (Purpose::Test, Program("python3"), "python3"),
     (Purpose::Test, Program("curl"), "curl"),
     (Purpose::Test, Program("zstd"), "zstd"),
     (Purpose::Test, Program("unzip"), "unzip"),
@@ -97,7 +99,7 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
         install(&packages)?;
     }
     if purpose == Purpose::Test {
-        kubectl::prepare()?;
+        clients::prepare()?;
     }
     Ok(())
 }
@@ -133,6 +135,11 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
                 .args(packages),
         )
     };
+    with_lists(attempt)
+}
+
+/// Does something that needs the lists of packages; a second time with fresh ones if it fails.
+fn with_lists(attempt: impl Fn() -> Result<()>) -> Result<()> {
     let known = std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|lists| {
         lists
             .flatten()
@@ -142,6 +149,6 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     println!("setup: refreshing the list of packages");
-    process::run(apt()?.arg("update"))?;
+    process::run(process::as_root("apt-get")?.args(["-qq", "update"]))?;
     attempt()
 }

@@ -56,7 +56,7 @@ impl Failure {
         Self {
             details: json!({"name": namespace, "kind": "namespaces", "causes": [cause]}),
             ..Self::forbidden(format!(
-                "the namespace {namespace} is being deleted; nothing can be created in it"
+                "unable to create new content in namespace {namespace} because it is being terminated"
             ))
         }
     }

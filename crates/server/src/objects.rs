@@ -61,7 +61,13 @@ fn check_envelope(kind: &Kind, object: &mut Value, namespace: &str) -> Result<()
     let Some(metadata) = object["metadata"].as_object_mut() else {
         return Err(Failure::bad_request("metadata is not an object"));
     };
-    metadata.retain(|_, value| !value.is_null());
+    // As the typed metadata of every client has it: what is empty is not there. An empty list of
+    // managers says something of its own.
+    let empty = |value: &Value| {
+        value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+    };
+    metadata
+        .retain(|member, value| !value.is_null() && (member == "managedFields" || !empty(value)));
     let errors = check_metadata(metadata);
     if !errors.is_empty() {
         let name = meta(object, "name");

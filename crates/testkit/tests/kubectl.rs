@@ -16,7 +16,8 @@ struct Kubectl<'a> {
 impl<'a> Kubectl<'a> {
     fn to(daemon: &'a Daemon) -> Self {
         let cached = || {
-            PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/boatyard/tools/kubectl")
+            PathBuf::from(std::env::var_os("HOME").unwrap())
+                .join(".cache/boatyard/tools/kubectl-v36")
         };
         let binary = std::env::var_os("BOATYARD_KUBECTL").map_or_else(cached, PathBuf::from);
         assert!(

@@ -37,6 +37,25 @@ fn create_sets_what_is_the_servers_and_drops_status() {
 }
 
 #[test]
+fn metadata_keeps_nothing_empty() {
+    let kinds = Kinds::default();
+    let kind = environment(&kinds);
+    let empties = json!({"name": "a", "labels": {}, "annotations": null, "finalizers": [], "ownerReferences": []});
+    let object = json!({"metadata": empties, "spec": {}});
+    let object = create(kind, object, "default", Timestamp::UNIX_EPOCH).unwrap();
+    let members = object["metadata"].as_object().unwrap();
+    for (member, value) in members {
+        assert!(value.is_string() || value.is_number(), "{member}: {value}");
+    }
+    let mut old = object;
+    old["metadata"]["labels"] = json!({"a": "b"});
+    let mut wanted = old.clone();
+    wanted["metadata"]["labels"] = json!({});
+    let object = update(kind, wanted, &old, "").unwrap();
+    assert!(object["metadata"].get("labels").is_none(), "{object}");
+}
+
+#[test]
 fn spec_and_status_writes_do_not_touch_each_other() {
     let kinds = Kinds::default();
     let kind = environment(&kinds);

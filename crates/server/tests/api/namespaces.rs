@@ -72,7 +72,9 @@ async fn a_deleted_namespace_takes_nothing_more_and_goes_after_its_contents() {
     let late = server
         .post(&within_team(""), environment("late", "a"))
         .await;
-    assert!(late.refused(403, "Forbidden").contains("being deleted"));
+    let cause = &late.json["details"]["causes"][0]["reason"];
+    assert_eq!(cause, "NamespaceTerminating", "{late:?}");
+    assert!(late.refused(403, "Forbidden").contains("being terminated"));
     // The free one goes, the held one is marked and holds the namespace.
     while contents.told().await != "DELETED free" {}
     server.get("/api/v1/namespaces/team").await.ok();

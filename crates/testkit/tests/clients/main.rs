@@ -1,0 +1,14 @@
+//! Clients nobody here wrote, against a real server process: what their users rely on.
+//!
+//! Each client is as its makers publish it, in the version the set-up pins; its scripts lie beside
+//! the tests. What is expected is what Kubernetes documents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests"
+)]
+
+mod kubectl;
+mod place;
+mod tools;

@@ -1,0 +1,98 @@
+//! Clients of the Kubernetes API that the tests run against the server.
+//!
+//! Owns `~/.cache/boatyard/tools` and the client libraries in it: a Python environment and a folder
+//! of npm packages, each made from the list of exact versions beside the tests that use it. A
+//! library's folder holds, written last, the list it was made from: another list, or a run killed
+//! half way, makes it anew. A lock keeps two set-ups on one machine apart.
+//!
+//! Read next: [`super::kubectl`], `crates/testkit/tests/clients/main.rs`.
+
+use super::kubectl;
+use crate::process;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder made from a list.
+struct Library {
+    folder: &'static str,
+    list: &'static str,
+    make: fn(&Path) -> Result<()>,
+}
+
+const REQUIREMENTS: &str =
+    include_str!("../../../crates/testkit/tests/clients/python/requirements.txt");
+const PACKAGE: &str = include_str!("../../../crates/testkit/tests/clients/javascript/package.json");
+const PACKAGE_LOCK: &str =
+    include_str!("../../../crates/testkit/tests/clients/javascript/package-lock.json");
+
+const LIBRARIES: [Library; 2] = [
+    Library {
+        folder: "python",
+        list: REQUIREMENTS,
+        make: python,
+    },
+    Library {
+        folder: "javascript",
+        list: PACKAGE_LOCK,
+        make: javascript,
+    },
+];
+
+/// Where the tests find the clients.
+fn tools() -> Result<PathBuf> {
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    Ok(PathBuf::from(home).join(".cache/boatyard/tools"))
+}
+
+/// Installs what is missing or out of date.
+pub(super) fn prepare() -> Result<()> {
+    let tools = tools()?;
+    std::fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
+    let lock = std::fs::File::create(tools.join("lock")).context("the lock of the tools")?;
+    lock.lock().context("the lock of the tools")?;
+    kubectl::prepare(&tools)?;
+    for library in &LIBRARIES {
+        let folder = tools.join(library.folder);
+        let made_from = folder.join("made-from");
+        if std::fs::read_to_string(&made_from).is_ok_and(|list| list == library.list) {
+            continue;
+        }
+        println!("setup: installing clients into {}", folder.display());
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        (library.make)(&folder)?;
+        std::fs::write(made_from, library.list)?;
+    }
+    Ok(())
+}
+
+fn python(folder: &Path) -> Result<()> {
+    // Debian's python3 has this module in a package of its own.
+    if !process::succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
+        super::install(&["python3-venv"])?;
+    }
+    process::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let list = folder.join("requirements.txt");
+    std::fs::write(&list, REQUIREMENTS)?;
+    process::run(
+        Command::new(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--no-deps"])
+            .args(["--only-binary=:all:", "--disable-pip-version-check"])
+            .arg("--requirement")
+            .arg(&list),
+    )
+}
+
+fn javascript(folder: &Path) -> Result<()> {
+    std::fs::write(folder.join("package.json"), PACKAGE)?;
+    std::fs::write(folder.join("package-lock.json"), PACKAGE_LOCK)?;
+    process::run(
+        Command::new("npm")
+            .current_dir(folder)
+            .args(["ci", "--silent", "--no-audit", "--no-fund"])
+            .args(["--omit=optional", "--ignore-scripts"]),
+    )
+}
