@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Everything counted. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    #[allow(dead_code, reason = "read by the route that shows it")]
     registry: Arc<Mutex<Registry>>,
     /// Of control loops.
     pub(crate) controllers: Controllers,

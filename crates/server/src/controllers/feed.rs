@@ -176,3 +176,6 @@ fn show(observers: &[Arc<dyn Observer>], seen: &Seen<'_>) {
         observer.seen(seen);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,11 @@ impl Namespaces {
             propagation: Some(Propagation::Background),
             ..deletion::Options::default()
         };
-        let deletions = listed.objects()?.into_iter();
+        // What is on its way already is only counted: thousands may wait for their finalizers.
+        let (going, staying): (Vec<Value>, Vec<Value>) =
+            listed.objects()?.into_iter().partition(is_going);
+        going.iter().for_each(|object| left.note(kind, object));
+        let deletions = staying.into_iter();
         let deletions = deletions.map(|object| self.delete(kind, object, &options));
         let mut deletions = futures::stream::iter(deletions).buffer_unordered(CONCURRENCY);
         while let Some(deleted) = deletions.next().await {
@@ -215,6 +219,14 @@ impl Controller for Namespaces {
             (Ok(()), None) => Ok(Outcome::Done),
         }
     }
+}
+
+/// Whether an object is being deleted, without waiting for its dependents.
+fn is_going(object: &Value) -> bool {
+    let held = object["metadata"]["finalizers"].as_array();
+    let mut held = held.into_iter().flatten();
+    !meta(object, "deletionTimestamp").is_empty()
+        && !held.any(|held| held == deletion::FOREGROUND || held == deletion::ORPHAN)
 }
 
 fn holds(namespace: &Value) -> bool {

@@ -14,6 +14,7 @@ mod lists;
 mod namespaces;
 mod objects;
 mod openapi;
+mod placement;
 mod reviews;
 mod servers;
 mod together;
