@@ -97,8 +97,7 @@ async fn large_answers_are_compressed_for_who_takes_it() {
     assert!(!headers.contains_key("content-encoding"), "it is small");
     for number in 0..3 {
         let text = "lorem ipsum ".repeat(8000);
-        let class =
-            json!({"metadata": {"name": format!("c{number}")}, "spec": {"description": text}});
+        let class = json!({"metadata": {"name": format!("c{number}"), "annotations": {"a": text}}, "spec": {}});
         server.post(CLASSES, class).await.ok();
     }
     for path in [CLASSES, "/openapi/v2", "/openapi/v3/apis/boatyard.dev/v1"] {
