@@ -264,3 +264,121 @@ metadata: {name: team}
     assert_eq!(kubectl.run(&["get", "namespace", "team"]).code, 1);
     assert_eq!(daemon.photo(), before);
 }
+
+#[test]
+fn applies_on_the_servers_side_and_says_who_owns_what() {
+    let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
+    let kubectl = Kubectl::to(&daemon);
+    let class = |description: &str, pids: u32| {
+        format!(
+            "apiVersion: boatyard.dev/v1\nkind: EnvironmentClass\nmetadata: {{name: big}}\nspec:\n  description: {description}\n  resources: {{pids: {pids}}}\n"
+        )
+    };
+    let file = |text: &str| kubectl.file("class.yaml", text);
+    let apply = |text: &str, more: &[&str]| {
+        let path = file(text);
+        let arguments = [&["apply", "--server-side", "-f", path.as_str()], more].concat();
+        kubectl.run(&arguments)
+    };
+    let applied = "environmentclass.boatyard.dev/big serverside-applied\n";
+    assert_eq!(apply(&class("one", 100), &[]).ok(), applied);
+    let jsonpath = |path: &str| {
+        let path = format!("-ojsonpath={{{path}}}");
+        kubectl.run(&["get", "environmentclass", "big", &path]).ok()
+    };
+    let version = jsonpath(".metadata.resourceVersion");
+    assert_eq!(apply(&class("one", 100), &[]).ok(), applied);
+    assert_eq!(jsonpath(".metadata.resourceVersion"), version);
+
+    let refused = apply(&class("one", 200), &["--field-manager=other"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("conflict with \"kubectl\": .spec.resources.pids"),
+        "{}",
+        refused.stderr
+    );
+    apply(
+        &class("one", 200),
+        &["--field-manager=other", "--force-conflicts"],
+    )
+    .ok();
+    assert_eq!(jsonpath(".spec.resources.pids"), "200");
+
+    let plain = kubectl
+        .run(&["get", "environmentclass", "big", "-oyaml"])
+        .ok();
+    assert!(!plain.contains("managedFields"), "{plain}");
+    let shown = kubectl
+        .run(&[
+            "get",
+            "environmentclass",
+            "big",
+            "-oyaml",
+            "--show-managed-fields",
+        ])
+        .ok();
+    assert!(
+        shown.contains("f:pids: {}")
+            && shown.contains("manager: other")
+            && shown.contains("operation: Apply"),
+        "{shown}"
+    );
+    let diff = kubectl.run(&[
+        "diff",
+        "--server-side",
+        "--field-manager=other",
+        "-f",
+        &file(&class("two", 200)),
+        "--force-conflicts",
+    ]);
+    assert!(
+        diff.code == 1 && diff.stdout.contains("+  description: two"),
+        "{diff:?}"
+    );
+}
+
+#[test]
+fn moves_from_applying_on_its_own_side_to_the_servers() {
+    let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
+    let kubectl = Kubectl::to(&daemon);
+    let class = |labels: &str| {
+        let text = format!(
+            "apiVersion: boatyard.dev/v1\nkind: EnvironmentClass\nmetadata: {{name: big, labels: {labels}}}\nspec: {{}}\n"
+        );
+        kubectl.file("class.yaml", &text)
+    };
+    kubectl
+        .run(&["apply", "-f", &class("{a: old, b: old}")])
+        .ok();
+    let moved = kubectl.run(&["apply", "--server-side", "-f", &class("{a: new}")]);
+    assert_eq!(moved.code, 0, "{moved:?}");
+    let shown = |path: &str| {
+        let path = format!("-ojsonpath={{{path}}}");
+        kubectl
+            .run(&[
+                "get",
+                "environmentclass",
+                "big",
+                &path,
+                "--show-managed-fields",
+            ])
+            .ok()
+    };
+    assert_eq!(
+        shown(".metadata.labels"),
+        r#"{"a":"new"}"#,
+        "what was left out is gone"
+    );
+    // kubectl itself keeps the annotation, under a name of its own.
+    assert_eq!(
+        shown(".metadata.managedFields[*].manager"),
+        "kubectl kubectl-last-applied"
+    );
+    let last = shown(".metadata.annotations");
+    assert!(last.contains(r#"\"a\":\"new\""#), "{last}");
+    // And back.
+    kubectl.run(&["apply", "-f", &class("{c: more}")]).ok();
+    assert_eq!(shown(".metadata.labels"), r#"{"c":"more"}"#);
+}

@@ -8,6 +8,7 @@ use crate::kinds::{Admission, Kind};
 use crate::managed::{self, Write};
 use crate::objects::{self, Deletion, meta};
 use crate::patches;
+use boatyard_api::rules::FieldError;
 use boatyard_store::{Key, Revision, Stored};
 use serde_json::Value;
 
@@ -480,6 +481,10 @@ impl Resources {
         let write = self.write(caller, target, options);
         let object = managed::apply(&write, None, config, force)?;
         let (kind, name) = (target.kind, meta(&object, "name"));
+        if name.is_empty() {
+            let error = FieldError::required("metadata.name", "name or generateName is required");
+            return Err(Failure::invalid(&kind.kind, &kind.group, "", &[error]));
+        }
         if name != target.name {
             return Err(objects::other_name(name, target.name));
         }

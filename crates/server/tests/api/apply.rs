@@ -242,6 +242,10 @@ async fn what_no_apply_may_say_is_refused() {
     let absent = server.tell(&Who::Admin, "PATCH", &status, &[APPLY], fine.to_string());
     absent.await.refused(404, "NotFound");
     assert_eq!(server.get(&at("one")).await.status.as_u16(), 404);
+    let nameless = config("one", json!({"metadata": {"name": null}}));
+    let message = send("?fieldManager=a", &nameless).await;
+    let message = message.refused(422, "Invalid");
+    assert!(message.contains("metadata.name"), "{message}");
     // Rules hold for what is applied as for everything.
     let broken = config("one", json!({"spec": {"state": "Sleeping"}}));
     send("?fieldManager=a", &broken)
