@@ -29,6 +29,18 @@ use serde::{Deserialize, Serialize};
         json_path = ".spec.source.folder.path|.spec.source.git.url"
     ),
     printcolumn(
+        name = "Wanted",
+        type_ = "string",
+        json_path = ".spec.state",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Class",
+        type_ = "string",
+        json_path = ".spec.className",
+        priority = 1
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.message",

@@ -12,11 +12,13 @@ mod core;
 mod environment;
 mod event;
 mod namespace;
+mod path;
 mod runner;
 
 pub(crate) use behaviour::Admission;
 pub use behaviour::{Grant, READS, When, Who};
 pub(crate) use namespace::FINALIZER;
+pub use path::Path;
 
 use crate::failure::Failure;
 pub use crate::resources::ScalePaths;
@@ -86,12 +88,25 @@ type Prepare = fn(&Value, Option<&Value>) -> Result<Value, Vec<FieldError>>;
 pub struct Column {
     /// Heading.
     pub name: String,
-    /// `string`, `integer`, `boolean`, `date`.
+    /// `string`, `integer`, `number`, `boolean`, `date`; `reference` for kind and name of what an
+    /// ObjectReference refers to.
     pub kind: String,
     /// Paths, the first with a value counts.
-    pub paths: Vec<String>,
+    pub paths: Vec<Path>,
     /// 0: always; above: with `-o wide`.
     pub priority: i64,
+}
+
+impl Column {
+    /// A column of paths with `|` between them.
+    fn new(name: &str, kind: &str, paths: &str, priority: i64) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            paths: paths.split('|').filter_map(Path::parse).collect(),
+            priority,
+        }
+    }
 }
 
 impl Kind {
@@ -181,14 +196,10 @@ impl Kind {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|column| Column {
-                name: text(&column["name"]),
-                kind: text(&column["type"]),
-                paths: text(&column["jsonPath"])
-                    .split('|')
-                    .map(|path| path.trim_start_matches('.').to_owned())
-                    .collect(),
-                priority: column["priority"].as_i64().unwrap_or_default(),
+            .map(|column| {
+                let (name, kind) = (text(&column["name"]), text(&column["type"]));
+                let priority = column["priority"].as_i64().unwrap_or_default();
+                Column::new(&name, &kind, &text(&column["jsonPath"]), priority)
             });
         let selectable = version["selectableFields"].as_array().into_iter().flatten();
         let mut schema = version["schema"]["openAPIV3Schema"].clone();

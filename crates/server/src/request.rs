@@ -8,6 +8,7 @@ use crate::kinds::Kind;
 use crate::resources::{FieldValidation, PageRequest, Selection, WriteOptions};
 use crate::selectors::{Fields, Labels};
 use crate::table::Rows;
+use boatyard_api::rules::FieldError;
 use boatyard_store::{Key, Revision};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -162,6 +163,68 @@ impl Query {
         }
     }
 
+    /// Which parameters of versions go together, as Kubernetes has it: clients switch on the
+    /// refusal (422) to leave out what an older server does not know.
+    pub(crate) fn check_versions(&self) -> Result<(), Failure> {
+        let (version, token) = (self.get("resourceVersion"), self.get("continue"));
+        let (watch, matching) = (self.flag("watch"), self.get("resourceVersionMatch"));
+        let initial = !self.get("sendInitialEvents").is_empty();
+        let mut errors = Vec::new();
+        let mut forbidden = |path: &str, why: &str| errors.push(FieldError::forbidden(path, why));
+        let path = "resourceVersionMatch";
+        if watch {
+            if initial && matching != "NotOlderThan" {
+                forbidden(
+                    path,
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                );
+            }
+            if !initial && !matching.is_empty() {
+                forbidden(
+                    path,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
+            }
+        } else {
+            if initial {
+                forbidden(
+                    "sendInitialEvents",
+                    "sendInitialEvents is forbidden for list",
+                );
+            }
+            if !matching.is_empty() && version.is_empty() {
+                forbidden(
+                    path,
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                );
+            }
+            if matching == "Exact" && version == "0" {
+                forbidden(
+                    path,
+                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                );
+            }
+        }
+        if !matching.is_empty() && !token.is_empty() {
+            forbidden(
+                path,
+                "resourceVersionMatch is forbidden when continue is provided",
+            );
+        }
+        let known = if watch {
+            &["NotOlderThan"][..]
+        } else {
+            &["Exact", "NotOlderThan"]
+        };
+        if !matching.is_empty() && !known.contains(&matching) {
+            errors.push(FieldError::unsupported(path, matching, known));
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::invalid("ListOptions", "meta.k8s.io", "", &errors))
+    }
+
     pub(crate) fn page(&self) -> Result<PageRequest, Failure> {
         let limit = match self.get("limit") {
             "" | "0" => None,
@@ -174,28 +237,19 @@ impl Query {
             limit,
             ..PageRequest::default()
         };
+        self.check_versions()?;
         let (token, version) = (self.get("continue"), self.get("resourceVersion"));
         if token.is_empty() {
             let revision = self.revision("resourceVersion")?;
-            match self.get("resourceVersionMatch") {
-                "" => page.not_before = revision,
-                _ if version.is_empty() => {
-                    return Err(Failure::bad_request(
-                        "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                    ));
-                }
-                "NotOlderThan" => page.not_before = revision,
-                "Exact" if revision.is_some() => page.at = revision,
-                "Exact" => {
-                    return Err(Failure::bad_request(
-                        "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-                    ));
-                }
-                other => {
-                    return Err(Failure::bad_request(format!(
-                        "resourceVersionMatch {other:?} is not Exact or NotOlderThan"
-                    )));
-                }
+            // Pages that name a version and not how it binds are of exactly that version.
+            let exact = match self.get("resourceVersionMatch") {
+                "" => page.limit.is_some(),
+                word => word == "Exact",
+            };
+            if exact {
+                page.at = revision;
+            } else {
+                page.not_before = revision;
             }
             return Ok(page);
         }
@@ -210,7 +264,11 @@ impl Query {
                 .map_err(|_| bad())?;
         let token: Value = serde_json::from_slice(&token).map_err(|_| bad())?;
         let text = |member: &str| token[member].as_str().map(str::to_owned).ok_or_else(bad);
-        page.at = Some(Revision(token["at"].as_u64().ok_or_else(bad)?));
+        // Without a version it goes on with things as they are now.
+        page.at = match &token["at"] {
+            Value::Null => None,
+            at => Some(Revision(at.as_u64().ok_or_else(bad)?)),
+        };
         page.after = Some(Key {
             resource: text("r")?,
             namespace: text("ns")?,
@@ -220,8 +278,9 @@ impl Query {
     }
 }
 
-pub(crate) fn continue_token(at: Revision, after: &Key) -> String {
-    let token = json!({"at": at.0, "r": after.resource, "ns": after.namespace, "n": after.name})
+/// What leads to the rest of a list after a key, as it was at a revision or as it is by then.
+pub(crate) fn continue_token(at: Option<Revision>, after: &Key) -> String {
+    let token = json!({"at": at.map(|at| at.0), "r": after.resource, "ns": after.namespace, "n": after.name})
         .to_string();
     base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token)
 }

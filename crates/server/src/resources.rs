@@ -17,6 +17,7 @@ use crate::authorize::{Attributes, Authorizer, Decision};
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
+use crate::request::continue_token;
 use crate::selectors::{Fields, Labels};
 use crate::stored::{Outline, Shared};
 use boatyard_store::{Key, Revision, Scope, Store, Stored};
@@ -230,7 +231,10 @@ impl Resources {
                 .store
                 .list(scope.clone(), at, after.clone(), wanted)
                 .await
-                .map_err(|error| Self::store_failure(target, "", error))?;
+                .map_err(|error| match (&error, &after) {
+                    (boatyard_store::Error::Compacted { .. }, Some(after)) => outlived(after),
+                    _ => Self::store_failure(target, "", error),
+                })?;
             at = Some(read.revision);
             if after.is_none() {
                 let left = usize::try_from(read.remaining).unwrap_or(usize::MAX);
@@ -261,6 +265,17 @@ impl Resources {
             }
             after = read.next;
         }
+    }
+}
+
+/// The rest of a list whose time is no longer kept: it can be had as it is now.
+fn outlived(after: &Key) -> Failure {
+    let message = "The provided continue parameter is too old to display a consistent list result. \
+        Start a new list without the continue parameter, or go on with the continue token in this \
+        response: what changed since the first page shows in the rest of an inconsistent list.";
+    Failure {
+        continues: Some(continue_token(None, after)),
+        ..Failure::expired(message)
     }
 }
 

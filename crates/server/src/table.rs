@@ -1,7 +1,9 @@
 //! Objects as a Table: what kubectl and our own `ls` print.
+//!
+//! Columns and their paths are the kinds'; a kind whose columns name it itself, as events do, has
+//! no name in front.
 
 use crate::kinds::{Column, Kind};
-use crate::selectors::lookup;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -27,12 +29,18 @@ pub(crate) fn table(
     headed: bool,
     rows: Rows,
 ) -> Value {
-    let mut columns = vec![
-        json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}),
-    ];
+    let mut columns = Vec::new();
+    if !names_itself(kind) {
+        columns.push(json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}));
+    }
     columns.extend(kind.columns.iter().map(|column| {
-        let shown = if column.kind == "date" { "string" } else { &column.kind };
-        json!({"name": column.name, "type": shown, "format": "", "description": column.name, "priority": column.priority})
+        let shown = match column.kind.as_str() {
+            // Told as an age, and as a name.
+            "date" | "reference" => "string",
+            kind => kind,
+        };
+        let format = if column.name == "Name" { "name" } else { "" };
+        json!({"name": column.name, "type": shown, "format": format, "description": column.name, "priority": column.priority})
     }));
     if kind.columns.is_empty() {
         columns.push(json!({"name": "Age", "type": "string", "format": "", "description": "Age", "priority": 0}));
@@ -45,8 +53,16 @@ pub(crate) fn table(
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
+/// Whether one of the kind's own columns is the name, which is the first of all others.
+fn names_itself(kind: &Kind) -> bool {
+    kind.columns.iter().any(|column| column.name == "Name")
+}
+
 fn row(kind: &Kind, object: &Value, now: Timestamp, rows: Rows) -> Value {
-    let mut cells = vec![object["metadata"]["name"].clone()];
+    let mut cells = Vec::with_capacity(kind.columns.len() + 1);
+    if !names_itself(kind) {
+        cells.push(object["metadata"]["name"].clone());
+    }
     cells.extend(kind.columns.iter().map(|column| cell(column, object, now)));
     if kind.columns.is_empty() {
         cells.push(age(&object["metadata"]["creationTimestamp"], now));
@@ -60,22 +76,29 @@ fn row(kind: &Kind, object: &Value, now: Timestamp, rows: Rows) -> Value {
 }
 
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
-    let value = column
-        .paths
-        .iter()
-        .map(|path| lookup(object, path))
-        .find(|value| !value.is_null());
-    match (value, column.kind.as_str()) {
-        (None, "date") => json!("<unknown>"),
-        (None, "string") => json!(""),
-        (None, _) => Value::Null,
-        (Some(value), "date") => age(value, now),
-        (Some(value), "string") if !value.is_string() => json!(value.to_string()),
-        (Some(value), _) => value.clone(),
+    let mut found = column.paths.iter().map(|path| path.values(object));
+    let found = found.find(|values| !values.is_empty()).unwrap_or_default();
+    match (found.as_slice(), column.kind.as_str()) {
+        ([], "date") => json!("<unknown>"),
+        ([], "string" | "reference") => json!(""),
+        ([], _) => Value::Null,
+        ([first, ..], "date") => age(first, now),
+        ([first, ..], "reference") => {
+            let text = |member: &str| first[member].as_str().unwrap_or_default();
+            json!(format!("{}/{}", text("kind").to_lowercase(), text("name")))
+        }
+        (all, "string") => {
+            let texts = all.iter().map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            json!(texts.collect::<Vec<_>>().join(","))
+        }
+        ([first, ..], _) => (*first).clone(),
     }
 }
 
-/// `5s`, `3m4s`, `2h`, `4d`: the short form kubectl uses.
+/// `5s`, `3m4s`, `2h`, `2d3h`, `4d`: the short form kubectl uses.
 fn age(value: &Value, now: Timestamp) -> Value {
     let Some(then) = value
         .as_str()
@@ -84,11 +107,25 @@ fn age(value: &Value, now: Timestamp) -> Value {
         return json!("<unknown>");
     };
     let seconds = now.duration_since(then).as_secs().max(0);
-    json!(match seconds {
-        0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 != 0 => format!("{}m{}s", seconds / 60, seconds % 60),
-        120..10_800 => format!("{}m", seconds / 60),
-        10_800..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let (days, years) = (hours / 24, hours / (24 * 365));
+    // The larger unit, and the smaller while it matters.
+    let both = |large: i64, one: char, small: i64, other: char| match small {
+        0 => format!("{large}{one}"),
+        _ => format!("{large}{one}{small}{other}"),
+    };
+    json!(match (minutes, hours, days, years) {
+        (0..2, ..) => format!("{seconds}s"),
+        (2..10, ..) => both(minutes, 'm', seconds % 60, 's'),
+        (10..180, ..) => format!("{minutes}m"),
+        (_, 0..8, ..) => both(hours, 'h', minutes % 60, 'm'),
+        (_, 8..48, ..) => format!("{hours}h"),
+        (_, _, 0..8, _) => both(days, 'd', hours % 24, 'h'),
+        (_, _, _, 0..2) => format!("{days}d"),
+        (_, _, _, 2..8) => both(years, 'y', days % 365, 'd'),
+        _ => format!("{years}y"),
     })
 }
+
+#[cfg(test)]
+mod tests;

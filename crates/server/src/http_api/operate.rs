@@ -200,17 +200,7 @@ impl Handler {
         };
         let initial_events = query.flag("sendInitialEvents");
         let unversioned = matches!(query.get("resourceVersion"), "" | "0");
-        let wanted = query.get("resourceVersionMatch");
-        if initial_events && wanted != "NotOlderThan" {
-            return Err(Failure::bad_request(
-                "sendInitialEvents needs resourceVersionMatch=NotOlderThan",
-            ));
-        }
-        if query.get("sendInitialEvents").is_empty() && !wanted.is_empty() {
-            return Err(Failure::bad_request(
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
-        }
+        query.check_versions()?;
         let options = WatchOptions {
             from: query.revision("resourceVersion")?,
             bookmarks: query.flag("allowWatchBookmarks"),

@@ -12,7 +12,7 @@ use crate::request::Path;
 use crate::resources::Target;
 use crate::reviews::{Review, VERSION};
 use crate::selectors::Fields;
-use boatyard_api::rules::{FieldError, Reason};
+use boatyard_api::rules::FieldError;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use k8s_openapi::api::authentication::v1::TokenReviewSpec;
@@ -62,8 +62,11 @@ impl Handler {
                 let spec: SelfSubjectRulesReviewSpec = spec(review, &asked)?;
                 let namespace = spec.namespace.unwrap_or_default();
                 if namespace.is_empty() {
-                    let message = "namespace to evaluate rules for; required";
-                    return Err(wrong(review, Reason::Required, "spec.namespace", message));
+                    let message = "the namespace whose rules are asked for";
+                    return Err(wrong(
+                        review,
+                        FieldError::required("spec.namespace", message),
+                    ));
                 }
                 self.rules(caller, &namespace)
             }
@@ -84,7 +87,7 @@ impl Handler {
                 );
                 if user.is_empty() && groups.is_empty() {
                     let message = "at least one of user or group must be specified";
-                    return Err(wrong(review, Reason::Invalid, "spec.user", message));
+                    return Err(wrong(review, FieldError::invalid("spec.user", "", message)));
                 }
                 let about = about(
                     review,
@@ -100,7 +103,10 @@ impl Handler {
                         let message =
                             format!("must be the namespace of the request, {:?}", path.namespace);
                         let field = "spec.resourceAttributes.namespace";
-                        return Err(wrong(review, Reason::Invalid, field, &message));
+                        return Err(wrong(
+                            review,
+                            FieldError::invalid(field, named.unwrap_or_default(), message),
+                        ));
                     }
                 }
                 told(self.access(&Caller::named(&user, &groups), about).await?)
@@ -213,7 +219,7 @@ impl Handler {
 
 /// What an access review is about.
 enum About {
-    Resource(ResourceAttributes),
+    Resource(Box<ResourceAttributes>),
     Path(NonResourceAttributes),
 }
 
@@ -223,27 +229,20 @@ fn about(
     path: Option<NonResourceAttributes>,
 ) -> Result<About, Failure> {
     match (resource, path) {
-        (Some(resource), None) => Ok(About::Resource(resource)),
+        (Some(resource), None) => Ok(About::Resource(Box::new(resource))),
         (None, Some(path)) if !review.namespaced => Ok(About::Path(path)),
         _ => {
             let message =
                 "exactly one of nonResourceAttributes or resourceAttributes must be specified";
             Err(wrong(
                 review,
-                Reason::Invalid,
-                "spec.resourceAttributes",
-                message,
+                FieldError::invalid("spec.resourceAttributes", "", message),
             ))
         }
     }
 }
 
-fn wrong(review: &Review, reason: Reason, path: &str, message: &str) -> Failure {
-    let error = FieldError {
-        path: path.to_owned(),
-        reason,
-        message: message.to_owned(),
-    };
+fn wrong(review: &Review, error: FieldError) -> Failure {
     Failure::invalid(review.kind, review.group, "", &[error])
 }
 

@@ -61,13 +61,23 @@ pub(super) fn kinds() -> Vec<Kind> {
             (
                 "Last Seen",
                 "date",
-                "series.lastObservedTime|lastTimestamp|eventTime|firstTimestamp",
+                "series.lastObservedTime|lastTimestamp|eventTime|firstTimestamp|metadata.creationTimestamp",
                 0,
             ),
             ("Type", "string", "type", 0),
             ("Reason", "string", "reason", 0),
-            ("Object", "string", "involvedObject.name", 0),
+            ("Object", "reference", "involvedObject", 0),
+            ("Subobject", "string", "involvedObject.fieldPath", 1),
+            ("Source", "string", "source.component|reportingComponent", 1),
             ("Message", "string", "message", 0),
+            (
+                "First Seen",
+                "date",
+                "firstTimestamp|eventTime|metadata.creationTimestamp",
+                1,
+            ),
+            ("Count", "integer", "series.count|count", 1),
+            ("Name", "string", "metadata.name", 1),
         ]),
         selectable: selectable.map(str::to_owned).to_vec(),
         ..kind::<Event>("", "Event", "events", true)
@@ -121,11 +131,7 @@ fn prepare<T: Serialize + DeserializeOwned>(
 /// Heading, type, paths of which the first with a value counts, priority.
 fn columns(columns: &[(&str, &str, &str, i64)]) -> Vec<Column> {
     let columns = columns.iter();
-    let columns = columns.map(|(name, kind, paths, priority)| Column {
-        name: (*name).to_owned(),
-        kind: (*kind).to_owned(),
-        paths: paths.split('|').map(str::to_owned).collect(),
-        priority: *priority,
-    });
+    let columns =
+        columns.map(|(name, kind, paths, priority)| Column::new(name, kind, paths, *priority));
     columns.collect()
 }

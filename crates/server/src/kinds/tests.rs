@@ -185,3 +185,17 @@ fn every_rule_of_our_kinds_lets_good_through_and_tells_what_is_wrong() {
         ]
     );
 }
+
+#[test]
+fn every_column_has_a_path_and_every_kind_tells_age() {
+    for kind in Kinds::default().iter() {
+        for column in &kind.columns {
+            assert!(!column.paths.is_empty(), "{} {}", kind.kind, column.name);
+        }
+        let names: Vec<&str> = kind.columns.iter().map(|one| one.name.as_str()).collect();
+        assert!(
+            names.contains(&"Age") || names.contains(&"Last Seen"),
+            "{names:?}"
+        );
+    }
+}

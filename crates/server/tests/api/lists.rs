@@ -245,14 +245,25 @@ async fn a_list_is_of_the_version_asked_for() {
     get(format!("resourceVersion={future}"))
         .await
         .refused(504, "Timeout");
+    let malformed = get("resourceVersion=new".to_owned()).await;
+    malformed.refused(400, "BadRequest");
     for bad in [
-        "resourceVersion=new",
         "resourceVersionMatch=Exact",
+        "resourceVersionMatch=NotOlderThan",
         "resourceVersion=0&resourceVersionMatch=Exact",
         "resourceVersion=1&resourceVersionMatch=Nearly",
+        "resourceVersion=1&resourceVersionMatch=Exact&continue=x",
+        "sendInitialEvents=true",
     ] {
-        get(bad.to_owned()).await.refused(400, "BadRequest");
+        let refused = get(bad.to_owned()).await.refused(422, "Invalid");
+        assert!(
+            refused.starts_with("ListOptions.meta.k8s.io \"\" is invalid"),
+            "{refused}"
+        );
     }
+    // Pages of a version are of exactly that version.
+    let page = get(format!("resourceVersion={then}&limit=5")).await.ok();
+    assert_eq!(page["metadata"]["resourceVersion"], then.to_string());
     server.store.compact(Revision(then + 1)).await.unwrap();
     get(exact).await.refused(410, "Expired");
 }
@@ -366,4 +377,33 @@ async fn all_namespaces_are_read_at_once_and_written_one_by_one() {
     gone.refused(405, "MethodNotAllowed");
     let named = server.get(&format!("{everywhere}/one")).await;
     named.refused(404, "NotFound");
+}
+
+#[tokio::test]
+async fn a_pager_whose_time_is_no_longer_kept_goes_on_with_things_as_they_are() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c", "d"] {
+        server.environment(name, "x").await;
+    }
+    let get = async |query: &str| server.get(&format!("{ENVIRONMENTS}?{query}")).await;
+    let first = get("limit=2").await.ok();
+    assert_eq!(names(&first), ["a", "b"]);
+    let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    server.delete(&at("c")).await.ok();
+    let last = version(&server.environment("e", "x").await);
+    server.store.compact(Revision(last)).await.unwrap();
+    let expired = get(&format!("limit=2&continue={token}")).await;
+    let fresh = expired.json["metadata"]["continue"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    expired.refused(410, "Expired");
+    let second = get(&format!("limit=1&continue={fresh}")).await.ok();
+    assert_eq!(names(&second), ["d"]);
+    // From there on it is one snapshot again.
+    let token = second["metadata"]["continue"].as_str().unwrap().to_owned();
+    server.environment("f", "x").await;
+    let third = get(&format!("limit=2&continue={token}")).await.ok();
+    assert_eq!(names(&third), ["e"]);
+    assert!(third["metadata"]["continue"].is_null());
 }

@@ -383,14 +383,20 @@ async fn a_watch_that_makes_no_sense_is_refused() {
         "resourceVersion=new",
         "timeoutSeconds=soon",
         "timeoutSeconds=-1",
-        "sendInitialEvents=true",
-        "resourceVersionMatch=NotOlderThan",
-        "sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=1",
         "labelSelector=a%20b",
         "fieldSelector=spec.class%3Da",
         "includeObject=Half",
     ] {
         let path = format!("{ENVIRONMENTS}?watch=true&{query}");
         server.get(&path).await.refused(400, "BadRequest");
+    }
+    // Clients switch on this one, and list the old way.
+    for query in [
+        "sendInitialEvents=true",
+        "resourceVersionMatch=NotOlderThan",
+        "sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=1",
+    ] {
+        let path = format!("{ENVIRONMENTS}?watch=true&{query}");
+        server.get(&path).await.refused(422, "Invalid");
     }
 }
