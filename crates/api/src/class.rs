@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[kube(
     group = "boatyard.dev",
     version = "v1",
+    doc = "A size and an isolation that environments name.",
     kind = "EnvironmentClass",
     plural = "environmentclasses",
     shortname = "envclass",

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 #[kube(
     group = "boatyard.dev",
     version = "v1",
+    doc = "One development environment: what it is made of, and whether it runs.",
     kind = "Environment",
     plural = "environments",
     shortname = "env",

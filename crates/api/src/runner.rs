@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 #[kube(
     group = "boatyard.dev",
     version = "v1",
+    doc = "A host that runs environments.",
     kind = "Runner",
     plural = "runners",
     category = "boatyard",

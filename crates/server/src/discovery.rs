@@ -303,6 +303,12 @@ fn one(group: &str, versions: &Versions<'_>) -> Value {
 
 /// `/version`.
 pub(crate) fn version() -> Value {
+    // In Go's words.
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     // kubectl compares this with its own: the machinery's version, with ours beside it.
     json!({
         "major": "1", "minor": "36",
@@ -310,6 +316,6 @@ pub(crate) fn version() -> Value {
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
         "gitVersion": format!("v1.36.0+boatyard.{}", env!("CARGO_PKG_VERSION")),
         "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        "platform": format!("{}/{architecture}", std::env::consts::OS),
     })
 }
