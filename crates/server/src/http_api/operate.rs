@@ -291,7 +291,7 @@ fn force(query: &Query, media: &str) -> Result<bool, Failure> {
 fn about(listed: &Listed) -> Value {
     let mut metadata = json!({"resourceVersion": listed.revision.0.to_string()});
     if let Some(next) = &listed.next {
-        metadata["continue"] = json!(continue_token(listed.revision, next));
+        metadata["continue"] = json!(continue_token(Some(listed.revision), next));
         if let Some(remaining) = listed.remaining {
             metadata["remainingItemCount"] = json!(remaining);
         }
