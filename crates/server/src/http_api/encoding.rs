@@ -1,7 +1,8 @@
 //! The last step of an answer: its syntax, and gzip where the client takes it.
 //!
 //! Answers are made as JSON; whoever wants YAML or indented JSON pays for having it written anew.
-//! Streams are left as they are: what cannot be held whole is neither.
+//! Streams are left as they are: what cannot be held whole is neither. A list is no such stream
+//! ([`Ends`]): for who wants it otherwise it is held whole.
 
 use super::accept::Syntax;
 use super::answers::{Body, full};
@@ -71,13 +72,19 @@ pub(crate) fn gzip(bytes: &[u8]) -> Bytes {
     encoder.finish().unwrap_or_default().into()
 }
 
+/// Marks an answer that is written out as it is read, and soon ends: a list, no watch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends;
+
 /// Writes an answer as it is wanted.
 pub(super) async fn finish(response: Response<Body>, wanted: Wanted) -> Response<Body> {
     let plain = response.headers().get(header::CONTENT_TYPE)
         == Some(&HeaderValue::from_static("application/json"));
     let whole = response.body().size_hint().exact();
-    let Some(size) = whole.and_then(|size| usize::try_from(size).ok()) else {
-        return response;
+    let size = match whole.and_then(|size| usize::try_from(size).ok()) {
+        Some(size) => size,
+        None if response.extensions().get::<Ends>().is_some() => usize::MAX,
+        None => return response,
     };
     let rewrite = plain && size > 0 && (wanted.pretty || wanted.syntax == Syntax::Yaml);
     let encoded = response.headers().contains_key(header::CONTENT_ENCODING);

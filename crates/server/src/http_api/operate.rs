@@ -3,6 +3,7 @@
 use super::Handler;
 use super::accept::Form;
 use super::answers::{Body, SyncBody, answer, respond};
+use super::encoding::Ends;
 use crate::body;
 use crate::deletion;
 use crate::failure::Failure;
@@ -307,6 +308,7 @@ fn whole(kind: &Kind, listed: Listed) -> Result<Response<Body>, Failure> {
     let parts = stored::list(&head, items.collect::<Result<_, _>>()?);
     let frames = futures::stream::iter(parts.map(|part| Ok(Frame::data(part))));
     let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
+    response.extensions_mut().insert(Ends);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
