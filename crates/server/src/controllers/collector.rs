@@ -264,3 +264,6 @@ impl Controller for Collector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,11 +31,11 @@ impl Progress {
     }
 
     /// After a list: of a history that was replaced, earlier progress says nothing.
-    fn begin(&self, resource: &str, revision: Revision) {
+    pub(super) fn begin(&self, resource: &str, revision: Revision) {
         self.known().insert(resource.to_owned(), revision);
     }
 
-    fn reach(&self, resource: &str, revision: Revision) {
+    pub(super) fn reach(&self, resource: &str, revision: Revision) {
         let mut known = self.known();
         if let Some(reached) = known.get_mut(resource) {
             *reached = revision.max(*reached);
