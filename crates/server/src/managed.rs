@@ -71,9 +71,9 @@ fn ignored(write: &Write<'_>) -> &'static Set {
         Set::of_fields(&NOBODYS).union(&rest)
     });
     match (write.subresource, write.kind.has_status) {
-        ("", false) => &PLAIN,
-        ("", true) => &MAIN,
-        _ => &STATUS,
+        ("status", _) => &STATUS,
+        (_, true) => &MAIN,
+        (_, false) => &PLAIN,
     }
 }
 

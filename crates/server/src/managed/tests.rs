@@ -479,6 +479,14 @@ fn status_and_the_rest_are_owned_apart() {
         "status"
     );
     assert_eq!(owners(&next)[1].1, json!({"f:status": {"f:phase": {}}}));
+    let scale = Write {
+        subresource: "scale",
+        ..at(&kind, "s", 3)
+    };
+    let mut scaled = next.clone();
+    scaled["spec"]["number"] = json!(3);
+    let scaled = updated(&scale, Some(&next), &scaled);
+    assert_eq!(owners(&scaled)[2].1, json!({"f:spec": {"f:number": {}}}));
     let mut wanted = config(json!({"text": "2"}));
     wanted["status"] = json!({"phase": "z"});
     let refused = applied(
