@@ -56,8 +56,6 @@ pub(crate) struct Handler {
     pub(crate) flow: Flow,
     pub(crate) published: Published,
     pub(crate) measures: Measures,
-    /// The server is about to shut down, and still serves.
-    pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
 }
 

@@ -200,7 +200,6 @@ impl Service {
             tunnels: Registry::new(),
             peers,
             published: http_api::Published::default(),
-            draining: CancellationToken::new(),
             flow: flow::Flow::new(options.limits),
             shutdown: shutdown.clone(),
         };

@@ -103,7 +103,7 @@ impl Handler {
 
     async fn passes(&self, check: &str) -> bool {
         match check {
-            "shutdown" => !self.shutdown.is_cancelled() && !self.draining.is_cancelled(),
+            "shutdown" => !self.shutdown.is_cancelled(),
             "store" => {
                 // Reads may come from memory: only what goes to the writer tells that it is there.
                 // Nothing has this name, so that nothing is deleted.

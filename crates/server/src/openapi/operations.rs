@@ -152,6 +152,21 @@ pub(super) fn of_kind(paths: &mut Map<String, Value>, root: &str, kind: &Kind, s
         item["parameters"] = json!(common);
         paths.insert(format!("{one}/status"), item);
     }
+    if kind.behaviour.has_finalize() {
+        let mut put = of.operation(
+            "replace",
+            "Finalize",
+            "put",
+            "replace finalize of the specified",
+        );
+        put.parameters = writing();
+        put.body = Some(of.object());
+        put.responses = vec![("200", response("OK", &of.schema))];
+        paths.insert(
+            format!("{one}/finalize"),
+            json!({"parameters": common, "put": put.written()}),
+        );
+    }
     for door in DOORS.iter().filter(|door| door.opens(kind)) {
         paths.insert(
             format!("{one}/{}", door.name),
