@@ -163,20 +163,15 @@ impl Fields {
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
-        self.0.iter().all(|(path, equal, wanted)| {
-            let value = lookup(object, path);
-            let text = value.as_str().map_or_else(
-                || {
-                    if value.is_null() {
-                        String::new()
-                    } else {
-                        value.to_string()
-                    }
-                },
-                str::to_owned,
-            );
-            (text == *wanted) == *equal
-        })
+        self.0
+            .iter()
+            .all(|(path, equal, wanted)| is(lookup(object, path), wanted) == *equal)
+    }
+
+    /// A path and the value it must have, when the selector demands any.
+    pub(crate) fn demand(&self) -> Option<(&str, &str)> {
+        let demanded = self.0.iter().find(|(_, equal, _)| *equal);
+        demanded.map(|(path, _, wanted)| (path.as_str(), wanted.as_str()))
     }
 
     /// The value a path must have, when the selector demands one.
@@ -185,6 +180,15 @@ impl Fields {
             .iter()
             .find(|(known, equal, _)| known == path && *equal)
             .map(|(_, _, value)| value.as_str())
+    }
+}
+
+/// Whether a value reads as a text; an absent one reads as the empty text.
+pub(crate) fn is(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(value) => value == text,
+        Value::Null => text.is_empty(),
+        other => other.to_string() == text,
     }
 }
 

@@ -9,6 +9,7 @@
 use crate::failure::Failure;
 use crate::kinds::Kind;
 use crate::resources::parse;
+use crate::selectors::{Fields, is, lookup};
 use boatyard_store::{Event, Revision};
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -304,6 +305,34 @@ impl Shown {
     }
 }
 
+/// What a watcher of many events asks of each before it looks closer: that a path has a value, now
+/// or before. Most events are of others.
+pub(crate) struct Sieve {
+    shared: Shared,
+    outline: Arc<Outline>,
+    path: String,
+    wanted: String,
+}
+
+impl Sieve {
+    /// None when a selection demands nothing.
+    pub(crate) fn new(fields: &Fields, outline: &Arc<Outline>, shared: &Shared) -> Option<Self> {
+        let (path, wanted) = fields.demand()?;
+        Some(Self {
+            shared: shared.clone(),
+            outline: outline.clone(),
+            path: path.to_owned(),
+            wanted: wanted.to_owned(),
+        })
+    }
+
+    pub(crate) fn passes(&self, event: &Event) -> bool {
+        let shown = self.shared.shown(event);
+        let has = |object: &Value| is(lookup(object, &self.path), &self.wanted);
+        has(shown.now(&self.outline)) || shown.before(&self.outline).is_some_and(has)
+    }
+}
+
 /// An event with the whole object, as a line.
 ///
 /// # Errors
@@ -335,7 +364,7 @@ impl Default for Shared {
 
 impl Shared {
     /// The one of an event: what others have made of it, where it is still kept.
-    pub(crate) fn shown(&self, event: Event) -> Arc<Shown> {
+    pub(crate) fn shown(&self, event: &Event) -> Arc<Shown> {
         let revision = event.object.revision;
         let slot = usize::try_from(revision.0).unwrap_or_default() % KEPT;
         let mut kept = self.0[slot].lock().unwrap_or_else(PoisonError::into_inner);
@@ -347,7 +376,7 @@ impl Shared {
                     .as_ref()
                     .is_some_and(|shown| shown.event.object.revision > revision);
                 let large = event.object.data.len() > LARGEST;
-                let shown = Arc::new(Shown::new(event));
+                let shown = Arc::new(Shown::new(event.clone()));
                 if !newer && !large {
                     *kept = Some(shown.clone());
                 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::http_api::Form;
 use crate::identity::Caller;
 use crate::resources::{Resources, Selection, Target, parse};
-use crate::stored::{self, Outline, Word};
+use crate::stored::{self, Outline, Sieve, Word};
 use crate::table::Rows;
 use boatyard_store::{Change, Event, Revision, Stored};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -79,9 +80,19 @@ pub(crate) async fn open(
         ) => futures::stream::iter([Err(error)]).boxed(),
         Err(error) => return Err(unavailable(error)),
     };
+    let outline = Arc::new(Outline::selectable(target.kind));
+    let events = match Sieve::new(&selection.fields, &outline, &resources.events) {
+        None => events,
+        Some(sieve) => {
+            let passes = move |event: &Result<Event, _>| {
+                std::future::ready(event.as_ref().map_or(true, |event| sieve.passes(event)))
+            };
+            events.filter(passes).boxed()
+        }
+    };
     let view = View {
         all: selection.shows_all(caller),
-        outline: Outline::selectable(target.kind),
+        outline,
         resources: resources.clone(),
         caller: caller.clone(),
         group: target.kind.group.clone(),
@@ -193,7 +204,7 @@ fn line(value: &Value) -> Bytes {
 struct View {
     /// No selector, and a caller who sees everything.
     all: bool,
-    outline: Outline,
+    outline: Arc<Outline>,
     resources: Resources,
     caller: Caller,
     group: String,
@@ -231,7 +242,7 @@ impl View {
 
     fn event(&mut self, event: Event) -> Option<Bytes> {
         let change = event.change;
-        let shared = self.resources.events.shown(event);
+        let shared = self.resources.events.shown(&event);
         let (shown, was_shown) = if self.all {
             (true, change != Change::Created)
         } else {

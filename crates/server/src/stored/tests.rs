@@ -98,12 +98,12 @@ fn event(revision: u64, text: &str) -> Event {
 fn watchers_of_one_event_share_its_bytes_and_no_others() {
     let shared = Shared::default();
     let newest = 3 * u64::try_from(KEPT).unwrap();
-    let one = shared.shown(event(newest, "new")).line(Word::Modified);
-    let other = shared.shown(event(newest, "new")).line(Word::Modified);
+    let one = shared.shown(&event(newest, "new")).line(Word::Modified);
+    let other = shared.shown(&event(newest, "new")).line(Word::Modified);
     assert_eq!(one.as_ptr(), other.as_ptr());
     // In the same place, from before; it does not take it.
     let before = newest - u64::try_from(KEPT).unwrap();
-    let old = shared.shown(event(before, "old")).line(Word::Added);
+    let old = shared.shown(&event(before, "old")).line(Word::Added);
     let told: Value = serde_json::from_slice(&old).unwrap();
     assert_eq!(told["type"], "ADDED");
     assert_eq!(
@@ -111,7 +111,7 @@ fn watchers_of_one_event_share_its_bytes_and_no_others() {
         before.to_string()
     );
     assert_eq!(told["object"]["metadata"]["annotations"]["text"], "old");
-    let again = shared.shown(event(newest, "new")).line(Word::Modified);
+    let again = shared.shown(&event(newest, "new")).line(Word::Modified);
     assert_eq!(one.as_ptr(), again.as_ptr());
 }
 
@@ -119,9 +119,38 @@ fn watchers_of_one_event_share_its_bytes_and_no_others() {
 fn large_events_are_not_kept() {
     let shared = Shared::default();
     let text = "x".repeat(LARGEST);
-    let line = shared.shown(event(1, &text)).line(Word::Added);
+    let line = shared.shown(&event(1, &text)).line(Word::Added);
     assert_ne!(
         line.as_ptr(),
-        shared.shown(event(1, &text)).line(Word::Added).as_ptr()
+        shared.shown(&event(1, &text)).line(Word::Added).as_ptr()
     );
+}
+
+#[test]
+fn a_sieve_passes_what_has_the_value_now_or_had_it() {
+    let known = ["spec.runnerName".to_owned()];
+    let outline = Arc::new(Outline::of(["spec.runnerName"]));
+    let sieve = |selector: &str| {
+        Sieve::new(
+            &Fields::parse(selector, &known).unwrap(),
+            &outline,
+            &Shared::default(),
+        )
+    };
+    assert!(sieve("spec.runnerName!=a").is_none());
+    let sieve = sieve("spec.runnerName=a").unwrap();
+    let bound =
+        |runner: Option<&str>| Bytes::from(json!({"spec": {"runnerName": runner}}).to_string());
+    for (number, (before, now, passes)) in (1..).zip([
+        (None, "a", true),
+        (None, "b", false),
+        (Some(Some("a")), "b", true),
+        (Some(None), "b", false),
+        (Some(None), "a", true),
+    ]) {
+        let mut event = event(number, "");
+        event.previous = before.map(bound);
+        Arc::get_mut(&mut event.object).unwrap().data = bound(Some(now));
+        assert_eq!(sieve.passes(&event), passes, "{before:?} {now}");
+    }
 }
