@@ -167,12 +167,14 @@ async fn fill(to_etcd: &Connections, to_server: &Connections) {
     writers.join_all().await;
 }
 
-/// The number after the last mark, if there is one.
-fn number(event: &[u8]) -> Option<usize> {
-    let at = event.windows(MARK.len()).rposition(|some| some == MARK)? + MARK.len();
-    let digits = event[at..].iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(None, |number, digit| {
-        Some(number.unwrap_or(0) * 10 + usize::from(digit - b'0'))
+/// The numbers after the marks; several events may come at once.
+fn numbers(events: &[u8]) -> impl Iterator<Item = usize> {
+    let marks = events.windows(MARK.len()).enumerate();
+    let marks = marks.filter(|(_, some)| *some == MARK);
+    marks.map(|(at, _)| {
+        let digits = events[at + MARK.len()..].iter();
+        let digits = digits.take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
     })
 }
 
@@ -203,10 +205,8 @@ pub(crate) fn latency(table: &mut Table) {
                 loop {
                     let event = watch.next().await;
                     let at = Instant::now();
-                    for line in event.split(|byte| *byte == b'\n') {
-                        if let Some(number) = number(line) {
-                            arrived.send((number, at)).await.unwrap();
-                        }
+                    for number in numbers(&event) {
+                        arrived.send((number, at)).await.unwrap();
                     }
                 }
             });
@@ -216,7 +216,8 @@ pub(crate) fn latency(table: &mut Table) {
                 pace.tick().await;
                 sent.push(Instant::now());
                 let name = format!("bench-{}", number * 7919 % OBJECTS);
-                let text = format!("write-{number}.");
+                // No text twice: a write that changes nothing is no event.
+                let text = format!("write-{}.", turn * WRITES + number);
                 let (mut etcd, mut server) = (to_etcd.of(number), to_server.of(number));
                 tasks.spawn(async move {
                     if side == 0 {
@@ -232,7 +233,7 @@ pub(crate) fn latency(table: &mut Table) {
             while times.len() < sent.len() {
                 let arrived = tokio::time::timeout(DEADLINE, arrivals.recv()).await;
                 let (number, at) = arrived.expect("an event did not come").unwrap();
-                times.push(at - sent[number]);
+                times.push(at - sent[number - turn * WRITES]);
             }
             let span = began.elapsed();
             contenders[side].add(Load {
