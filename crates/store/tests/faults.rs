@@ -63,7 +63,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     let Some(folder) = in_own_mounts("a_full_disk_refuses_writes_and_loses_nothing") else {
         return;
     };
-    mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &folder);
+    mount(&["-t", "tmpfs", "-o", "size=3m", "tmpfs"], &folder);
     let path = folder.join("store");
     let store = SqliteStore::open(Options::new(&path)).unwrap();
     let data = Bytes::from(vec![b'x'; 20_000]);
@@ -77,9 +77,22 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     };
     assert!(what(&refused).contains("the disk is full"), "{refused}");
     assert!(answered.len() > 10);
+    // What is there can still be changed, for a while, and then nothing any more.
+    let mut updates: usize = 0;
+    let refused = loop {
+        let last = &answered[answered.len() - 1];
+        let update = store.update(last.key.clone(), last.revision, data.clone());
+        match update.await {
+            Ok(stored) => *answered.last_mut().unwrap() = stored,
+            Err(error) => break error,
+        }
+        updates += 1;
+    };
+    assert!(what(&refused).contains("the disk is full"), "{refused}");
+    assert!(updates > 10, "{updates}");
     // A refused write leaves no trace, and reads go on.
     let revision = store.revision().await.unwrap();
-    assert_eq!(revision, Revision(answered.len() as u64));
+    assert_eq!(revision, Revision((answered.len() + updates) as u64));
     let name = answered.len().to_string();
     assert_eq!(store.get(key(&name)).await.unwrap(), None);
     // With space again the same store writes again.
@@ -92,6 +105,35 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
         let read = store.get(stored.key.clone()).await.unwrap();
         assert_eq!(read, Some(stored));
     }
+}
+
+#[tokio::test]
+async fn the_last_of_the_disk_is_kept_for_what_is_stored() {
+    let Some(folder) = in_own_mounts("the_last_of_the_disk_is_kept_for_what_is_stored") else {
+        return;
+    };
+    mount(&["-t", "tmpfs", "-o", "size=8m", "tmpfs"], &folder);
+    let store = SqliteStore::open(Options::new(folder.join("store"))).unwrap();
+    let data = Bytes::from_static(b"{}");
+    let kept = store.create(key("kept"), data.clone()).await.unwrap();
+    let gone = store.create(key("gone"), data.clone()).await.unwrap();
+    // Somebody else fills the disk but for 600 KiB.
+    let free = rustix::fs::statvfs(&folder).unwrap();
+    let free = free.f_bavail * free.f_frsize;
+    let filling = vec![b'x'; usize::try_from(free).unwrap() - 600 * 1024];
+    std::fs::write(folder.join("filling"), filling).unwrap();
+    let refused = store.create(key("new"), data.clone()).await.unwrap_err();
+    assert!(what(&refused).contains("the disk is full"), "{refused}");
+    let both = tokio::join!(
+        store.update(key("kept"), kept.revision, data.clone()),
+        store.create(key("new"), data.clone()),
+        store.delete(key("gone"), gone.revision, data.clone()),
+    );
+    both.0.unwrap();
+    both.1.unwrap_err();
+    both.2.unwrap();
+    std::fs::remove_file(folder.join("filling")).unwrap();
+    store.create(key("new"), data).await.unwrap();
 }
 
 #[tokio::test]

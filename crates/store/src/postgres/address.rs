@@ -26,7 +26,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
-    pub(super) config: Config,
+    /// One for each host, in their order.
+    pub(super) hosts: Vec<Config>,
     pub(super) tls: Tls,
     /// Hosts and name, for errors.
     pub(super) place: Arc<str>,
@@ -74,40 +75,68 @@ impl Address {
             Some(_) if config.get_ssl_mode() == SslMode::Require => Trust::Chain,
             _ => Trust::Anybody,
         });
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            config.host("/var/run/postgresql");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT);
-        }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(UNACKNOWLEDGED);
-        }
-        config.keepalives_idle(UNACKNOWLEDGED);
-        config.keepalives_interval(Duration::from_secs(3));
-        config.keepalives_retries(3);
-        // A standby is passed over, whatever the address says.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        if config.get_application_name().is_none() {
-            config.application_name("boatyard");
-        }
         let place = place(&config).into();
         let tls = Tls::new(trust, &files).map_err(|what| Failure::new(&place, what).error())?;
-        Ok(Self { config, tls, place })
+        let hosts = apart(&config);
+        Ok(Self { hosts, tls, place })
     }
 }
 
-fn place(config: &Config) -> String {
+/// The hosts of an address, each with an address of its own: the driver takes the first that lets
+/// itself be written to, and that may be a former primary.
+fn apart(config: &Config) -> Vec<Config> {
+    let (names, numbers) = (config.get_hosts(), config.get_hostaddrs());
     let ports = config.get_ports();
-    let hosts: Vec<String> = config
-        .get_hosts()
+    let mut hosts = Vec::new();
+    for index in 0..names.len().max(numbers.len()).max(1) {
+        let mut host = Config::new();
+        match names.get(index) {
+            Some(Host::Tcp(name)) => host.host(name),
+            Some(Host::Unix(folder)) => host.host_path(folder),
+            None if numbers.is_empty() => host.host_path("/var/run/postgresql"),
+            None => &mut host,
+        };
+        if let Some(number) = numbers.get(index) {
+            host.hostaddr(*number);
+        }
+        host.port(*ports.get(index).or(ports.first()).unwrap_or(&5432));
+        if let Some(user) = config.get_user() {
+            host.user(user);
+        }
+        if let Some(password) = config.get_password() {
+            host.password(password);
+        }
+        if let Some(name) = config.get_dbname() {
+            host.dbname(name);
+        }
+        if let Some(options) = config.get_options() {
+            host.options(options);
+        }
+        host.application_name(config.get_application_name().unwrap_or("boatyard"))
+            .ssl_mode(config.get_ssl_mode())
+            .ssl_negotiation(config.get_ssl_negotiation())
+            .channel_binding(config.get_channel_binding())
+            .connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT))
+            .tcp_user_timeout(*config.get_tcp_user_timeout().unwrap_or(&UNACKNOWLEDGED))
+            .keepalives_idle(UNACKNOWLEDGED)
+            .keepalives_interval(Duration::from_secs(3))
+            .keepalives_retries(3)
+            // A standby is passed over, whatever the address says.
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        hosts.push(host);
+    }
+    hosts
+}
+
+fn place(config: &Config) -> String {
+    let hosts: Vec<String> = apart(config)
         .iter()
-        .enumerate()
-        .map(|(number, host)| {
-            let port = ports.get(number).or(ports.first()).unwrap_or(&5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        .map(|host| {
+            let port = host.get_ports().first().unwrap_or(&5432);
+            match host.get_hosts().first() {
+                Some(Host::Tcp(name)) => format!("{name}:{port}"),
+                Some(Host::Unix(folder)) => format!("{}:{port}", folder.display()),
+                None => format!("{:?}:{port}", host.get_hostaddrs()),
             }
         })
         .collect();

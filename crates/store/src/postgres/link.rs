@@ -3,8 +3,11 @@
 //! Owns the address, what was heard on it, and the refusal of a former primary: one that comes
 //! back by itself after its standby was promoted still has the timeline it had.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio_postgres::Config;
 
 use super::address::Address;
 use super::schema::{self, Contradicted, Place};
@@ -18,6 +21,8 @@ pub(super) struct Link {
     address: Address,
     pub(super) heard: Arc<Heard>,
     seen: Mutex<Option<Place>>,
+    /// Which host was the primary.
+    last: AtomicUsize,
 }
 
 impl Link {
@@ -26,6 +31,7 @@ impl Link {
             address,
             heard: Arc::default(),
             seen: Mutex::new(None),
+            last: AtomicUsize::new(0),
         }
     }
 
@@ -53,8 +59,34 @@ impl Link {
         schema::identify(&self.bare().await?, Some(contradicted)).await
     }
 
+    /// Connects to the first host that is a primary, beginning with the one that last was.
     async fn bare(&self) -> Result<Bare, Trouble> {
-        let bare = Bare::connect(&self.address, &self.heard).await?;
+        let hosts = &self.address.hosts;
+        let first = self.last.load(Ordering::Relaxed);
+        let mut failed: Option<Trouble> = None;
+        for index in (first..first + hosts.len()).map(|index| index % hosts.len()) {
+            match self.host(&hosts[index]).await {
+                Ok(bare) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(bare);
+                }
+                // What a person must mend is told before what may pass.
+                Err(trouble) => {
+                    if failed.as_ref().is_none_or(|failed| failed.passing) {
+                        failed = Some(trouble);
+                    }
+                }
+            }
+        }
+        let mut failed = failed
+            .unwrap_or_else(|| Trouble::lasting(Failure::new(self.place(), "it has no host")));
+        // Another host may become the primary.
+        failed.passing |= hosts.len() > 1;
+        Err(failed)
+    }
+
+    async fn host(&self, host: &Config) -> Result<Bare, Trouble> {
+        let bare = Bare::connect(&self.address, host, &self.heard).await?;
         let place = schema::place(&bare).await?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = &*seen

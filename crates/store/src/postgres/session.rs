@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Statement};
 
 use super::address::Address;
 use super::log;
@@ -20,13 +20,13 @@ use super::tls;
 use super::trouble::Trouble;
 
 /// The database ends a statement, also one that waits for a lock.
-const STATEMENT: Duration = Duration::from_secs(8);
+const STATEMENT: Duration = Duration::from_secs(5);
 /// The database ends a transaction whose server went silent, so that the others may write.
 const IDLE: Duration = Duration::from_secs(4);
 /// We give a round trip up, and the session with it.
 const ROUND: Duration = Duration::from_secs(10);
-/// Of connecting, all hosts together.
-const ATTEMPT: Duration = Duration::from_secs(15);
+/// Of connecting to one host and logging in.
+const ATTEMPT: Duration = Duration::from_secs(6);
 /// Of what is done once: migrations, and reading everything.
 pub(super) const LONG: Duration = Duration::from_secs(300);
 
@@ -62,10 +62,14 @@ pub(super) struct Bare {
 }
 
 impl Bare {
-    /// Connects to whichever host is the primary.
-    pub(super) async fn connect(address: &Address, heard: &Arc<Heard>) -> Result<Self, Trouble> {
+    /// Connects to a host that lets itself be written to.
+    pub(super) async fn connect(
+        address: &Address,
+        host: &Config,
+        heard: &Arc<Heard>,
+    ) -> Result<Self, Trouble> {
         let place = &address.place;
-        let connecting = address.config.connect(address.tls.clone());
+        let connecting = host.connect(address.tls.clone());
         let (client, connection) = tokio::time::timeout(ATTEMPT, connecting)
             .await
             .map_err(|_| Trouble::timeout(place))?

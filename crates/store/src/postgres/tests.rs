@@ -2,6 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod breaks;
+mod failover;
+mod load;
+mod proxy;
+mod refusals;
+mod tls;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;

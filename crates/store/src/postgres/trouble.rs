@@ -112,7 +112,8 @@ fn sentence(code: &SqlState) -> (&'static str, bool) {
         "53300" => ("it has too many connections; raise max_connections", true),
         "25006" => (STANDBY, true),
         "57P01" | "57P02" | "57P03" => ("it is starting or ending; try again in a moment", true),
-        "57014" | "55P03" => (SILENT, true),
+        // The last: what was sent together with a statement that failed so.
+        "57014" | "55P03" | "25P02" => (SILENT, true),
         "25P03" | "40001" | "40P01" => ("another server was faster; try again", true),
         "42P01" | "42703" | "3F000" => (
             "its tables are gone or changed; put back a backup, or restart the server to make them anew",
@@ -133,7 +134,10 @@ fn transport(error: &tokio_postgres::Error) -> (&'static str, bool) {
         {
             return (STANDBY, true);
         }
-        if cause.downcast_ref::<rustls::Error>().is_some() {
+        let inner = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
             return (
                 "its TLS certificate was refused; check sslmode, sslrootcert and the host's name",
                 false,

@@ -60,6 +60,9 @@ const PRAGMAS: &str = "
     PRAGMA trusted_schema = OFF;
 ";
 
+/// Free bytes of the file system below which nothing new is stored.
+const RESERVE: u64 = 1 << 20;
+
 /// What durability and exclusiveness rest on.
 const DURABLE: [(&str, &str); 3] = [
     ("locking_mode", "exclusive"),
@@ -71,6 +74,8 @@ const DURABLE: [(&str, &str); 3] = [
 #[derive(Debug)]
 pub(super) struct File {
     place: Arc<str>,
+    /// The folder it is in.
+    folder: std::fs::File,
     connection: Option<Connection>,
     broken: Option<Failure>,
 }
@@ -110,8 +115,14 @@ impl File {
         }
         migrate(&mut connection, &place)?;
         let history = load(&connection, &place)?;
+        let opened = std::fs::File::open(folder(path));
+        let folder = opened.map_err(|source| {
+            let failure = Failure::new(&place, "its folder cannot be opened; check who owns it");
+            failure.because(source).error()
+        })?;
         let file = Self {
             place,
+            folder,
             connection: Some(connection),
             broken: None,
         };
@@ -120,6 +131,31 @@ impl File {
 
     pub(super) fn place(&self) -> &Arc<str> {
         &self.place
+    }
+
+    /// Why nothing new may be stored, if so little space is free that it is kept for what is there:
+    /// an object whose status could not be written would be waited for without a word.
+    pub(super) fn reserved(&self) -> Option<Failure> {
+        if self.has_reserve() {
+            return None;
+        }
+        if let Some(connection) = &self.connection {
+            // What the log holds twice is given back. It fails where a reader holds it, of which
+            // there is none, and without space for it, which the next look tells.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        (!self.has_reserve()).then(|| Failure::new(&self.place, FULL))
+    }
+
+    /// Folding the log into the file may take as much again as it has.
+    fn has_reserve(&self) -> bool {
+        let log = std::fs::metadata(format!("{}-wal", self.place));
+        let log = log.map_or(0, |log| log.len());
+        let free = rustix::fs::fstatvfs(&self.folder);
+        // What cannot be asked is left to the commit.
+        free.map_or(true, |free| {
+            free.f_bavail.saturating_mul(free.f_frsize) >= RESERVE + log
+        })
     }
 
     /// Writes versions and removes those no longer needed, all or nothing; durable on return.
@@ -202,13 +238,17 @@ fn transact(
     transaction.commit()
 }
 
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Makes the folder and the file, for the owner only: SQLite would use the umask.
 fn prepare(path: &Path, place: &Arc<str>) -> Result<(), Error> {
     let failed = |what, source: std::io::Error| Failure::new(place, what).because(source).error();
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

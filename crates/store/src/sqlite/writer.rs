@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::file::File;
 use crate::Stored;
-use crate::batch::{Answer, Batch, FORGET, Request, gather};
+use crate::batch::{Answer, Batch, FORGET, Request, Write, gather};
 use crate::failure::Failure;
 use crate::history::{History, Limits};
 
@@ -88,10 +88,19 @@ impl Writer {
         let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::after(&history);
         let (mut writes, mut compactions) = (Vec::new(), Vec::new());
+        let creates = |request: &Request| {
+            let write = |write: &Write| matches!(write, Write::Create { .. });
+            matches!(request, Request::Write { write: what, .. } if write(what))
+        };
+        let reserved = requests.iter().any(creates).then(|| self.file.reserved());
+        let reserved = reserved.flatten();
         for request in requests {
             match request {
                 Request::Write { key, write, answer } => {
-                    let result = batch.write(&history, key, &write);
+                    let result = match (&write, &reserved) {
+                        (Write::Create { .. }, Some(reserved)) => Err(reserved.error()),
+                        _ => batch.write(&history, key, &write),
+                    };
                     writes.push(Answer { to: answer, result });
                 }
                 Request::Compact { upto, answer } => {
