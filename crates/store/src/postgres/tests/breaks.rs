@@ -48,7 +48,7 @@ async fn a_connection_may_break_at_any_message() {
         ] {
             for watch in [&mut watch, &mut own] {
                 let event = watch.next().await.unwrap().unwrap();
-                assert_eq!((event.change, &event.object), (change, &stored));
+                assert_eq!((event.change, &*event.object), (change, &stored));
             }
         }
         if !proxy.is_over() {
@@ -160,7 +160,7 @@ async fn a_database_that_stays_away_is_named_and_comes_back() {
             Err(other) => panic!("{other}"),
         }
     };
-    assert_eq!(watch.next().await.unwrap().unwrap().object, made);
+    assert_eq!(*watch.next().await.unwrap().unwrap().object, made);
     store.close().await.unwrap();
     assert!(watch.next().await.is_none());
 }

@@ -100,7 +100,7 @@ async fn a_promoted_standby_that_lost_writes_is_noticed_and_nobody_goes_on_from_
     wait(|| standby.sql("postgres", "SELECT count(*) FROM pg_stat_wal_receiver") == "0");
     let lost = store.create(boat("lost"), data.clone()).await.unwrap();
     let mut watch = store.watch(boats(), Some(kept.revision)).await.unwrap();
-    assert_eq!(watch.next().await.unwrap().unwrap().object, lost);
+    assert_eq!(*watch.next().await.unwrap().unwrap().object, lost);
     primary.stop("immediate");
     standby.promote();
     assert_eq!(store.get(boat("lost")).await.unwrap(), None);

@@ -197,7 +197,7 @@ async fn watch(store: Arc<PostgresStore>, from: Revision) -> Seen {
                 key,
                 revision,
                 data,
-            } = event.object;
+            } = Stored::clone(&event.object);
             from = revision;
             match event.change {
                 Change::Deleted => seen.contents.remove(&key.name),
