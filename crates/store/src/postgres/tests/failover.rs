@@ -44,7 +44,8 @@ async fn a_synchronous_standby_promoted_under_load_has_all_that_was_answered() {
     primary.stop("immediate");
     standby.promote();
     load.go_on(300).await;
-    let unavailable = load.unavailable.load(Ordering::Relaxed);
+    // At most what was under way may have an outcome nobody knows.
+    assert!(load.unavailable.load(Ordering::Relaxed) <= 12);
     // The former primary comes back by itself, as one: nobody falls for it.
     primary.go();
     standby.sql(
@@ -80,7 +81,6 @@ async fn a_synchronous_standby_promoted_under_load_has_all_that_was_answered() {
         assert_eq!(seen.relists, 1);
         assert_eq!(seen.contents, contents);
     }
-    println!("{unavailable} writes were not answered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
