@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
     status = "EnvironmentStatus",
     derive = "PartialEq",
     selectable = ".spec.runnerName",
+    selectable = ".spec.projectName",
     selectable = ".status.phase",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
@@ -72,6 +73,12 @@ use serde::{Deserialize, Serialize};
         priority = 1
     ),
     printcolumn(
+        name = "Project",
+        type_ = "string",
+        json_path = ".spec.projectName",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
@@ -83,6 +90,10 @@ use serde::{Deserialize, Serialize};
         .message("an environment cannot be moved to another runner")
         .reason(Reason::FieldValueForbidden)
         .field_path(".runnerName"),
+    validation = Rule::new("has(self.projectName) == has(oldSelf.projectName) && (!has(self.projectName) || self.projectName == oldSelf.projectName)")
+        .message("the project cannot be changed; make another environment")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".projectName"),
 )]
 pub struct EnvironmentSpec {
     /// Where the code comes from. Immutable after creation.
@@ -93,10 +104,15 @@ pub struct EnvironmentSpec {
             .reason(Reason::FieldValueForbidden)
     )]
     pub source: Source,
+    /// Name of the Project in the same namespace that source, devcontainer and class are taken from,
+    /// at creation, where they are left out here. Immutable after creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub project_name: Option<String>,
     /// Which devcontainer.json applies, when not the one the specification's discovery finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devcontainer: Option<Devcontainer>,
-    /// Name of the EnvironmentClass. Defaults to `default`.
+    /// Name of the EnvironmentClass. Defaults to the project's, or to `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,

@@ -21,6 +21,7 @@
 
 pub mod class;
 pub mod environment;
+pub mod project;
 pub mod quantity;
 pub mod rules;
 pub mod runner;
@@ -28,6 +29,7 @@ pub mod words;
 
 pub use class::{EnvironmentClass, EnvironmentClassSpec};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
+pub use project::{Project, ProjectSpec, ProjectStatus};
 pub use runner::{Runner, RunnerSpec, RunnerStatus};
 
 /// The API group of every resource defined here.

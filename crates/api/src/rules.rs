@@ -14,11 +14,20 @@ mod error;
 
 pub use error::{FieldError, Reason};
 
+use crate::class::{Isolation, Resources};
+use crate::environment::{GitSource, Phase, Source, WantedState};
 use crate::words::DEFAULT_CLASS;
-use crate::{Environment, EnvironmentClass, Runner, quantity};
+use crate::{
+    Environment, EnvironmentClass, EnvironmentClassSpec, EnvironmentSpec, EnvironmentStatus,
+    Runner, RunnerSpec, RunnerStatus, quantity,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Defaults and validation of a kind.
 pub trait Rules: Sized {
+    /// Two good objects, of which the first may be changed to the second; the second has a status
+    /// where the kind has one. The conventions of the API are tested with them.
+    fn samples() -> [Self; 2];
     /// Fills in what the user left out.
     fn defaults(&mut self) {}
     /// Everything wrong with the object, or with its change from `old`.
@@ -28,6 +37,31 @@ pub trait Rules: Sized {
 }
 
 impl Rules for Environment {
+    fn samples() -> [Self; 2] {
+        let spec = EnvironmentSpec {
+            source: Source {
+                git: Some(GitSource {
+                    url: "https://git.example.org/boats/hull.git".to_owned(),
+                    reference: None,
+                }),
+                folder: None,
+            },
+            class_name: Some(DEFAULT_CLASS.to_owned()),
+            // Bound, so that nobody places it.
+            runner_name: Some("elsewhere".to_owned()),
+            ..EnvironmentSpec::default()
+        };
+        let first = Self::new("hull", spec);
+        let mut second = first.clone();
+        second.spec.state = WantedState::Stopped;
+        second.status = Some(EnvironmentStatus {
+            phase: Phase::Stopped,
+            message: Some("Stopped; everything written is kept.".to_owned()),
+            ..EnvironmentStatus::default()
+        });
+        [first, second]
+    }
+
     fn defaults(&mut self) {
         self.spec
             .class_name
@@ -36,10 +70,23 @@ impl Rules for Environment {
 }
 
 impl Rules for EnvironmentClass {
+    fn samples() -> [Self; 2] {
+        let sized = |cpu: &str, pids| EnvironmentClassSpec {
+            description: Some("For most".to_owned()),
+            resources: Resources {
+                cpu: Some(Quantity(cpu.to_owned())),
+                pids: Some(pids),
+                ..Resources::default()
+            },
+            ..EnvironmentClassSpec::default()
+        };
+        [("2", 1024), ("500m", 2048)].map(|(cpu, pids)| Self::new("most", sized(cpu, pids)))
+    }
+
     fn validate(&self, _old: Option<&Self>) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let resources = &self.spec.resources;
-        if self.spec.isolation == crate::class::Isolation::VM {
+        if self.spec.isolation == Isolation::VM {
             errors.push(FieldError::unsupported(
                 "spec.isolation",
                 "VM",
@@ -78,7 +125,21 @@ impl Rules for EnvironmentClass {
     }
 }
 
-impl Rules for Runner {}
+impl Rules for Runner {
+    fn samples() -> [Self; 2] {
+        let spec = |unschedulable| RunnerSpec {
+            unschedulable,
+            region: Some("harbour".to_owned()),
+        };
+        let [first, mut second] = [false, true].map(|away| Self::new("quay", spec(away)));
+        second.status = Some(RunnerStatus {
+            version: "0.1.0".to_owned(),
+            architecture: "amd64".to_owned(),
+            ..RunnerStatus::default()
+        });
+        [first, second]
+    }
+}
 
 /// Whether `name` is a DNS-1123 subdomain, as names of objects are.
 #[must_use]

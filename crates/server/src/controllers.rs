@@ -18,6 +18,7 @@ mod events;
 mod feed;
 mod leader;
 mod namespaces;
+mod projects;
 mod queue;
 mod scheduler;
 mod work;
@@ -129,6 +130,7 @@ pub(crate) async fn run(
             loops.progress.clone(),
         ));
         loops.add(namespaces::Namespaces::new(resources.clone()));
+        loops.add(projects::Projects::new(resources.clone()));
         loops.add(events::Events::new(resources.clone(), settings.event_age));
         loops.run(stop)
     };

@@ -73,7 +73,7 @@ impl<'a> Resource<'a> {
             singular: &kind.singular,
             kind: &kind.kind,
             namespaced: kind.namespaced,
-            verbs: &VERBS,
+            verbs: kind.verbs(),
             short_names: &kind.short_names,
             categories: &kind.categories,
             subresources,

@@ -24,8 +24,9 @@ use crate::failure::Failure;
 pub use crate::resources::ScalePaths;
 use crate::schema::Schema;
 use behaviour::{Behaviour, Open, Private};
+use boatyard_api::DEFAULT_NAMESPACE;
 use boatyard_api::rules::{FieldError, Rules};
-use boatyard_api::{Environment, EnvironmentClass, Runner};
+use boatyard_api::{Environment, EnvironmentClass, Project, Runner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use schemars::JsonSchema;
@@ -72,6 +73,7 @@ pub struct Kind {
     pub definition: Option<Definition>,
     /// The schema as merging sees it, once it is asked for.
     merging: OnceLock<crate::managed::Type>,
+    samples: fn() -> [Value; 2],
     /// Defaults and rules: (object, stored object) → defaulted object, or everything wrong with it.
     prepare: Prepare,
     /// What it has of its own.
@@ -130,10 +132,29 @@ impl Kind {
         }
     }
 
+    /// What can be done with it. What contains others is deleted one by one, as in Kubernetes.
+    #[must_use]
+    pub fn verbs(&self) -> &'static [&'static str] {
+        const ONE_BY_ONE: &[&str] = &[
+            "create", "delete", "get", "list", "patch", "update", "watch",
+        ];
+        if self.behaviour.contains_others() {
+            ONE_BY_ONE
+        } else {
+            &crate::discovery::VERBS
+        }
+    }
+
     /// Who may do what with it, beside administrators.
     #[must_use]
     pub fn access(&self) -> &'static [Grant] {
         self.behaviour.access()
+    }
+
+    /// Two good objects, of which the first may be changed to the second.
+    #[must_use]
+    pub fn samples(&self) -> [Value; 2] {
+        (self.samples)()
     }
 
     /// With more of its own than the default.
@@ -229,6 +250,7 @@ impl Kind {
             schema,
             definition: None,
             merging: OnceLock::new(),
+            samples: || T::samples().map(|one| serde_json::to_value(one).unwrap_or_default()),
             prepare: prepare::<T>,
             behaviour: &Private,
         }
@@ -360,6 +382,9 @@ const CLASSES: &[Grant] = &[
     Grant::runner("", READS, When::Always),
 ];
 
+/// Read where local users make environments.
+const PROJECTS: &[Grant] = &[Grant::local("", READS, When::In(DEFAULT_NAMESPACE))];
+
 /// All kinds.
 #[derive(Clone)]
 pub struct Kinds(Arc<Vec<Kind>>);
@@ -383,6 +408,7 @@ impl Kinds {
         vec![
             Kind::own::<Environment>().with(&environment::Environments),
             Kind::own::<EnvironmentClass>().with(&Open(CLASSES)),
+            Kind::own::<Project>().with(&Open(PROJECTS)),
             Kind::own::<Runner>().with(&Open(runner::ACCESS)),
         ]
     }

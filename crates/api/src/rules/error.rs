@@ -159,11 +159,6 @@ impl FieldError {
         Self::new(path, Reason::TooMany, rest)
     }
 
-    /// `Not found: "x"`.
-    pub fn not_found(path: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self::new(path, Reason::NotFound, shown(&value.into()))
-    }
-
     /// With the reason and the message's beginning that a rule asks for.
     pub fn because(
         path: impl Into<String>,
@@ -174,6 +169,10 @@ impl FieldError {
         match reason {
             Reason::Forbidden | Reason::Required => Self::new(path, reason, detail),
             Reason::Duplicate => Self::duplicate(path, value),
+            Reason::NotFound => {
+                let found = shown(&value.into());
+                Self::new(path, reason, format!("{found}: {detail}"))
+            }
             _ => Self {
                 reason,
                 ..Self::invalid(path, value, detail)

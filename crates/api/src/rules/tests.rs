@@ -2,9 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::EnvironmentClassSpec;
-use crate::class::{Isolation, Resources};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 #[test]
 fn an_environment_names_a_class_always() {

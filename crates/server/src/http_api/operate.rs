@@ -126,6 +126,9 @@ impl Handler {
             (Method::DELETE, true) => {
                 self.resources
                     .authorize(caller, "deletecollection", target, None, None)?;
+                if !target.kind.verbs().contains(&"deletecollection") {
+                    return Err(Failure::method());
+                }
                 let (selection, page) = (query.selection(target.kind)?, query.page()?);
                 let options = Self::deletion(query, request).await?;
                 let listed = self

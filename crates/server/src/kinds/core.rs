@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Event, Namespace};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 /// Each runner proves that it is alive by its own.
@@ -34,6 +34,14 @@ pub(super) fn kinds() -> Vec<Kind> {
             ("Age", "date", "metadata.creationTimestamp", 0),
         ]),
         selectable: vec!["status.phase".to_owned()],
+        samples: || {
+            let namespace =
+                |purpose: &str| json!({"metadata": {"annotations": {"purpose": purpose}}});
+            let mut samples = ["boats", "ships"].map(namespace);
+            samples[1]["status"] =
+                json!({"phase": "Active", "conditions": [{"type": "Seen", "status": "True"}]});
+            samples
+        },
         ..kind::<Namespace>("", "Namespace", "namespaces", false)
     };
     let lease = Kind {
@@ -41,6 +49,9 @@ pub(super) fn kinds() -> Vec<Kind> {
             ("Holder", "string", "spec.holderIdentity", 0),
             ("Age", "date", "metadata.creationTimestamp", 0),
         ]),
+        samples: || {
+            ["one", "other"].map(|holder| json!({"metadata": {}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15}}))
+        },
         ..kind::<Lease>("coordination.k8s.io", "Lease", "leases", true)
     };
     let selectable = [
@@ -80,6 +91,10 @@ pub(super) fn kinds() -> Vec<Kind> {
             ("Name", "string", "metadata.name", 1),
         ]),
         selectable: selectable.map(str::to_owned).to_vec(),
+        samples: || {
+            let about = json!({"kind": "Environment", "apiVersion": "boatyard.dev/v1", "name": "hull", "namespace": "default"});
+            [1, 2].map(|count| json!({"metadata": {}, "involvedObject": about, "reason": "Started", "message": "The environment runs.", "type": "Normal", "count": count}))
+        },
         ..kind::<Event>("", "Event", "events", true)
     };
     vec![
@@ -115,6 +130,7 @@ fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
         schema,
         definition: Some(|generator| generator.subschema_for::<T>()),
         merging: OnceLock::new(),
+        samples: || [Value::Null, Value::Null],
         prepare: prepare::<T>,
         behaviour: &Private,
     }

@@ -2,13 +2,16 @@
 //!
 //! The owner of an environment is its authenticated creator and never changes; host folders are
 //! for callers who come through this host's unix socket, since they are opened with the caller's
-//! own credentials; only administrators bind an environment to a runner.
+//! own credentials; only administrators bind an environment to a runner. What an environment leaves
+//! out and its project says is the project's, once, at creation.
 
 use super::behaviour::{Admission, Behaviour, Grant, When};
 use crate::failure::Failure;
 use crate::identity::Caller;
 use boatyard_api::DEFAULT_NAMESPACE;
+use boatyard_api::rules::{FieldError, Reason};
 use boatyard_api::words::FINALIZER_RUNNER;
+use boatyard_store::Key;
 use serde_json::{Value, json};
 
 #[derive(Debug)]
@@ -52,15 +55,62 @@ impl Behaviour for Environments {
         true
     }
 
+    fn looks_at(&self, object: &Value) -> Option<Key> {
+        let project = object["spec"]["projectName"].as_str()?;
+        let namespace = object["metadata"]["namespace"].as_str();
+        Some(Key {
+            resource: "projects.boatyard.dev".to_owned(),
+            namespace: namespace.unwrap_or_default().to_owned(),
+            name: project.to_owned(),
+        })
+    }
+
     fn admit(&self, admission: &mut Admission<'_>) -> Result<(), Failure> {
         match admission.old {
-            None => create(admission.caller, admission.object),
+            None => {
+                from_project(admission.object, admission.seen)?;
+                create(admission.caller, admission.object)
+            }
             Some(old) => update(admission.caller, admission.object, old),
         }
     }
 }
 
 const RUNNER_IS_CHOSEN: &str = "only administrators choose the runner; leave spec.runnerName out";
+
+/// Fills in what the environment leaves out and its project says.
+fn from_project(object: &mut Value, project: Option<&Value>) -> Result<(), Failure> {
+    let Some(wanted) = object["spec"]["projectName"].as_str() else {
+        return Ok(());
+    };
+    let Some(project) = project else {
+        let place = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let why = format!(
+            "there is no such project in the namespace {place}; make it first, or leave the field out"
+        );
+        let error = FieldError::because("spec.projectName", Reason::NotFound, wanted, why);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(Failure::invalid(
+            "Environment",
+            boatyard_api::GROUP,
+            name,
+            &[error],
+        ));
+    };
+    let spec = &mut object["spec"];
+    if spec["source"]["folder"].is_null() && spec["source"]["git"].is_null() {
+        spec["source"] = project["spec"]["source"].clone();
+    }
+    if spec["className"].is_null() && !project["spec"]["className"].is_null() {
+        spec["className"] = project["spec"]["className"].clone();
+    }
+    let path = &project["spec"]["devcontainer"]["path"];
+    let own = &spec["devcontainer"];
+    if own["path"].is_null() && own["image"].is_null() && !path.is_null() {
+        spec["devcontainer"]["path"] = path.clone();
+    }
+    Ok(())
+}
 
 fn create(caller: &Caller, object: &mut Value) -> Result<(), Failure> {
     let mut owner = json!({"user": caller.user});

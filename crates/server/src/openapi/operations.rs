@@ -137,10 +137,11 @@ pub(super) fn of_kind(paths: &mut Map<String, Value>, root: &str, kind: &Kind, s
             format!("/{root}/{}", kind.plural),
         )
     };
-    paths.insert(
-        collection.clone(),
-        json!({"parameters": common, "get": of.list(), "post": of.create(), "delete": of.delete_many()}),
-    );
+    let mut many = json!({"parameters": common, "get": of.list(), "post": of.create()});
+    if kind.verbs().contains(&"deletecollection") {
+        many["delete"] = of.delete_many();
+    }
+    paths.insert(collection.clone(), many);
     common.insert(0, parameters::name(&kind.kind));
     let one = format!("{collection}/{{name}}");
     let mut item = of.item("");

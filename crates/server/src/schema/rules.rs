@@ -5,8 +5,9 @@
 //! makes it an optional. Items of a list have former selves only when the list is a map.
 //!
 //! The rules are ours, the values are the user's: a rule may hold at most one loop within another,
-//! and before rules are evaluated their cost is bounded from their size and the value's; where it
-//! is more than [`BUDGET`] for one object, the object is refused.
+//! and before rules are evaluated their cost is bounded from their size and that of the members
+//! they read, which alone are handed to them; where it is more than [`BUDGET`] for one object, the
+//! object is refused.
 //!
 //! Source: "Validation rules" in Kubernetes's documentation of custom resources.
 
@@ -16,6 +17,7 @@ use cel::common::ast::{EntryExpr, Expr};
 use cel::objects::{Key, Map, OptionalValue};
 use cel::{Context, Env, Program};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 /// Steps that the rules of one object may take: some tenth of a second.
@@ -46,6 +48,8 @@ pub(super) struct Rule {
     /// Nodes of the programs, and how deep their loops lie.
     size: usize,
     loops: u32,
+    /// Members of the value that it reads; none when it reads the whole.
+    reads: Option<BTreeSet<String>>,
 }
 
 /// What a rule wants of the former self.
@@ -80,10 +84,14 @@ impl Rule {
                 "the rule {rule:?} names oldSelf where a value has no former self"
             ));
         }
-        let weights: Vec<(usize, u32)> = programs()
-            .map(|program| weigh(&program.expression().expr))
-            .collect();
-        let loops = weights.iter().map(|weight| weight.1).max().unwrap_or(0);
+        let mut weight = Weight::default();
+        programs().for_each(|program| weight.add(&program.expression().expr, 0));
+        let Weight {
+            nodes: size,
+            loops,
+            whole,
+            members,
+        } = weight;
         if loops > DEEPEST {
             return Err(format!("the rule {rule:?} has loops in loops in loops"));
         }
@@ -101,8 +109,9 @@ impl Rule {
             reason,
             field: text("fieldPath").unwrap_or_default(),
             old,
-            size: weights.iter().map(|weight| weight.0).sum(),
+            size,
             loops,
+            reads: (!whole).then_some(members),
             text: rule,
         })
     }
@@ -133,44 +142,71 @@ impl Rule {
     }
 }
 
-/// Nodes of an expression, and how deep its loops lie.
-fn weigh(expression: &Expr) -> (usize, u32) {
-    let (mut nodes, mut loops) = (1, 0);
-    let mut add = |expression: &Expr, inside: u32| {
-        let (more, deep) = weigh(expression);
-        nodes += more;
-        loops = loops.max(deep + inside);
-    };
-    match expression {
-        Expr::Call(call) => {
-            for one in call.target.iter().map(|target| &target.expr) {
-                add(one, 0);
+/// What there is to an expression.
+#[derive(Default)]
+struct Weight {
+    nodes: usize,
+    /// How deep its loops lie.
+    loops: u32,
+    /// Whether it reads a value as a whole.
+    whole: bool,
+    /// Members of values that it reads.
+    members: BTreeSet<String>,
+}
+
+impl Weight {
+    /// Adds an expression that lies in so many loops.
+    fn add(&mut self, expression: &Expr, loops: u32) {
+        self.nodes += 1;
+        self.loops = self.loops.max(loops);
+        match expression {
+            Expr::Ident(name) => self.whole |= is_value(name),
+            Expr::Select(select) => match &select.operand.expr {
+                Expr::Ident(name) if is_value(name) => {
+                    self.members.insert(select.field.clone());
+                }
+                operand => self.add(operand, loops),
+            },
+            Expr::Call(call) => {
+                let target = call.target.iter().map(|target| &target.expr);
+                let arguments = call.args.iter().map(|one| &one.expr);
+                target.chain(arguments).for_each(|one| self.add(one, loops));
             }
-            call.args.iter().for_each(|one| add(&one.expr, 0));
-        }
-        Expr::Comprehension(comprehension) => {
-            add(&comprehension.iter_range.expr, 0);
-            add(&comprehension.accu_init.expr, 0);
-            add(&comprehension.loop_cond.expr, 1);
-            add(&comprehension.loop_step.expr, 1);
-            add(&comprehension.result.expr, 0);
-        }
-        Expr::List(list) => list.elements.iter().for_each(|one| add(&one.expr, 0)),
-        Expr::Select(select) => add(&select.operand.expr, 0),
-        Expr::Map(map) => {
-            for entry in &map.entries {
-                match &entry.expr {
-                    EntryExpr::MapEntry(entry) => {
-                        add(&entry.key.expr, 0);
-                        add(&entry.value.expr, 0);
-                    }
-                    EntryExpr::StructField(field) => add(&field.value.expr, 0),
+            Expr::Comprehension(comprehension) => {
+                for once in [
+                    &comprehension.iter_range,
+                    &comprehension.accu_init,
+                    &comprehension.result,
+                ] {
+                    self.add(&once.expr, loops);
+                }
+                for again in [&comprehension.loop_cond, &comprehension.loop_step] {
+                    self.add(&again.expr, loops + 1);
                 }
             }
+            Expr::List(list) => list
+                .elements
+                .iter()
+                .for_each(|one| self.add(&one.expr, loops)),
+            Expr::Map(map) => {
+                for entry in &map.entries {
+                    match &entry.expr {
+                        EntryExpr::MapEntry(entry) => {
+                            self.add(&entry.key.expr, loops);
+                            self.add(&entry.value.expr, loops);
+                        }
+                        EntryExpr::StructField(field) => self.add(&field.value.expr, loops),
+                    }
+                }
+            }
+            // Rules make no messages.
+            Expr::Struct(_) | Expr::Unspecified | Expr::Literal(_) => {}
         }
-        Expr::Struct(_) | Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
     }
-    (nodes, loops)
+}
+
+fn is_value(name: &str) -> bool {
+    name == "self" || name == "oldSelf"
 }
 
 /// Rules of one object under evaluation.
@@ -247,7 +283,16 @@ impl Schema {
         if due.is_empty() {
             return;
         }
-        let parts = 1 + parts(value) + old.map_or(0, parts);
+        // Only what the rules read is handed to them.
+        let mut read = Some(BTreeSet::new());
+        for rule in &due {
+            read = match (read, &rule.reads) {
+                (Some(read), Some(more)) => Some(&read | more),
+                _ => None,
+            };
+        }
+        let read = read.as_ref();
+        let parts = 1 + self.parts(value, read) + old.map_or(0, |old| self.parts(old, read));
         let cost = due.iter().map(|rule| rule.cost(parts));
         let cost = cost.fold(parts, usize::saturating_add);
         if cost > evaluation.left {
@@ -259,14 +304,14 @@ impl Schema {
         }
         evaluation.left -= cost;
         let mut context = Context::with_env(ENVIRONMENT.clone());
-        context.add_variable_from_value("self", self.value(value));
-        let old = old.map(|old| self.value(old));
+        context.add_variable_from_value("self", self.value(value, read));
+        let old = old.map(|old| self.value(old, read));
         let mut optional = Context::with_env(ENVIRONMENT.clone());
         if due.iter().any(|rule| rule.old == Old::Optional) {
             let old = old
                 .clone()
                 .map_or_else(OptionalValue::none, OptionalValue::of);
-            optional.add_variable_from_value("self", self.value(value));
+            optional.add_variable_from_value("self", self.value(value, read));
             optional.add_variable_from_value("oldSelf", cel::Value::Opaque(Arc::new(old)));
         }
         if let Some(old) = old {
@@ -287,8 +332,29 @@ impl Schema {
         }
     }
 
-    /// A value as CEL has it.
-    fn value(&self, value: &Value) -> cel::Value {
+    /// How much there is to look at in the members of a value that are read.
+    fn parts(&self, value: &Value, read: Option<&BTreeSet<String>>) -> usize {
+        match (value, read) {
+            (Value::Object(members), Some(read)) => members
+                .iter()
+                .filter(|(name, _)| read.contains(&self.identifier(name)))
+                .map(|(_, member)| parts(member))
+                .sum(),
+            _ => parts(value),
+        }
+    }
+
+    /// A member's name as rules write it.
+    fn identifier(&self, name: &str) -> String {
+        if self.properties.contains_key(name) {
+            identifier(name)
+        } else {
+            name.to_owned()
+        }
+    }
+
+    /// A value as CEL has it, of an object the members that are read.
+    fn value(&self, value: &Value, read: Option<&BTreeSet<String>>) -> cel::Value {
         match value {
             Value::Null => cel::Value::Null,
             Value::Bool(value) => cel::Value::Bool(*value),
@@ -302,17 +368,19 @@ impl Schema {
             Value::Array(items) => {
                 let unknown = Self::default();
                 let below = self.items.as_deref().unwrap_or(&unknown);
-                let items = items.iter().map(|item| below.value(item));
+                let items = items.iter().map(|item| below.value(item, None));
                 cel::Value::List(Arc::new(items.collect()))
             }
             Value::Object(members) => {
                 let unknown = Self::default();
-                let members = members.iter().map(|(name, member)| {
-                    let (name, below) = match self.properties.get(name) {
-                        Some(below) => (identifier(name), below),
-                        None => (name.clone(), self.additional.as_deref().unwrap_or(&unknown)),
-                    };
-                    (Key::from(name), below.value(member))
+                let members = members.iter().filter_map(|(name, member)| {
+                    let below = self.properties.get(name).or(self.additional.as_deref());
+                    let name = self.identifier(name);
+                    let wanted = read.is_none_or(|read| read.contains(&name));
+                    wanted.then(|| {
+                        let below = below.unwrap_or(&unknown);
+                        (Key::from(name), below.value(member, None))
+                    })
                 });
                 let map = Arc::new(members.collect());
                 cel::Value::Map(Map { map })

@@ -15,6 +15,7 @@ mod namespaces;
 mod objects;
 mod openapi;
 mod placement;
+mod projects;
 mod reviews;
 mod servers;
 mod together;
