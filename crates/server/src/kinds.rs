@@ -138,7 +138,7 @@ impl Kind {
         const ONE_BY_ONE: &[&str] = &[
             "create", "delete", "get", "list", "patch", "update", "watch",
         ];
-        if self.behaviour.contains_others() {
+        if self.behaviour.deleted_one_by_one() {
             ONE_BY_ONE
         } else {
             &crate::discovery::VERBS

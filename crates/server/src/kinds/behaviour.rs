@@ -144,6 +144,11 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send + Sync {
     /// Restores in a main write what only a subresource writes.
     fn keep(&self, _object: &mut Value, _old: &Value) {}
 
+    /// Whether objects are deleted one by one alone, since each deletes what is in it.
+    fn deleted_one_by_one(&self) -> bool {
+        false
+    }
+
     /// Another object that [`Self::admit`] needs to see at creation.
     fn looks_at(&self, _object: &Value) -> Option<Key> {
         None

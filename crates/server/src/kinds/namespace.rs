@@ -50,6 +50,10 @@ impl Behaviour for Namespaces {
         object["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
     }
 
+    fn deleted_one_by_one(&self) -> bool {
+        true
+    }
+
     fn admit(&self, admission: &mut Admission<'_>) -> Result<(), Failure> {
         let named = admission.old.unwrap_or(admission.object);
         let name = named["metadata"]["name"].clone();

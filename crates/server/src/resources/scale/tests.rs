@@ -41,7 +41,14 @@ struct CrewStatus {
     selector: String,
 }
 
-impl Rules for Crew {}
+impl Rules for Crew {
+    fn samples() -> [Self; 2] {
+        [1, 2].map(|hands| {
+            let ship = "hull".to_owned();
+            Self::new("crew", CrewSpec { hands, ship })
+        })
+    }
+}
 
 struct Harbour {
     resources: Resources,
