@@ -16,6 +16,7 @@ mod bench;
 mod checkout;
 mod demo;
 mod floors;
+mod fuzz;
 mod process;
 mod setup;
 mod suite;
@@ -33,6 +34,7 @@ const USAGE: &str = "cargo xtask <verb>
   demo                     set up, build, open an environment, show where things are
   test                     set up, check, run every test
   test-vm [ARGUMENTS]      the sandbox's tests in a virtual machine: stock kernel, cgroup v2
+  fuzz [TARGET] [SECONDS]  feed the server's parsers (needs a C++ compiler), all of them for a minute each
   bench [ARGUMENTS]        set up, measure beside the peers";
 
 fn main() -> ExitCode {
@@ -55,6 +57,9 @@ fn main() -> ExitCode {
 
 fn act() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if fuzz::is_wrapper() {
+        return fuzz::compile(&arguments);
+    }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let root = checkout::root();
     checkout::built_here(&root)?;
@@ -77,6 +82,10 @@ fn act() -> Result<()> {
         ["test-vm", rest @ ..] => {
             let _owned = checkout::own(&root)?;
             vm::run(&root, rest)
+        }
+        ["fuzz", rest @ ..] => {
+            let _owned = checkout::own(&root)?;
+            fuzz::run(&root, rest)
         }
         ["bench", rest @ ..] => {
             let _owned = checkout::own(&root)?;

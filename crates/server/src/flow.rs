@@ -73,7 +73,7 @@ pub struct Limits {
     pub answers: Bound,
     /// How long a request may wait for a seat.
     pub waiting: Duration,
-    /// How long a client may take for a request's headers, and rest between requests.
+    /// How long a connection may rest between requests; its first must come sooner.
     pub idle: Duration,
     /// How long a body may take to come.
     pub body: Duration,

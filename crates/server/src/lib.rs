@@ -14,6 +14,9 @@ mod deletion;
 mod discovery;
 mod failure;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http_api;
 mod identity;
 pub mod kinds;

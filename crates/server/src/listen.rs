@@ -3,6 +3,8 @@
 //! A stale socket file is replaced only when nobody answers on it. Connections are bounded; each
 //! is owned by its loop and ends with it.
 
+mod patient;
+
 use crate::Error;
 use crate::http_api::Handler;
 use crate::identity::Caller;
@@ -10,10 +12,12 @@ use boatyard_link::tls::Authority;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use patient::Patient;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,7 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Most connections at once, per socket.
 const MOST: usize = 4096;
-/// How long headers and a TLS handshake may take.
+/// Bytes of a request's head that HTTP/1 reads and HTTP/2 takes: more than `http_api` allows, so that
+/// who is a little over is told so by a Status.
+const LARGEST_HEAD: usize = 128 * 1024;
+const LARGEST_HEAD_LIST: u32 = 128 * 1024;
+/// How long a TLS handshake may take, and a connection to ask for something.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long accepting rests when it failed.
 const BREATH: Duration = Duration::from_millis(50);
@@ -193,29 +201,47 @@ async fn converse<S>(stream: S, handler: Handler, peer: Option<Caller>, shutdown
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let limits = handler.flow.limits;
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let stream = Patient::new(stream, limits.unread, upgraded.clone());
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE);
+        .header_read_timeout(limits.idle)
+        .max_headers(256)
+        .max_buf_size(LARGEST_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)
-        .keep_alive_interval(Duration::from_secs(30));
+        // Streams opened and reset at once are work for nothing: few are taken, then it ends.
+        .max_pending_accept_reset_streams(32)
+        .max_local_error_reset_streams(256)
+        .max_header_list_size(LARGEST_HEAD_LIST)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(limits.unread);
     // Until its first request a connection is nobody's, and may not stay for nothing.
     let asked = Arc::new(tokio::sync::Notify::new());
     let first = asked.clone();
     let place = Arc::new(OnceLock::new());
     let service = service_fn(move |request| {
         let (handler, peer, place) = (handler.clone(), peer.clone(), place.clone());
+        let upgraded = upgraded.clone();
         first.notify_one();
-        async move { Ok::<_, std::convert::Infallible>(handler.handle(request, peer, &place).await) }
+        async move {
+            let response = handler.handle(request, peer, &place).await;
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                upgraded.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let silent = async {
-        if tokio::time::timeout(PATIENCE, asked.notified())
+        if tokio::time::timeout(PATIENCE.min(limits.idle), asked.notified())
             .await
             .is_ok()
         {

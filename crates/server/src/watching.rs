@@ -38,6 +38,8 @@ pub(crate) struct WatchOptions {
     pub(crate) form: Form,
     /// What rows of tables carry.
     pub(crate) rows: Rows,
+    /// How long the client may take nothing.
+    pub(crate) unread: Duration,
 }
 
 /// Opens a watch.
@@ -50,24 +52,22 @@ pub(crate) async fn open(
     shutdown: CancellationToken,
 ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>, Failure> {
     resources.authorize_selection(caller, "watch", target, &selection)?;
+    let unavailable = |error: boatyard_store::Error| Failure::unavailable(error.to_string());
     let mut initial = Vec::new();
     let mut from = options.from;
     if options.initial {
         if let Some(asked) = from {
             resources.reached(asked).await?;
         }
+        // As stored: parsed one by one when the client takes them, they are not held twice.
         let listed = resources
-            .list(
-                &Caller::internal("watch"),
-                target,
-                &Selection::default(),
-                &crate::resources::PageRequest::default(),
-            )
-            .await?;
+            .store
+            .list(Resources::scope(target), None, None, None)
+            .await
+            .map_err(unavailable)?;
         from = Some(listed.revision);
         initial = listed.items;
     }
-    let unavailable = |error: boatyard_store::Error| Failure::unavailable(error.to_string());
     let opened_at = resources.store.revision().await.map_err(unavailable)?;
     let opened = resources.store.watch(Resources::scope(target), from).await;
     let events = match opened {
@@ -120,17 +120,23 @@ fn stream(
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, Infallible>>(64);
     let deadline = options.timeout.unwrap_or(LONGEST).min(LONGEST);
+    let unread = options.unread;
     let work = async move {
+        // Who takes nothing for a while is not waited for: its place is another's.
+        let say = async |line: Bytes| {
+            let said = tokio::time::timeout(unread, sender.send(Ok(line))).await;
+            said.ok()?.ok()
+        };
         let mut last = from;
         // A revision of some time ago: every change up to it has reached `events` by now.
         let mut settled = opened_at;
         for object in initial {
             if let Some(line) = view.initial(&object) {
-                sender.send(Ok(line)).await.ok()?;
+                say(line).await?;
             }
         }
         if options.initial_bookmark {
-            sender.send(Ok(view.bookmark(last, true))).await.ok()?;
+            say(view.bookmark(last, true)).await?;
         }
         let end = tokio::time::sleep(deadline);
         tokio::pin!(end);
@@ -148,13 +154,13 @@ fn stream(
                         Some(Some(Ok(event))) => {
                             last = event.object.revision;
                             if let Some(line) = view.event(event) {
-                                sender.send(Ok(line)).await.ok()?;
+                                say(line).await?;
                             }
                         }
                         Some(_) => return Some(()),
                     }
                     if options.bookmarks && last.0 > 0 {
-                        sender.send(Ok(view.bookmark(last, false))).await.ok()?;
+                        say(view.bookmark(last, false)).await?;
                     }
                     return Some(());
                 }
@@ -164,7 +170,7 @@ fn stream(
                     last = last.max(settled);
                     settled = view.resources.store.revision().await.ok()?;
                     if last.0 > 0 {
-                        sender.send(Ok(view.bookmark(last, false))).await.ok()?;
+                        say(view.bookmark(last, false)).await?;
                     }
                     continue;
                 }
@@ -173,7 +179,7 @@ fn stream(
                 Ok(event) => {
                     last = event.object.revision;
                     if let Some(line) = view.event(event) {
-                        sender.send(Ok(line)).await.ok()?;
+                        say(line).await?;
                     }
                 }
                 Err(error) => {
@@ -183,7 +189,7 @@ fn stream(
                     };
                     let failure = Failure::expired(format!("{message}, list again: {error}"));
                     let event = json!({"type": "ERROR", "object": failure.status()});
-                    sender.send(Ok(line(&event))).await.ok()?;
+                    say(line(&event)).await?;
                     return Some(());
                 }
             }

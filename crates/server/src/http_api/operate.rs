@@ -213,6 +213,7 @@ impl Handler {
             initial_bookmark: initial_events && query.flag("allowWatchBookmarks"),
             form,
             rows: query.rows()?,
+            unread: self.flow.limits.unread,
         };
         let selection = query.selection(target.kind)?;
         let watches = self.flow.watches.take(&caller.user, 1);
