@@ -85,7 +85,8 @@ async fn heads_that_are_too_large_malformed_or_ambiguous_are_refused() {
         ),
         (format!("GET {ENVIRONMENTS} HTTP/1.0"), "", "", 200, "-"),
         // What HTTP itself forbids is refused before anybody asks who it is.
-        (uri(200_000), "", "", 414, "-"),
+        (uri(100_000), "", "", 414, "-"),
+        (uri(200_000), "", "", 431, "-"),
         (format!("GET  {ENVIRONMENTS} HTTP/1.1"), "", "", 400, "-"),
         (
             post.clone(),
