@@ -307,7 +307,7 @@ fn inlined<T: JsonSchema>() -> Value {
 /// Says of well-known lists by which of their items' members they merge, which k8s-openapi's
 /// schemas leave out, and does not demand metadata: what is missing in it is told by its name.
 pub(crate) fn annotate(schema: &mut Value) {
-    if let Some(required) = schema["required"].as_array_mut() {
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|field| field != "metadata");
         if required.is_empty()
             && let Some(schema) = schema.as_object_mut()

@@ -197,5 +197,23 @@ fn every_column_has_a_path_and_every_kind_tells_age() {
             names.contains(&"Age") || names.contains(&"Last Seen"),
             "{names:?}"
         );
+
+/// Strict readers of OpenAPI refuse a document with one null in it.
+#[test]
+fn schemas_hold_no_null() {
+    fn check(value: &Value, path: &str) {
+        match value {
+            Value::Null => panic!("{path} is null"),
+            Value::Array(list) => list.iter().for_each(|value| check(value, path)),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    check(value, &format!("{path}.{name}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    for kind in Kinds::default().iter() {
+        check(&kind.schema, &kind.kind);
     }
 }

@@ -6,6 +6,8 @@ mod applying;
 mod changing;
 mod deleting;
 mod discovering;
+mod propagating;
+mod sharing;
 mod showing;
 mod watching;
 

@@ -9,6 +9,10 @@
     reason = "tests"
 )]
 
+mod javascript;
 mod kubectl;
+mod openapi;
 mod place;
+mod python;
+mod rust;
 mod tools;

@@ -1,6 +1,10 @@
 //! A server of a test's own, with a folder for the test's files beside its state.
 
+use boatyard_api::Environment;
+use boatyard_link::client::{Address, Endpoint};
 use boatyard_testkit::{Ran, Server};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -41,11 +45,61 @@ impl Place {
         self.server.state().join("admin.kubeconfig")
     }
 
+    /// A client of our own with the administrator's token. To be asked for within a runtime.
+    pub(crate) fn kube(&self) -> kube::Client {
+        client_of(&self.server)
+    }
+
+    /// The server is away and comes back having deleted the environment `a` and changed `c` so often
+    /// that it remembers neither.
+    pub(crate) fn forgets_history(&mut self) {
+        self.server.kill();
+        let kubeconfig = std::fs::read(self.kubeconfig()).unwrap();
+        // Where no client of the test's looks.
+        let elsewhere = Server::start(self.folder(), &[]);
+        std::thread::scope(|scope| scope.spawn(|| overwhelm(&elsewhere)).join().unwrap());
+        drop(elsewhere);
+        std::fs::write(self.kubeconfig(), kubeconfig).unwrap();
+        self.server.again();
+    }
+
     /// Runs a `boatyard` command.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Ran {
         let mut command = self.server.boatyard(arguments);
         command.stdin(Stdio::null()).output().unwrap().into()
     }
+}
+
+fn client_of(server: &Server) -> kube::Client {
+    let (token, authority) = server.credentials();
+    let endpoint = Endpoint {
+        address: Address::Tls {
+            authority: server.address().to_string(),
+            config: boatyard_link::tls::client_config(&authority).unwrap(),
+        },
+        token: Some(token),
+    };
+    endpoint.kube()
+}
+
+/// Deletes the environment `a`, and writes more versions of `c` than the history has room for.
+fn overwhelm(server: &Server) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let api: Api<Environment> = Api::namespaced(client_of(server), "default");
+        api.delete("a", &DeleteParams::default()).await.unwrap();
+        for number in 0..48 {
+            let filler = format!("{number:x}").repeat(120_000);
+            let body = serde_json::json!({"metadata": {"annotations": {"filler": filler}}});
+            let patch = Patch::Merge(body);
+            api.patch("c", &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        }
+    });
 }
 
 impl Drop for Place {

@@ -1,8 +1,8 @@
 //! Where the clients are, and how one is run to its end.
 
-use std::io::Read;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -28,6 +28,13 @@ pub(crate) fn tools() -> PathBuf {
     PathBuf::from(home).join(".cache/boatyard/tools")
 }
 
+/// A file beside these tests.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(name)
+}
+
 /// Runs a command, giving it `input`; one that does not end in time is killed and fails the test.
 #[track_caller]
 pub(crate) fn run(command: &mut Command, input: &str) -> Ran {
@@ -43,15 +50,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Ran {
     let feeding = std::thread::spawn(move || {
         let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
     });
-    let pid = rustix::process::Pid::from_child(&child);
-    let (ended, end) = mpsc::channel();
-    let waiting = std::thread::spawn(move || {
-        let late = end.recv_timeout(PATIENCE).is_err();
-        if late {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        late
-    });
+    let watchdog = Watchdog::over(&child);
     let mut errors = child.stderr.take().unwrap();
     let reading = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -66,9 +65,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Ran {
         .read_to_end(&mut stdout)
         .unwrap();
     let stderr = reading.join().unwrap();
-    // Not reaped before nobody kills by its id any more.
-    let _ = ended.send(());
-    let late = waiting.join().unwrap();
+    let late = watchdog.call_off();
     let status = child.wait().unwrap();
     feeding.join().unwrap();
     let ran = Ran::from(std::process::Output {
@@ -78,4 +75,52 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Ran {
     });
     assert!(!late, "{command:?} did not end: {ran:?}");
     ran
+}
+
+/// Runs a command that tells the test, one word a line, what it should do now, and is told when that
+/// is done; the command must succeed.
+#[track_caller]
+pub(crate) fn converse(command: &mut Command, mut act: impl FnMut(&str)) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let watchdog = Watchdog::over(&child);
+    let mut stdin = child.stdin.take().unwrap();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        act(&line.unwrap());
+        writeln!(stdin, "done").unwrap();
+    }
+    let late = watchdog.call_off();
+    let status = child.wait().unwrap();
+    assert!(status.success() && !late, "{command:?}: {status}");
+}
+
+/// Kills a process that takes too long.
+struct Watchdog {
+    off: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<bool>,
+}
+
+impl Watchdog {
+    fn over(child: &Child) -> Self {
+        let pid = rustix::process::Pid::from_child(child);
+        let (off, called) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let late = called.recv_timeout(PATIENCE).is_err();
+            if late {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            late
+        });
+        Self { off, thread }
+    }
+
+    /// Whether it had to kill. To be called before the process is reaped, while its id is its own.
+    fn call_off(self) -> bool {
+        let _ = self.off.send(());
+        self.thread.join().unwrap()
+    }
 }

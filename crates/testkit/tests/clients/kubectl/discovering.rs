@@ -133,6 +133,13 @@ fn says_who_may_do_what(kubectl: &mut Kubectl) {
     let no = asked("auth can-i delete environmentclasses");
     assert!(no.code == 1 && no.stdout.starts_with("no"), "{no:?}");
     assert_eq!(asked("auth can-i get runners/edge").ok(), "yes\n");
+    let all = kubectl.ok("auth can-i --list");
+    assert!(all.contains("*.*"), "{all}");
+    let own = asked("auth can-i --list").ok();
+    assert!(
+        own.contains("runners.boatyard.dev") && !own.contains("*.*"),
+        "{own}"
+    );
     let refused = asked("get env");
     assert!(refused.stderr.contains("(Forbidden)"), "{refused:?}");
     let wrong = kubectl.run("--token=byt_wrong get env");
