@@ -42,6 +42,13 @@ pub(crate) fn apply_json(object: &mut Value, patch: &json_patch::Patch) -> Resul
         if copied > MOST_COPIED || value.is_some_and(|value| above + depth(value) > DEEPEST) {
             return Err(Failure::too_large(MOST_COPIED));
         }
+        // In Kubernetes what is not there is null to a test; clients ask so for the lack of something.
+        if let PatchOperation::Test(test) = operation
+            && test.value.is_null()
+            && object.pointer(path.as_str()).is_none()
+        {
+            continue;
+        }
         let one = std::slice::from_ref(operation);
         json_patch::patch(object, one).map_err(|error| Failure {
             code: http::StatusCode::UNPROCESSABLE_ENTITY,

@@ -197,6 +197,8 @@ fn every_column_has_a_path_and_every_kind_tells_age() {
             names.contains(&"Age") || names.contains(&"Last Seen"),
             "{names:?}"
         );
+    }
+}
 
 /// Strict readers of OpenAPI refuse a document with one null in it.
 #[test]

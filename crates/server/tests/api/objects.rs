@@ -556,3 +556,20 @@ async fn an_object_cannot_be_patched_beyond_what_a_body_may_have() {
     let after = server.get(&at("one")).await.text;
     assert!(after.len() > before.len() && after.len() <= 3 << 20);
 }
+
+#[tokio::test]
+async fn a_json_patch_tests_by_null_that_something_is_not_there() {
+    let server = Server::start().await;
+    server.environment("one", "a").await;
+    let hold = json!([
+        {"op": "test", "path": "/metadata/finalizers", "value": null},
+        {"op": "add", "path": "/metadata/finalizers", "value": ["example.dev/hold"]},
+    ]);
+    let held = server
+        .ask(&Who::Admin, "PATCH", &at("one"), hold.clone())
+        .await
+        .ok();
+    assert_eq!(held["metadata"]["finalizers"], json!(["example.dev/hold"]));
+    let again = server.ask(&Who::Admin, "PATCH", &at("one"), hold).await;
+    again.refused(422, "Invalid");
+}

@@ -22,7 +22,7 @@ fn conforms(document: &str) {
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"])
         .args(["--phases", "examples,fuzzing", "--max-examples", "4", "--seed", "1"])
         .args(["--generation-deterministic", "--no-shrink"])
-        .args(["--suppress-health-check", "all", "--max-time", "40", "--workers", "2"])
+        .args(["--suppress-health-check", "all", "--max-time", "15", "--workers", "2"])
         .args(["--request-timeout", "10", "--warnings", "off", "--no-color"])
         .env("HOME", place.folder())
         .current_dir(place.folder());

@@ -154,7 +154,7 @@ async fn a_controller_with_a_finalizer_does_and_undoes_through_a_restart() {
 async fn server_side_apply_shares_an_object_among_managers() {
     let place = Place::start();
     let api: Api<Environment> = Api::namespaced(place.kube(), "default");
-    let manifest = |image: &str| json!({"apiVersion": "boatyard.dev/v1", "kind": "Environment", "spec": {"runnerName": "none", "devcontainer": {"image": image}}});
+    let manifest = |image: &str| json!({"apiVersion": "boatyard.dev/v1", "kind": "Environment", "metadata": {"name": "a"}, "spec": {"runnerName": "none", "devcontainer": {"image": image}}});
     let apply = async |manager: &str, force: bool, body: &serde_json::Value| {
         let mut parameters = PatchParams::apply(manager);
         parameters.force = force;
@@ -180,7 +180,7 @@ async fn server_side_apply_shares_an_object_among_managers() {
         .collect();
     assert_eq!(managers, ["first", "second"]);
     // What the first gives up stays, for it is the second's; what nobody has any more goes.
-    let less = json!({"apiVersion": "boatyard.dev/v1", "kind": "Environment", "spec": {"runnerName": "none"}});
+    let less = json!({"apiVersion": "boatyard.dev/v1", "kind": "Environment", "metadata": {"name": "a"}, "spec": {"runnerName": "none"}});
     let object = apply("first", false, &less).await.unwrap();
     let image = |object: &Environment| {
         serde_json::to_value(&object.spec).unwrap()["devcontainer"]["image"].clone()

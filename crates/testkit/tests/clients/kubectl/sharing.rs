@@ -114,7 +114,9 @@ fn moves_from_client_side_to_server_side(kubectl: &mut Kubectl) {
     let object = whole(kubectl, "a");
     if kubectl.minor >= 26 {
         assert!(object["metadata"]["labels"].is_null(), "{object}");
-        assert_eq!(managers(&object), [("kubectl", "Apply")]);
+        // The second keeps the annotation that client-side apply goes on from.
+        let both = [("kubectl", "Apply"), ("kubectl-last-applied", "Apply")];
+        assert_eq!(managers(&object), both);
         // And back again.
         let said = kubectl.apply(&manifest);
         assert_eq!(said, "environment.boatyard.dev/a configured\n");

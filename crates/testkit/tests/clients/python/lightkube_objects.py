@@ -37,7 +37,7 @@ seen, over = [], threading.Event()
 def watch():
     for event, item in client.watch(Environment, resource_version=version):
         seen.append((event, item.metadata.name))
-        if event == "DELETED":
+        if ("DELETED", "one") in seen and ("DELETED", "two") in seen:
             over.set()
             return
 
@@ -101,8 +101,8 @@ ready = client.wait(Environment, "two", for_conditions=["Ready"])
 assert ready.status["phase"] == "Running"
 client.delete(Environment, "one", cascade=CascadeType.FOREGROUND)
 client.delete(Environment, "two")
-assert over.wait(30)
-assert seen[0][0] == "MODIFIED" and ("DELETED", "one") in seen, seen
+assert over.wait(30), seen
+assert seen[:2] == [("MODIFIED", "one")] * 2, seen
 
 # Typed resources of the client's own.
 client.create(Namespace(metadata=ObjectMeta(name="team")))
