@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Key, Revision, Scope, Store, Stored};
+use crate::archive::Snapshot;
+use crate::{Error, Key, Revision, Scope, Store, Stored};
 
 /// Runs every check, each on a store of its own.
 ///
@@ -60,6 +61,61 @@ where
     concurrent::gives_every_watcher_the_same_history(make().await).await;
     concurrent::reads_what_was_answered(make().await).await;
     concurrent::never_shows_an_older_version(make().await).await;
+}
+
+/// Fills a store, and gives what it then holds.
+///
+/// # Panics
+/// When the snapshot is not what is there.
+pub async fn worth_a_backup(store: &dyn Store) -> Snapshot {
+    for number in 0..20 {
+        let stored = create(store, &format!("boat{number}")).await;
+        if number % 3 == 0 {
+            let data = data("again");
+            store
+                .update(stored.key, stored.revision, data)
+                .await
+                .unwrap();
+        } else if number % 5 == 0 {
+            let last = stored.data.clone();
+            store
+                .delete(stored.key, stored.revision, last)
+                .await
+                .unwrap();
+        }
+    }
+    let snapshot = store.snapshot().await.unwrap();
+    let listed = store.list(boats(), None, None, None).await.unwrap();
+    assert_eq!(snapshot.objects, listed.items);
+    assert_eq!(snapshot.revision, listed.revision);
+    snapshot
+}
+
+/// Checks that a store holds what was restored, that nobody can read on from before, and that it
+/// takes writes.
+///
+/// # Panics
+/// When it does not.
+pub async fn restored(store: &dyn Store, snapshot: &Snapshot) {
+    let found = store.snapshot().await.unwrap();
+    assert_eq!(found.objects, snapshot.objects);
+    assert!(found.revision > snapshot.revision);
+    // What was written after the backup was lost with the old store, and a client may have seen it.
+    for seen in [snapshot.revision, Revision(snapshot.revision.0 + 1000)] {
+        let refused = store.watch(boats(), Some(seen)).await.err();
+        assert!(
+            matches!(refused, Some(Error::Compacted { .. })),
+            "{refused:?}"
+        );
+    }
+    let mut events = store.watch(boats(), None).await.unwrap();
+    let stored = create(store, "new").await;
+    assert_eq!(stored.revision.0, found.revision.0 + 1);
+    let event = futures::StreamExt::next(&mut events)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(event.object, stored);
 }
 
 fn key(resource: &str, namespace: &str, name: &str) -> Key {

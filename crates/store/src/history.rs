@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::archive::Snapshot;
 use crate::version::Version;
 use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
 
@@ -304,6 +305,18 @@ impl History {
     fn entry(&self, revision: u64) -> Option<&Entry> {
         let index = revision.checked_sub(self.compacted + 1)?;
         self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// The contents.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            revision: Revision(self.revision),
+            objects: self
+                .live
+                .iter()
+                .map(|live| Stored::clone(&live.0))
+                .collect(),
+        }
     }
 
     /// A page of the contents at `at`.

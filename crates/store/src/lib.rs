@@ -11,6 +11,7 @@
 //! Read next: [`Store`], then `contract` for what it promises, then `sqlite`, the store of one
 //! server, and `postgres`, that of several.
 
+pub mod archive;
 mod batch;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -138,6 +139,9 @@ pub enum Error {
     /// A watcher did not read fast enough and was cut off.
     #[error("the watcher fell behind and was cut off at {0:?}")]
     Lagged(Revision),
+    /// What is to be restored into has held objects before.
+    #[error("the store at {0} is not empty; restore into a new one, or move it away first")]
+    NotEmpty(String),
     /// The store cannot be written or read: disk full, corrupt, read-only, not reached.
     #[error("the store at {place} failed: {what}")]
     Unavailable {
@@ -192,6 +196,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>>;
     /// The latest revision.
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>>;
+    /// Everything there is, never older than any answered write.
+    fn snapshot(&self) -> BoxFuture<'_, Result<archive::Snapshot, Error>>;
     /// Forgets history up to and including `upto` (current objects stay).
     fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), Error>>;
     /// Finishes the writes handed in before, ends all watches and lets go of file or database.

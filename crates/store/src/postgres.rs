@@ -48,6 +48,7 @@ use self::follower::Follower;
 use self::link::Link;
 use self::memory::Memory;
 use self::writer::Writer;
+use crate::archive::Snapshot;
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
 use crate::history::Limits;
@@ -182,6 +183,22 @@ impl PostgresStore {
     }
 }
 
+/// Puts a backup into a database that never held anything. All of it or nothing is there
+/// afterwards, also after a kill.
+///
+/// # Errors
+/// [`Error::NotEmpty`]; [`Error::Unavailable`] as for [`PostgresStore::open`].
+pub async fn restore(address: &str, snapshot: Snapshot) -> Result<(), Error> {
+    let link = Link::new(Address::parse(address)?);
+    let session = link.open().await.map_err(|trouble| trouble.failure)?;
+    let begins = snapshot.begins();
+    let restored = log::restore(&session, &snapshot.versions(), begins).await;
+    match restored.map_err(|trouble| trouble.failure)? {
+        true => Ok(()),
+        false => Err(Error::NotEmpty(link.place().to_string())),
+    }
+}
+
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.memory.close();
@@ -250,6 +267,14 @@ impl Store for PostgresStore {
         async move {
             self.current().await?;
             Ok(Revision(self.memory.read().revision()))
+        }
+        .boxed()
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        async move {
+            self.current().await?;
+            Ok(self.memory.read().snapshot())
         }
         .boxed()
     }

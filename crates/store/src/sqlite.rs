@@ -25,6 +25,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
 
 use self::file::File;
+use crate::archive::Snapshot;
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
 use crate::history::{History, Limits};
@@ -125,6 +126,27 @@ impl SqliteStore {
     }
 }
 
+/// Puts a backup into a new file, or one that never held anything. Blocks. All of it or nothing is
+/// there afterwards, also after a kill.
+///
+/// # Errors
+/// [`Error::NotEmpty`]; [`Error::Unavailable`] as for [`SqliteStore::open`].
+pub fn restore(path: &std::path::Path, snapshot: Snapshot) -> Result<(), Error> {
+    let (mut file, history) = File::open(path)?;
+    if history.revision() > 0 {
+        return Err(Error::NotEmpty(path.display().to_string()));
+    }
+    let begins = snapshot.begins();
+    let restored = file.commit(
+        &snapshot.versions(),
+        writer::now_millis(),
+        Some(begins),
+        &[],
+    );
+    restored.map_err(|failure| failure.error())?;
+    file.close()
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.queue = None;
@@ -182,6 +204,10 @@ impl Store for SqliteStore {
 
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
         async move { Ok(Revision(self.read().revision())) }.boxed()
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        async move { Ok(self.read().snapshot()) }.boxed()
     }
 
     fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), Error>> {

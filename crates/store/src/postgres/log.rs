@@ -171,6 +171,49 @@ pub(super) async fn load(session: &Session) -> Result<Loaded, Trouble> {
     Ok(Loaded { header, history })
 }
 
+/// Writes the versions of a backup into tables that never held anything, whose history then begins
+/// after `begins`; false when they did.
+pub(super) async fn restore(
+    session: &Session,
+    versions: &[Version],
+    begins: u64,
+) -> Result<bool, Trouble> {
+    let (place, client) = (session.place(), &session.client);
+    let begin = format!(
+        "{BEGIN}; SET LOCAL statement_timeout = {}",
+        super::session::LONG.as_millis()
+    );
+    session.round(client.batch_execute(&begin)).await?;
+    session.round(client.query(LOCK, &[])).await?;
+    let select = format!("SELECT {HEADER} FROM boatyard.header h");
+    let row = session.round(client.query_one(&select, &[])).await?;
+    let header = Header::parse(&row).map_err(|error| Trouble::new(place, error))?;
+    if header.revision > 0 {
+        session.roll_back().await?;
+        return Ok(false);
+    }
+    let at_millis = header.now_millis;
+    let batch = Uuid::new_v4();
+    // In pieces: a statement's parameters have to fit into a message.
+    for versions in versions.chunks(1024) {
+        let columns = Columns::of(versions, at_millis, 0);
+        let (millis, revision, chain) = (at_millis.cast_signed(), 0_i64, 0_i64);
+        let mut parameters = columns.parameters().to_vec();
+        parameters.extend::<[&(dyn ToSql + Sync); 4]>([&millis, &batch, &revision, &chain]);
+        session
+            .long(client.query(&session.append, &parameters))
+            .await?;
+    }
+    let begins = begins.cast_signed();
+    let epoch = Uuid::new_v4();
+    let finish = "UPDATE boatyard.header SET revision = $1, compacted = $1, chain = 0, epoch = $2";
+    session
+        .round(client.execute(finish, &[&begins, &epoch]))
+        .await?;
+    session.long(client.batch_execute("COMMIT")).await?;
+    Ok(true)
+}
+
 /// The version in a row's columns from `first` on.
 fn version(row: &Row, first: usize, place: &Arc<str>) -> Result<(Version, u64, u32), Trouble> {
     let failed = |error| Trouble::new(place, error);

@@ -89,6 +89,10 @@ impl Store for Several {
         self.next().revision()
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        self.next().snapshot()
+    }
+
     fn compact(&self, upto: Revision) -> BoxFuture<'_, Result<(), Error>> {
         self.next().compact(upto)
     }
@@ -122,4 +126,22 @@ async fn keeps_the_contract() {
         Arc::new(open(cluster.address(&name)).await) as Arc<dyn Store>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_restored_into_an_empty_database_alone() {
+    let cluster = Cluster::start();
+    for name in ["from", "into"] {
+        cluster.create(name);
+    }
+    let from = open(cluster.address("from")).await;
+    let snapshot = contract::worth_a_backup(&from).await;
+    let address = cluster.address("into");
+    restore(&address, snapshot.clone()).await.unwrap();
+    let store = open(address.clone()).await;
+    contract::restored(&store, &snapshot).await;
+    let again = restore(&address, snapshot).await;
+    assert!(matches!(again, Err(Error::NotEmpty(_))), "{again:?}");
+    from.close().await.unwrap();
+    store.close().await.unwrap();
 }

@@ -232,3 +232,23 @@ async fn one_refused_write_does_not_fail_the_others_of_its_batch() {
     let won = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!(won, 50);
 }
+
+#[tokio::test]
+async fn a_backup_is_restored_into_a_new_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = open(folder.path());
+    let snapshot = contract::worth_a_backup(&from).await;
+    let path = folder.path().join("restored");
+    restore(&path, snapshot.clone()).unwrap();
+    let store = SqliteStore::open(Options::new(&path)).unwrap();
+    contract::restored(&store, &snapshot).await;
+    store.close().await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(Options::new(&path)).unwrap();
+    let kept = store.snapshot().await.unwrap();
+    assert_eq!(kept.objects.len(), snapshot.objects.len() + 1);
+    store.close().await.unwrap();
+    drop(store);
+    let again = restore(&path, snapshot);
+    assert!(matches!(again, Err(Error::NotEmpty(_))), "{again:?}");
+}
