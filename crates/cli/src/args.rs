@@ -360,28 +360,60 @@ pub(crate) enum Archive {
 
 /// `server`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Server {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ServerVerb>,
     /// Listen for TLS connections here.
-    #[arg(long)]
-    pub(crate) listen: SocketAddr,
+    #[arg(long, required = true)]
+    pub(crate) listen: Option<SocketAddr>,
     /// Further name or address in its certificate; may be repeated.
     #[arg(long = "name")]
     pub(crate) names: Vec<String>,
     /// `host:port` at which other servers on the same store reach this one; by default `--listen`.
     #[arg(long)]
     pub(crate) advertise: Option<String>,
+    #[command(flatten)]
+    pub(crate) database: Database,
+}
+
+/// `server`: what is done with its store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerVerb {
+    /// Write everything the running server stores into a file; it holds keys and is for root alone.
+    Backup {
+        /// File; it must not exist.
+        file: PathBuf,
+    },
+    /// Put a backup into a new store, before a server is started on it.
+    Restore {
+        /// What `backup` wrote.
+        file: PathBuf,
+        #[command(flatten)]
+        database: Database,
+    },
+    /// Read and check the whole store of a server that does not run, or on a database.
+    Check {
+        #[command(flatten)]
+        database: Database,
+    },
+}
+
+/// Where a server keeps its objects.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Database {
     /// PostgreSQL database to keep everything in, for several servers, as
     /// `postgres://USER@HOST1,HOST2/NAME?sslmode=verify-full`; without it, a file in --state-dir.
     #[arg(
-        long,
+        long = "database",
         env = "BOATYARD_DATABASE",
         hide_env_values = true,
         conflicts_with = "database_file"
     )]
-    pub(crate) database: Option<String>,
+    pub(crate) address: Option<String>,
     /// File with the address of the database, so that its password is on no command line.
-    #[arg(long)]
-    pub(crate) database_file: Option<PathBuf>,
+    #[arg(id = "database_file", long = "database-file")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// `runner`; the server is `--server`, `--token-file` and `--ca-file`.

@@ -5,13 +5,12 @@
 //! lets only one of them use it. They end on SIGTERM or SIGINT; environments go on and are adopted
 //! by the next one.
 
-use crate::args::{Daemon, Global, Local, Runner, Server};
+use crate::args::{Daemon, Database, Global, Local, Runner, Server, ServerVerb};
 use crate::connect;
 use crate::failure::Failure;
+use crate::stored;
 use boatyard_link::client::{Address, Endpoint};
-use boatyard_store::postgres::PostgresStore;
-use boatyard_store::sqlite::SqliteStore;
-use boatyard_store::{Store, postgres, sqlite};
+use boatyard_store::Store;
 use rustix::fs::{FlockOperation, flock};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,34 +49,6 @@ fn prepare(local: &Local, verb: &str) -> Result<std::fs::File, Failure> {
             .hint("end it first, or use another --state-dir")
     })?;
     Ok(lock)
-}
-
-/// Opens where a server keeps its objects: the database, or a file of this machine.
-async fn open_store(local: &Local, database: Option<String>) -> Result<Arc<dyn Store>, Failure> {
-    let failed = |error: boatyard_store::Error| Failure::from_error(&error);
-    Ok(match database {
-        Some(address) => {
-            let opened = PostgresStore::open(postgres::Options::new(address)).await;
-            Arc::new(opened.map_err(failed)?)
-        }
-        None => {
-            let path = local.state_dir.join("server").join("boatyard.db");
-            Arc::new(SqliteStore::open(sqlite::Options::new(path)).map_err(failed)?)
-        }
-    })
-}
-
-/// The address of the database that a server is told of.
-fn database(server: &Server) -> Result<Option<String>, Failure> {
-    let Some(path) = &server.database_file else {
-        return Ok(server.database.clone());
-    };
-    let read = std::fs::read_to_string(path);
-    let text = read.map_err(|error| {
-        Failure::new(format!("cannot read {}: {error}", path.display()))
-            .hint("--database-file names a file with one line, the database's address")
-    })?;
-    Ok(Some(text.trim().to_owned()))
 }
 
 /// Opens the server on this machine's state.
@@ -181,7 +152,7 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     let local = &global.local;
     let _lock = prepare(local, "daemon")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
-    let store = open_store(local, None).await?;
+    let store = stored::open(local, &Database::default()).await?;
     let server = open_server(local, daemon.listen, Vec::new(), None, store.clone()).await?;
     let token = server.runner_token(RUNNER).await;
     let token = token.map_err(|error| Failure::from_error(&error))?;
@@ -204,12 +175,25 @@ async fn close(store: &dyn Store) -> Result<(), Failure> {
 
 /// `boatyard server`.
 pub(crate) async fn server(global: &Global, server: Server) -> Result<(), Failure> {
+    let local = &global.local;
+    match server.verb {
+        Some(ServerVerb::Backup { file }) => return stored::backup(global, &file).await,
+        Some(ServerVerb::Restore { file, database }) => {
+            let _lock = prepare(local, "server restore")?;
+            return stored::restore(local, &file, &database).await;
+        }
+        Some(ServerVerb::Check { database }) => {
+            let _lock = prepare(local, "server check")?;
+            return stored::check(local, &database).await;
+        }
+        None => {}
+    }
     let _lock = prepare(&global.local, "server")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
-    let store = open_store(&global.local, database(&server)?).await?;
+    let store = stored::open(&global.local, &server.database).await?;
     let opened = open_server(
         &global.local,
-        Some(server.listen),
+        server.listen,
         server.names,
         server.advertise,
         store.clone(),

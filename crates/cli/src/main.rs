@@ -18,6 +18,7 @@ mod images;
 mod lifecycle;
 mod output;
 mod show;
+mod stored;
 mod up;
 
 use args::{Cli, Verb};

@@ -156,6 +156,9 @@ impl Handler {
         if path.trim_end_matches('/') == "/metrics" {
             return self.metrics(&caller, method).await;
         }
+        if path.trim_end_matches('/') == "/backup" {
+            return self.backup(&caller, method).await;
+        }
         if let Some(answer) = self.about(&asked, wanted) {
             return answer;
         }

@@ -144,7 +144,7 @@ impl Resources {
             Error::Compacted { .. } => Failure::expired(format!("{error}")),
             Error::Future { .. } => Failure::bad_request(format!("{error}")),
             Error::Lagged(_) => Failure::expired("the watch fell behind; list again"),
-            Error::Unavailable { .. } => {
+            Error::Unavailable { .. } | Error::NotEmpty(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
                 Failure::unavailable(error.to_string())
             }

@@ -8,7 +8,7 @@
 //!
 //! It holds whatever the store does, secrets included: files of it are their reader's keys.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,8 @@ pub struct Snapshot {
 /// Why a file is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be read or written.
-    #[error("the backup could not be read or written")]
+    /// It could not be read.
+    #[error("the backup could not be read")]
     Io(#[from] std::io::Error),
     /// Not of this form.
     #[error(
@@ -93,54 +93,61 @@ struct Object<'a> {
     data: &'a RawValue,
 }
 
+/// What a line is made of.
+enum Part {
+    Header(Header),
+    Object(Stored),
+    End,
+}
+
+fn object(stored: &Stored) -> Result<Vec<u8>, serde_json::Error> {
+    let key = &stored.key;
+    serde_json::to_vec(&Line {
+        object: Some(Object {
+            resource: key.resource.clone(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            revision: stored.revision,
+            data: serde_json::from_slice(&stored.data)?,
+        }),
+        end: None,
+    })
+}
+
 impl Snapshot {
-    /// Writes it.
+    /// The lines of its file, each with its end.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Foreign`] when an object is no JSON.
-    pub fn write(&self, to: &mut impl Write) -> Result<(), Error> {
-        let (mut hasher, mut number) = (crc32fast::Hasher::new(), 0);
-        let mut line = |value: Result<Vec<u8>, serde_json::Error>| {
-            number += 1;
-            let mut text = value.map_err(|source| Error::Foreign {
-                line: number,
-                source,
-            })?;
-            text.push(b'\n');
-            hasher.update(&text);
-            to.write_all(&text)?;
-            Ok::<u32, Error>(hasher.clone().finalize())
-        };
-        let mut checksum = line(serde_json::to_vec(&Header {
+    /// [`Error::Foreign`] when an object is no JSON.
+    pub fn lines(self) -> impl Iterator<Item = Result<Bytes, Error>> + Send + 'static {
+        let count = self.objects.len() as u64;
+        let header = Header {
             boatyard: FORM,
             revision: self.revision,
-        }))?;
-        for stored in &self.objects {
-            let key = &stored.key;
-            let data: Result<&RawValue, _> = serde_json::from_slice(&stored.data);
-            checksum = line(data.and_then(|data| {
-                let object = Object {
-                    resource: key.resource.clone(),
-                    namespace: key.namespace.clone(),
-                    name: key.name.clone(),
-                    revision: stored.revision,
-                    data,
-                };
-                serde_json::to_vec(&Line {
-                    object: Some(object),
-                    end: None,
-                })
-            }))?;
-        }
-        let end = End {
-            objects: self.objects.len() as u64,
-            checksum,
         };
-        line(serde_json::to_vec(&Line {
-            object: None,
-            end: Some(end),
-        }))?;
-        Ok(())
+        let (mut hasher, mut number) = (crc32fast::Hasher::new(), 0);
+        let texts = std::iter::once(Part::Header(header))
+            .chain(self.objects.into_iter().map(Part::Object))
+            .chain(std::iter::once(Part::End));
+        texts.map(move |part| {
+            number += 1;
+            let text = match part {
+                Part::Header(header) => serde_json::to_vec(&header),
+                Part::Object(stored) => object(&stored),
+                Part::End => serde_json::to_vec(&Line {
+                    object: None,
+                    end: Some(End {
+                        objects: count,
+                        checksum: hasher.clone().finalize(),
+                    }),
+                }),
+            };
+            let line = number;
+            let mut text = text.map_err(|source| Error::Foreign { line, source })?;
+            text.push(b'\n');
+            hasher.update(&text);
+            Ok(text.into())
+        })
     }
 
     /// Reads and checks one.

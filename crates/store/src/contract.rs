@@ -115,7 +115,7 @@ pub async fn restored(store: &dyn Store, snapshot: &Snapshot) {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(event.object, stored);
+    assert_eq!(*event.object, stored);
 }
 
 fn key(resource: &str, namespace: &str, name: &str) -> Key {

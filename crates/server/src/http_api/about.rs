@@ -1,7 +1,7 @@
 //! What the server tells of itself: paths, discovery, schemas, version, health.
 
 use super::accept::Accept;
-use super::answers::{Body, full, respond};
+use super::answers::{Body, SyncBody, full, respond};
 use super::encoding::Wanted;
 use super::{Handler, allowing};
 use crate::authorize::Decision;
@@ -10,6 +10,8 @@ use crate::identity::Caller;
 use crate::kinds::Kinds;
 use crate::{discovery, openapi};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 
@@ -36,7 +38,8 @@ impl Published {
 }
 
 /// Paths besides those of discovery.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
+    "/backup",
     "/healthz",
     "/healthz/ping",
     "/healthz/store",
@@ -127,6 +130,31 @@ impl Handler {
         let mut response = Response::new(full(text));
         let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let media = HeaderValue::from_static(media);
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+        Ok(response)
+    }
+
+    /// `/backup`: everything in the store, for administrators.
+    pub(super) async fn backup(
+        &self,
+        caller: &Caller,
+        method: &Method,
+    ) -> Result<Response<Body>, Failure> {
+        let authorizer = self.resources.authorizer();
+        if let Decision::Deny(why) = authorizer.authorize_path(caller, "get", "/backup") {
+            return Err(Failure::forbidden(why));
+        }
+        if method != Method::GET {
+            return Err(allowing("GET"));
+        }
+        let snapshot = self.resources.store.snapshot().await;
+        let snapshot = snapshot.map_err(|error| Failure::unavailable(error.to_string()))?;
+        // Cut short where a line cannot be written: whoever reads it misses the end.
+        let lines = snapshot.lines().map_while(Result::ok);
+        let frames = lines.map(|line| Ok(Frame::data(line)));
+        let body = StreamBody::new(futures::stream::iter(frames));
+        let mut response = Response::new(BodyExt::boxed(SyncBody::new(body)));
+        let media = HeaderValue::from_static("application/jsonl");
         response.headers_mut().insert(header::CONTENT_TYPE, media);
         Ok(response)
     }

@@ -23,9 +23,8 @@ fn snapshot() -> Snapshot {
 }
 
 fn written() -> Vec<u8> {
-    let mut file = Vec::new();
-    snapshot().write(&mut file).unwrap();
-    file
+    let lines: Vec<Bytes> = snapshot().lines().map(Result::unwrap).collect();
+    lines.concat()
 }
 
 #[test]
@@ -35,8 +34,8 @@ fn what_was_written_is_read_byte_for_byte() {
         revision: Revision(0),
         objects: Vec::new(),
     };
-    let mut file = Vec::new();
-    empty.write(&mut file).unwrap();
+    let lines: Vec<Bytes> = empty.clone().lines().map(Result::unwrap).collect();
+    let file = lines.concat();
     assert_eq!(Snapshot::read(&mut &file[..]).unwrap(), empty);
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use boatyard_store::archive::Snapshot;
 use boatyard_store::{Error, Key, Page, Revision, Store, Stored};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -148,6 +149,9 @@ impl Store for Cut {
     }
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
         self.refused().unwrap_or_else(|| self.store.revision())
+    }
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        self.refused().unwrap_or_else(|| self.store.snapshot())
     }
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.store.close()
