@@ -67,7 +67,19 @@ async fn fetch(client: &Client, path: &str, accept: &str) -> Result<Value, Failu
         .header("accept", accept)
         .body(Vec::new())
         .map_err(|error| Failure::from_error(&error))?;
-    Ok(client.request(request).await?)
+    let mut value: Value = client.request(request).await?;
+    // Who wrote which field is for programs: kubectl hides it as well.
+    let hide = |object: &mut Value| {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+    };
+    match value.get_mut("items").and_then(Value::as_array_mut) {
+        Some(items) => items.iter_mut().for_each(hide),
+        None if value["metadata"].is_object() => hide(&mut value),
+        None => {}
+    }
+    Ok(value)
 }
 
 /// Finds a resource by plural, singular, kind or short name.

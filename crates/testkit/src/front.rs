@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 pub struct Front {
     address: SocketAddr,
     behind: Arc<Mutex<Vec<SocketAddr>>>,
-    accepting: tokio::task::JoinHandle<()>,
+    /// Ends with this.
+    _accepting: JoinSet<()>,
 }
 
 impl Front {
@@ -27,7 +28,8 @@ impl Front {
         let address = listener.local_addr().unwrap();
         let behind = Arc::new(Mutex::new(behind));
         let servers = behind.clone();
-        let accepting = tokio::spawn(async move {
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
             let (next, mut connections) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
             while let Ok((near, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
@@ -38,7 +40,7 @@ impl Front {
         Self {
             address,
             behind,
-            accepting,
+            _accepting: accepting,
         }
     }
 
@@ -50,12 +52,6 @@ impl Front {
     /// Other servers, for connections from now on.
     pub fn point(&self, behind: Vec<SocketAddr>) {
         *self.behind.lock().unwrap() = behind;
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 

@@ -9,8 +9,10 @@ fn run(server: &Server, arguments: &[&str]) -> Ran {
     server.boatyard(arguments).output().unwrap().into()
 }
 
+/// Its objects, with their versions.
 fn classes(server: &Server) -> String {
-    run(server, &["get", "environmentclasses", "-o", "yaml"]).ok()
+    let one = |name| run(server, &["get", "environmentclasses", name, "-o", "yaml"]).ok();
+    ["default", "big"].map(one).concat()
 }
 
 /// A server that holds something, and the backup of it.
@@ -50,12 +52,17 @@ fn a_backup_is_restored_into_a_file_and_into_a_database_and_clients_keep_their_a
     std::fs::write(folder.path().join("ca"), &authority).unwrap();
     let address = restored.address().to_string();
     let remote = |path: &str| folder.path().join(path).to_str().unwrap().to_owned();
-    let arguments = ["--server", &address, "--token-file", &remote("token")];
+    let (token, authority) = (remote("token"), remote("ca"));
     let arguments = [
-        &arguments[..],
-        &["--ca-file", &remote("ca"), "get", "runners"],
-    ]
-    .concat();
+        "--server",
+        &address,
+        "--token-file",
+        &token,
+        "--ca-file",
+        &authority,
+        "get",
+        "runners",
+    ];
     run(&restored, &arguments).ok();
 
     let database = Cluster::start();

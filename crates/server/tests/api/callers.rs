@@ -501,3 +501,20 @@ async fn can_i_answers_as_the_deed_would() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_backup_is_for_administrators() {
+    let server = Server::start().await;
+    for who in [server.runner(), Who::User(1000), Who::Tls(None)] {
+        let refused = server.ask(&who, "GET", "/backup", Value::Null).await;
+        assert!([401, 403].contains(&refused.status.as_u16()), "{refused:?}");
+    }
+    let given = server.get("/backup").await;
+    assert_eq!(given.status, 200);
+    let read = boatyard_store::archive::Snapshot::read(&mut given.text.as_bytes()).unwrap();
+    assert!(
+        read.objects
+            .iter()
+            .any(|object| object.key.name == "default")
+    );
+}
