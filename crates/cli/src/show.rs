@@ -70,14 +70,14 @@ async fn fetch(client: &Client, path: &str, accept: &str) -> Result<Value, Failu
     let mut value: Value = client.request(request).await?;
     // Who wrote which field is for programs: kubectl hides it as well.
     let hide = |object: &mut Value| {
-        if let Some(metadata) = object["metadata"].as_object_mut() {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
     };
-    match value.get_mut("items").and_then(Value::as_array_mut) {
-        Some(items) => items.iter_mut().for_each(hide),
-        None if value["metadata"].is_object() => hide(&mut value),
-        None => {}
+    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(hide);
+    } else if value.get("metadata").is_some() {
+        hide(&mut value);
     }
     Ok(value)
 }
