@@ -188,7 +188,10 @@ pub(crate) fn is(value: &Value, text: &str) -> bool {
     match value {
         Value::String(value) => value == text,
         Value::Null => text.is_empty(),
-        other => other.to_string() == text,
+        other => {
+            let written = other.to_string();
+            written == text
+        }
     }
 }
 

@@ -133,7 +133,7 @@ fn correct_histories_pass() {
 /// Puts one fault into a history; false when this one has no place for it.
 type Fault = fn(&mut History) -> bool;
 
-fn last<'a>(history: &'a mut History, fits: impl Fn(&Call) -> bool) -> Option<&'a mut Call> {
+fn last(history: &mut History, fits: impl Fn(&Call) -> bool) -> Option<&mut Call> {
     history.calls.iter_mut().rev().find(|call| fits(call))
 }
 

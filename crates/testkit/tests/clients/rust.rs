@@ -92,18 +92,19 @@ async fn reflectors_stay_true_through_restarts_and_forgotten_history() {
     );
 }
 
+/// Names of what was undone.
+type Cleaned = Arc<std::sync::Mutex<Vec<String>>>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_with_a_finalizer_does_and_undoes_through_a_restart() {
     let mut place = Place::start();
     let api: Api<Environment> = Api::namespaced(place.kube(), "default");
     let mut tasks = tokio::task::JoinSet::new();
-    let cleaned = Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
+    let cleaned = Cleaned::default();
     let context = (api.clone(), cleaned.clone());
-    let reconcile =
-        |object: Arc<Environment>,
-         context: Arc<(Api<Environment>, Arc<std::sync::Mutex<Vec<String>>>)>| async move {
-            let (api, cleaned) = &*context;
-            finalizer(api, "example.dev/finalizer", object, |event| async {
+    let reconcile = |object: Arc<Environment>, context: Arc<(Api<Environment>, Cleaned)>| async move {
+        let (api, cleaned) = &*context;
+        finalizer(api, "example.dev/finalizer", object, |event| async {
             match event {
                 finalizer::Event::Apply(object) => {
                     let status = json!({"apiVersion": "boatyard.dev/v1", "kind": "Environment", "status": {"phase": "Running"}});
@@ -118,7 +119,7 @@ async fn a_controller_with_a_finalizer_does_and_undoes_through_a_restart() {
             Ok::<_, kube::Error>(Action::await_change())
         })
         .await
-        };
+    };
     let controller = Controller::new(api.clone(), watcher::Config::default())
         .run(
             reconcile,

@@ -25,7 +25,9 @@ fn deletes_dependents_as_the_policy_says(kubectl: &mut Kubectl) {
         kubectl.apply(&(dependent("one", uid) + &dependent("two", uid)));
     };
     let gone = |what: &str| {
-        wait::until(what, || (kubectl.ok("get env -o name") == "").then_some(()));
+        wait::until(what, || {
+            kubectl.ok("get env -o name").is_empty().then_some(())
+        });
     };
     // The default, and the same by name: the owner goes, its dependents after it.
     make();
