@@ -549,6 +549,50 @@ fn what_is_left_out_goes_with_all_that_held_nothing_else() {
 }
 
 #[test]
+fn a_container_somebody_holds_stays_empty_when_its_last_item_goes() {
+    let kind = kind();
+    let write = |name, second, live: &Value, spec| {
+        updated(&at(&kind, name, second), Some(live), &config(spec))
+    };
+    let apply = |name, second, live: &Value, spec| {
+        applied(&at(&kind, name, second), Some(live), &config(spec), false).unwrap()
+    };
+    // The updater made the containers; the only item left in them is the applier's.
+    for (first, own, emptied) in [
+        (
+            json!({"set": ["f"]}),
+            json!({"set": ["d"]}),
+            json!({"set": []}),
+        ),
+        (
+            json!({"keyed": [{"name": "f"}]}),
+            json!({"keyed": [{"name": "d"}]}),
+            json!({"keyed": []}),
+        ),
+        (
+            json!({"nested": {"a": "1"}}),
+            json!({"nested": {"b": "1"}}),
+            json!({"nested": {}}),
+        ),
+    ] {
+        let made = updated(&at(&kind, "p", 1), None, &config(first));
+        let both = apply("q", 2, &made, own.clone());
+        let left = write("p", 3, &both, own);
+        let gone = apply("q", 4, &left, json!({}));
+        assert_eq!(gone["spec"], emptied);
+        let name = emptied.as_object().unwrap().keys().next().unwrap();
+        let held = json!({"f:spec": {".": {}, (format!("f:{name}")): {}}});
+        assert_eq!(
+            owners(&gone),
+            [
+                ("q".to_owned(), json!({"f:spec": {}})),
+                ("p".to_owned(), held)
+            ]
+        );
+    }
+}
+
+#[test]
 fn atomic_containers_are_replaced_and_owned_whole() {
     let kind = kind();
     let spec = json!({"atomic": ["a", "b"], "whole": {"a": "1", "b": "1"}});
