@@ -149,7 +149,6 @@ impl Resources {
             Change::Whole(_) => "update",
             Change::Patch(_) => "patch",
         };
-        let mut last = None;
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, verb, target).await?;
             let mut scale = view(paths, &old);
@@ -172,24 +171,15 @@ impl Resources {
             set(&mut object, &paths.wanted, wanted(&scale, target, &old)?);
             let warnings = self.checked(target, &mut object, Some(&old), options)?;
             let replaced = self.replace(caller, target, object, &old, options, false);
-            match replaced.await {
-                Ok(object) => {
-                    return Ok(Written {
-                        object: view(paths, &object),
-                        warnings,
-                        created: false,
-                    });
-                }
-                Err(failure)
-                    if failure.reason == "Conflict"
-                        && meta(&scale, "resourceVersion").is_empty() =>
-                {
-                    last = Some(failure);
-                }
-                Err(failure) => return Err(failure),
+            if let Some(object) = replaced.await? {
+                return Ok(Written {
+                    object: view(paths, &object),
+                    warnings,
+                    created: false,
+                });
             }
         }
-        Err(last.unwrap_or_else(|| Failure::internal("a scaling was tried no times")))
+        Err(modified(target))
     }
 }
 

@@ -376,32 +376,25 @@ impl Resources {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
-        let mut last = None;
         for _ in 0..ATTEMPTS {
             let old = self.get(caller, "update", target).await?;
             let mut object = object.clone();
             objects::complete(&mut object, &old, target.subresource);
             let warnings = self.checked(target, &mut object, Some(&old), options)?;
-            let demanded = meta(&object, "resourceVersion").to_owned();
+            let demanded = meta(&object, "resourceVersion");
             if !demanded.is_empty() && demanded != meta(&old, "resourceVersion") {
                 return Err(modified(target));
             }
             let replaced = self.replace(caller, target, object, &old, options, false);
-            match replaced.await {
-                Ok(object) => {
-                    return Ok(Written {
-                        object,
-                        warnings,
-                        created: false,
-                    });
-                }
-                Err(failure) if failure.reason == "Conflict" && demanded.is_empty() => {
-                    last = Some(failure);
-                }
-                Err(failure) => return Err(failure),
+            if let Some(object) = replaced.await? {
+                return Ok(Written {
+                    object,
+                    warnings,
+                    created: false,
+                });
             }
         }
-        Err(last.unwrap_or_else(|| Failure::internal("an update was tried no times")))
+        Err(modified(target))
     }
 
     /// Patches an object.
@@ -412,7 +405,6 @@ impl Resources {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
-        let mut last = None;
         for _ in 0..ATTEMPTS {
             let found = self.stored(target).await?;
             self.authorize(caller, "patch", target, found.as_ref(), None)?;
@@ -425,10 +417,7 @@ impl Resources {
                         .await
                     {
                         // Made by somebody else meanwhile: it is there to be patched.
-                        Err(failure) if failure.reason == "AlreadyExists" => {
-                            last = Some(failure);
-                            continue;
-                        }
+                        Err(failure) if failure.reason == "AlreadyExists" => continue,
                         outcome => return outcome,
                     }
                 }
@@ -452,21 +441,15 @@ impl Resources {
             }
             let applied = matches!(patch, Patch::Apply(..));
             let replaced = self.replace(caller, target, object, &old, options, applied);
-            match replaced.await {
-                Ok(object) => {
-                    return Ok(Written {
-                        object,
-                        warnings,
-                        created: false,
-                    });
-                }
-                Err(failure) if failure.reason == "Conflict" && !names_version(patch) => {
-                    last = Some(failure)
-                }
-                Err(failure) => return Err(failure),
+            if let Some(object) = replaced.await? {
+                return Ok(Written {
+                    object,
+                    warnings,
+                    created: false,
+                });
             }
         }
-        Err(last.unwrap_or_else(|| Failure::internal("a patch was tried no times")))
+        Err(modified(target))
     }
 
     /// Creates what is applied to nothing.
@@ -505,6 +488,7 @@ impl Resources {
     }
 
     /// Stores `object` in place of `old`; `applied` says that its managed fields are told already.
+    /// None when another writer was faster: the one outcome that is worth trying again.
     pub(super) async fn replace(
         &self,
         caller: &Caller,
@@ -513,7 +497,7 @@ impl Resources {
         old: &Value,
         options: &WriteOptions,
         applied: bool,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Option<Value>, Failure> {
         let expected = Revision(meta(old, "resourceVersion").parse().unwrap_or_default());
         self.admit(caller, target, &mut object, Some(old)).await?;
         let mut entries = managed::take(&mut object);
@@ -527,25 +511,24 @@ impl Resources {
         }
         manage(target.kind, &mut object, entries)?;
         if managed::settle(old, &object) {
-            return Ok(old.clone());
+            return Ok(Some(old.clone()));
         }
         if options.dry_run {
-            return Ok(object);
+            return Ok(Some(object));
         }
         let key = Self::key(target, target.name);
-        let failed = |error| Self::store_failure(target, target.name, error);
         let stored = if objects::is_released(target.kind, &object) {
-            self.store
-                .delete(key, expected, bytes(&object)?)
-                .await
-                .map_err(failed)?
+            let last = bytes(&object)?;
+            self.store.delete(key, expected, last).await
         } else {
-            self.store
-                .update(key, expected, bounded(&object, old, target.subresource)?)
-                .await
-                .map_err(failed)?
+            let data = bounded(&object, old, target.subresource)?;
+            self.store.update(key, expected, data).await
         };
-        self::object(&stored)
+        match stored {
+            Ok(stored) => self::object(&stored).map(Some),
+            Err(boatyard_store::Error::Conflict { .. }) => Ok(None),
+            Err(error) => Err(Self::store_failure(target, target.name, error)),
+        }
     }
 
     /// Deletes an object; the last version of it, and whether it is gone already.
@@ -609,7 +592,5 @@ impl Resources {
     }
 }
 
-/// Whether a patch demands a version, so that a conflict is the caller's to see.
-fn names_version(patch: &Patch) -> bool {
-    matches!(patch, Patch::Merge(patch) | Patch::Strategic(patch) if patch["metadata"]["resourceVersion"].is_string())
-}
+#[cfg(test)]
+mod tests;
