@@ -14,6 +14,7 @@
 
 mod compile;
 mod format;
+mod patterns;
 mod rules;
 
 use boatyard_api::rules::FieldError;

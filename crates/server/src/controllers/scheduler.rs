@@ -158,9 +158,9 @@ impl Scheduler {
             )
         };
         let (patch, options) = (Patch::Merge(patch), WriteOptions::default());
-        let written = self
-            .resources
-            .patch(&self.caller, &target, &patch, &options);
+        let known = Some(environment.clone());
+        let resources = &self.resources;
+        let written = resources.patch_known(&self.caller, &target, known, &patch, &options);
         written.await.map(drop)
     }
 

@@ -56,14 +56,15 @@ pub(super) fn bare(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, full(""))
 }
 
-pub(super) fn answer(written: &Written, shown: Value) -> Response<Body> {
+/// A written object, in the form `shown` gives it.
+pub(super) fn answer(written: Written, shown: impl FnOnce(Value) -> Value) -> Response<Body> {
     let mut response = respond(
         if written.created {
             StatusCode::CREATED
         } else {
             StatusCode::OK
         },
-        &shown,
+        &shown(written.object),
     );
     for warning in &written.warnings {
         if let Ok(value) = HeaderValue::try_from(format!(

@@ -66,12 +66,12 @@ impl Handler {
             return self.scale(caller, target, query, request).await;
         }
         let rows = query.rows()?;
-        let shown = |object: &Value| match form {
-            Form::Whole => object.clone(),
-            Form::Partial => partial(object),
+        let shown = |object: Value| match form {
+            Form::Whole => object,
+            Form::Partial => partial(&object),
             Form::Table => table(
                 target.kind,
-                std::slice::from_ref(object),
+                std::slice::from_ref(&object),
                 &json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
                 self.resources.now(),
                 true,
@@ -82,7 +82,7 @@ impl Handler {
         match (method, target.name.is_empty()) {
             (Method::GET, false) => Ok(respond(
                 StatusCode::OK,
-                &shown(&self.resources.get(caller, "get", target).await?),
+                &shown(self.resources.get(caller, "get", target).await?),
             )),
             (Method::GET, true) => self.list(caller, target, query, form).await,
             (Method::POST, true) => {
@@ -91,7 +91,7 @@ impl Handler {
                     .resources
                     .create(caller, target, object, &options)
                     .await?;
-                Ok(answer(&written, shown(&written.object)))
+                Ok(answer(written, shown))
             }
             (Method::PUT, false) => {
                 let (options, object) = Self::object(query, request, "UpdateOptions").await?;
@@ -99,7 +99,7 @@ impl Handler {
                     .resources
                     .update(caller, target, object, &options)
                     .await?;
-                Ok(answer(&written, shown(&written.object)))
+                Ok(answer(written, shown))
             }
             (Method::PATCH, false) => {
                 let mut options = options(query, request.headers(), "PatchOptions")?;
@@ -109,13 +109,13 @@ impl Handler {
                     .resources
                     .patch(caller, target, &patch, &options)
                     .await?;
-                Ok(answer(&written, shown(&written.object)))
+                Ok(answer(written, shown))
             }
             (Method::DELETE, false) => {
                 let options = Self::deletion(query, request).await?;
                 let (object, gone) = self.resources.delete(caller, target, &options).await?;
                 if !gone {
-                    return Ok(respond(StatusCode::OK, &shown(&object)));
+                    return Ok(respond(StatusCode::OK, &shown(object)));
                 }
                 let details = json!({"name": target.name, "group": target.kind.group, "kind": target.kind.plural, "uid": object["metadata"]["uid"]});
                 Ok(respond(

@@ -37,7 +37,6 @@ impl Handler {
         };
         let rescaling = self.resources.rescale(caller, target, &change, &options);
         let written = rescaling.await?;
-        let shown = written.object.clone();
-        Ok(answer(&written, shown))
+        Ok(answer(written, |shown| shown))
     }
 }

@@ -127,18 +127,22 @@ pub(super) fn yield_to(owners: &mut Owners, taken: &Set, removed: &Set, but: Opt
 
 /// Whether a write changed nothing but, perhaps, times of managed fields.
 pub(crate) fn settle(old: &Value, new: &Value) -> bool {
-    let timeless = |object: &Value| {
-        let mut entries = object["metadata"]["managedFields"].clone();
-        for entry in entries.as_array_mut().into_iter().flatten() {
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-        }
-        entries
-    };
     is_same_but("metadata", old, new)
         && is_same_but("managedFields", &old["metadata"], &new["metadata"])
-        && timeless(old) == timeless(new)
+        && are_same_but_times(
+            &old["metadata"]["managedFields"],
+            &new["metadata"]["managedFields"],
+        )
+}
+
+fn are_same_but_times(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => {
+            let mut both = a.iter().zip(b);
+            a.len() == b.len() && both.all(|(a, b)| is_same_but("time", a, b))
+        }
+        _ => a == b,
+    }
 }
 
 fn is_same_but(member: &str, a: &Value, b: &Value) -> bool {

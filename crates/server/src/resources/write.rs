@@ -8,9 +8,11 @@ use crate::kinds::{Admission, Kind};
 use crate::managed::{self, Write};
 use crate::objects::{self, Deletion, meta};
 use crate::patches;
+use crate::stored::Outline;
 use boatyard_api::rules::FieldError;
 use boatyard_store::{Key, Revision, Stored};
-use serde_json::Value;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Value, json};
 
 /// How often a patch is computed anew when other writers are faster.
 pub(super) const ATTEMPTS: usize = 128;
@@ -53,25 +55,64 @@ pub(crate) struct Written {
 }
 
 fn bytes(object: &Value) -> Result<bytes::Bytes, Failure> {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.remove("resourceVersion");
-    }
-    serde_json::to_vec(&object)
+    written_without(&["resourceVersion"], object)
+}
+
+/// An object written out without some members of its metadata, and without a copy of its tree.
+fn written_without(left_out: &[&str], object: &Value) -> Result<bytes::Bytes, Failure> {
+    serde_json::to_vec(&Without(object, left_out))
         .map(Into::into)
         .map_err(|error| Failure::internal(error.to_string()))
+}
+
+/// An object, its metadata without these members.
+struct Without<'a>(&'a Value, &'a [&'a str]);
+
+/// Metadata without these members.
+struct MetadataWithout<'a>(&'a Value, &'a [&'a str]);
+
+impl Serialize for Without<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(members) = self.0 else {
+            return self.0.serialize(serializer);
+        };
+        let mut map = serializer.serialize_map(Some(members.len()))?;
+        for (name, value) in members {
+            if name == "metadata" {
+                map.serialize_entry(name, &MetadataWithout(value, self.1))?;
+            } else {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl Serialize for MetadataWithout<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(members) = self.0 else {
+            return self.0.serialize(serializer);
+        };
+        let kept = members.iter();
+        serializer.collect_map(kept.filter(|(name, _)| !self.1.contains(&name.as_str())))
+    }
+}
+
+/// What was stored, as clients see it: with its version. Nobody reads it again for that.
+fn versioned(mut object: Value, stored: &Stored) -> Value {
+    object["metadata"]["resourceVersion"] = json!(stored.revision.0.to_string());
+    object
 }
 
 /// The bytes of an object that is to stay: patches make objects grow without end, and what is
 /// stored must fit into a body that replaces it. Status gets room of its own; one that has taken it
 /// can still be written as long as it does not grow, or its finalizers would be there for ever.
-fn bounded(object: &Value, old: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
+fn bounded(object: &mut Value, old: &Value, subresource: &str) -> Result<bytes::Bytes, Failure> {
     match within_bound(object, old, subresource) {
         // Who owns what is the first thing to go, as in Kubernetes.
         Err(_) if !object["metadata"]["managedFields"].is_null() => {
-            let mut object = object.clone();
-            managed::take(&mut object);
-            within_bound(&object, old, subresource)
+            managed::take(object);
+            within_bound(object, old, subresource)
         }
         outcome => outcome,
     }
@@ -92,11 +133,7 @@ fn within_bound(object: &Value, old: &Value, subresource: &str) -> Result<bytes:
 
 /// Of what somebody wrote: who did is the server's to say.
 fn size(object: &Value) -> Result<usize, Failure> {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
-    }
-    bytes(&object).map(|bytes| bytes.len())
+    written_without(&["resourceVersion", "managedFields"], object).map(|bytes| bytes.len())
 }
 
 /// The manager of a write.
@@ -236,7 +273,7 @@ impl Resources {
             .store
             .create(
                 Self::key(target, &name),
-                bounded(&object, &Value::Null, "")?,
+                bounded(&mut object, &Value::Null, "")?,
             )
             .await
             .map_err(|error| Self::store_failure(target, &name, error))?;
@@ -247,7 +284,7 @@ impl Resources {
             return Err(refused);
         }
         Ok(Written {
-            object: self::object(&stored)?,
+            object: versioned(object, &stored),
             warnings,
             created: true,
         })
@@ -357,12 +394,9 @@ impl Resources {
             .get(key)
             .await
             .map_err(|error| Failure::unavailable(error.to_string()))?;
-        let found = found
-            .as_ref()
-            .map(object)
-            .transpose()?
-            .ok_or_else(|| Failure::not_found("namespaces", "", namespace))?;
-        if meta(&found, "deletionTimestamp").is_empty() {
+        let found = found.ok_or_else(|| Failure::not_found("namespaces", "", namespace))?;
+        let outline = Outline::of(["metadata.deletionTimestamp"]).read(&found.data)?;
+        if meta(&outline, "deletionTimestamp").is_empty() {
             return Ok(());
         }
         Err(Failure::terminating(namespace))
@@ -405,8 +439,23 @@ impl Resources {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
+        self.patch_known(caller, target, None, patch, options).await
+    }
+
+    /// Patches an object that was just read; the one stored is read when it has changed since.
+    pub(crate) async fn patch_known(
+        &self,
+        caller: &Caller,
+        target: &Target<'_>,
+        mut known: Option<Value>,
+        patch: &Patch,
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
         for _ in 0..ATTEMPTS {
-            let found = self.stored(target).await?;
+            let found = match known.take() {
+                None => self.stored(target).await?,
+                known => known,
+            };
             self.authorize(caller, "patch", target, found.as_ref(), None)?;
             let Some(old) = found else {
                 if let Patch::Apply(config, force) = patch
@@ -521,11 +570,11 @@ impl Resources {
             let last = bytes(&object)?;
             self.store.delete(key, expected, last).await
         } else {
-            let data = bounded(&object, old, target.subresource)?;
+            let data = bounded(&mut object, old, target.subresource)?;
             self.store.update(key, expected, data).await
         };
         match stored {
-            Ok(stored) => self::object(&stored).map(Some),
+            Ok(stored) => Ok(Some(versioned(object, &stored))),
             Err(boatyard_store::Error::Conflict { .. }) => Ok(None),
             Err(error) => Err(Self::store_failure(target, target.name, error)),
         }

@@ -31,6 +31,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     // Declared on an environment that has neither: they cannot clash.
     drop(environment.add_extension(cel::extensions::strings));
     drop(environment.add_extension(cel::extensions::lists));
+    super::patterns::extend(&mut environment);
     Arc::new(environment)
 });
 
@@ -306,22 +307,22 @@ impl Schema {
         let mut context = Context::with_env(ENVIRONMENT.clone());
         context.add_variable_from_value("self", self.value(value, read));
         let old = old.map(|old| self.value(old, read));
-        let mut optional = Context::with_env(ENVIRONMENT.clone());
-        if due.iter().any(|rule| rule.old == Old::Optional) {
+        let optional = due.iter().any(|rule| rule.old == Old::Optional).then(|| {
             let old = old
                 .clone()
                 .map_or_else(OptionalValue::none, OptionalValue::of);
+            let mut optional = Context::with_env(ENVIRONMENT.clone());
             optional.add_variable_from_value("self", self.value(value, read));
             optional.add_variable_from_value("oldSelf", cel::Value::Opaque(Arc::new(old)));
-        }
+            optional
+        });
         if let Some(old) = old {
             context.add_variable_from_value("oldSelf", old);
         }
         for rule in due {
-            let context = if rule.old == Old::Optional {
-                &optional
-            } else {
-                &context
+            let context = match &optional {
+                Some(optional) if rule.old == Old::Optional => optional,
+                _ => &context,
             };
             if let Err(why) = rule.holds(context) {
                 let path = format!("{path}{}", rule.field);

@@ -317,3 +317,23 @@ fn the_cost_of_rules_is_bounded_whatever_the_value() {
     let value = json!({"n": 3, "l": list(100_000)});
     assert_eq!(found(&schema, &value, None), [""; 0]);
 }
+
+#[test]
+fn patterns_match_whether_they_are_written_in_the_rule_or_made_by_it() {
+    let text = |rule: &str| json!({"type": "string", "x-kubernetes-validations": [{"rule": rule, "message": "no"}]});
+    for rule in [
+        "self.matches('^a+$')",
+        "matches(self, '^a+$')",
+        "self.matches('^' + 'a+$')",
+        "[self].all(one, one.matches('^a+$'))",
+    ] {
+        says(text(rule), json!("aa"), &[]);
+        says(text(rule), json!("b"), &["x: Invalid value: \"b\": no"]);
+    }
+    let schema = Schema::compile(&text("self.matches('(')")).unwrap();
+    let errors = schema.judge_rules(&json!("a"), None);
+    assert!(
+        errors[0].message.contains("not a valid regex"),
+        "{errors:?}"
+    );
+}
