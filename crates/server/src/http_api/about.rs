@@ -144,8 +144,8 @@ impl Handler {
         if let Decision::Deny(why) = authorizer.authorize_path(caller, "get", "/backup") {
             return Err(Failure::forbidden(why));
         }
-        if method != Method::GET {
-            return Err(allowing("GET"));
+        if ![Method::GET, Method::HEAD].contains(method) {
+            return Err(allowing("GET, HEAD"));
         }
         let snapshot = self.resources.store.snapshot().await;
         let snapshot = snapshot.map_err(|error| Failure::unavailable(error.to_string()))?;
