@@ -4,6 +4,15 @@ use boatyard_api::rules::FieldError;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+/// `environments.boatyard.dev`, `namespaces`.
+fn qualified(plural: &str, group: &str) -> String {
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
+}
+
 /// A failed request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -90,20 +99,20 @@ impl Failure {
         (plural, group, name): (&str, &str, &str),
         what: &str,
     ) -> Self {
-        let kind = if group.is_empty() {
-            plural.to_owned()
-        } else {
-            format!("{plural}.{group}")
-        };
+        let kind = qualified(plural, group);
         Self {
             details: json!({"name": name, "group": group, "kind": plural}),
             ..Self::new(code, reason, format!("{kind} \"{name}\" {what}"))
         }
     }
 
-    pub(crate) fn conflict(plural: &str, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {plural} \"{name}\": {why}");
-        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    pub(crate) fn conflict(plural: &str, group: &str, name: &str, why: &str) -> Self {
+        let kind = qualified(plural, group);
+        let message = format!("Operation cannot be fulfilled on {kind} \"{name}\": {why}");
+        Self {
+            details: json!({"name": name, "group": group, "kind": plural}),
+            ..Self::new(StatusCode::CONFLICT, "Conflict", message)
+        }
     }
 
     pub(crate) fn invalid(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {

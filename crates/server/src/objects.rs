@@ -242,6 +242,7 @@ pub(crate) fn update(
     if !uid.is_empty() && uid != meta(old, "uid") {
         return Err(Failure::conflict(
             &kind.plural,
+            &kind.group,
             &name,
             &format!(
                 "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",

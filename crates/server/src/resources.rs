@@ -282,6 +282,7 @@ fn outlived(after: &Key) -> Failure {
 fn modified(target: &Target<'_>) -> Failure {
     Failure::conflict(
         &target.kind.plural,
+        &target.kind.group,
         target.name,
         "the object has been modified; please apply your changes to the latest version and try again",
     )

@@ -87,6 +87,7 @@ fn wanted(scale: &Value, target: &Target<'_>, old: &Value) -> Result<i64, Failur
     if !uid.is_empty() && uid != meta(old, "uid") {
         return Err(Failure::conflict(
             &target.kind.plural,
+            &target.kind.group,
             target.name,
             &format!(
                 "the uid in the precondition is {uid}, but the object's is {}",

@@ -523,6 +523,7 @@ impl Resources {
         if !meta(&object, "uid").is_empty() {
             return Err(Failure::conflict(
                 &kind.plural,
+                &kind.group,
                 target.name,
                 &format!(
                     "uid mismatch: the provided object specified uid {}, and no existing object was found",
@@ -597,6 +598,7 @@ impl Resources {
                 {
                     return Err(Failure::conflict(
                         &target.kind.plural,
+                        &target.kind.group,
                         target.name,
                         &format!(
                             "the precondition {member} is {wanted}, but the object's is {}",
@@ -630,6 +632,7 @@ impl Resources {
                 Err(boatyard_store::Error::Conflict { .. }) => {
                     last = Some(Failure::conflict(
                         &target.kind.plural,
+                        &target.kind.group,
                         target.name,
                         "other writers were always faster",
                     ))

@@ -186,7 +186,13 @@ async fn a_write_on_a_stale_version_is_a_conflict_whatever_its_form() {
     let mut wanted = stale.clone();
     wanted["metadata"]["labels"]["by"] = json!("second");
     let put = server.put(&at("one"), wanted.clone()).await;
-    put.refused(409, "Conflict");
+    let details = json!({"name": "one", "group": "boatyard.dev", "kind": "environments"});
+    assert_eq!(put.json["details"], details);
+    let message = put.refused(409, "Conflict");
+    assert!(
+        message.contains("environments.boatyard.dev \"one\""),
+        "{message}"
+    );
     let mut merge = label("second");
     merge["metadata"]["resourceVersion"] = stale["metadata"]["resourceVersion"].clone();
     let patch = server.patch(&at("one"), merge.clone()).await;
