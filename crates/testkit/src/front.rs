@@ -5,15 +5,14 @@
 //! it carries.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// The proxy; it ends when dropped.
 pub struct Front {
     address: SocketAddr,
-    behind: Arc<Mutex<Vec<SocketAddr>>>,
     /// Ends with this.
     _accepting: JoinSet<()>,
 }
@@ -26,8 +25,7 @@ impl Front {
     pub async fn open(behind: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let behind = Arc::new(Mutex::new(behind));
-        let servers = behind.clone();
+        let servers = Arc::new(behind);
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let (next, mut connections) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
@@ -39,7 +37,6 @@ impl Front {
         });
         Self {
             address,
-            behind,
             _accepting: accepting,
         }
     }
@@ -48,15 +45,9 @@ impl Front {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// Other servers, for connections from now on.
-    pub fn point(&self, behind: Vec<SocketAddr>) {
-        *self.behind.lock().unwrap() = behind;
-    }
 }
 
-async fn carry(mut near: TcpStream, servers: &Mutex<Vec<SocketAddr>>, next: &AtomicUsize) {
-    let servers = servers.lock().unwrap().clone();
+async fn carry(mut near: TcpStream, servers: &[SocketAddr], next: &AtomicUsize) {
     let first = next.fetch_add(1, Ordering::Relaxed);
     for at in 0..servers.len() {
         let server = servers[(first + at) % servers.len()];

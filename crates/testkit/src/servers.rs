@@ -92,14 +92,6 @@ impl Server {
         self.address
     }
 
-    /// Process id.
-    ///
-    /// # Panics
-    /// When it does not run.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("the server runs").id()
-    }
-
     /// What it logged.
     pub fn log(&self) -> PathBuf {
         self.folder.join("server.log")

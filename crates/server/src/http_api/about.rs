@@ -1,7 +1,7 @@
 //! What the server tells of itself: paths, discovery, schemas, version, health.
 
 use super::accept::Accept;
-use super::answers::{Body, SyncBody, full, respond};
+use super::answers::{Body, full, respond, streamed};
 use super::encoding::Wanted;
 use super::{Handler, allowing};
 use crate::authorize::Decision;
@@ -10,8 +10,6 @@ use crate::identity::Caller;
 use crate::kinds::Kinds;
 use crate::{discovery, openapi};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 
@@ -151,12 +149,7 @@ impl Handler {
         let snapshot = snapshot.map_err(|error| Failure::unavailable(error.to_string()))?;
         // Cut short where a line cannot be written: whoever reads it misses the end.
         let lines = snapshot.lines().map_while(Result::ok);
-        let frames = lines.map(|line| Ok(Frame::data(line)));
-        let body = StreamBody::new(futures::stream::iter(frames));
-        let mut response = Response::new(BodyExt::boxed(SyncBody::new(body)));
-        let media = HeaderValue::from_static("application/jsonl");
-        response.headers_mut().insert(header::CONTENT_TYPE, media);
-        Ok(response)
+        Ok(streamed("application/jsonl", futures::stream::iter(lines)))
     }
 
     /// `/`: which paths there are.

@@ -5,10 +5,11 @@
 use crate::failure::Failure;
 use crate::resources::Written;
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
 use std::convert::Infallible;
@@ -77,11 +78,23 @@ pub(super) fn answer(written: Written, shown: impl FnOnce(Value) -> Value) -> Re
     response
 }
 
+/// An answer whose body comes in pieces.
+pub(super) fn streamed<S>(media: &'static str, pieces: S) -> Response<Body>
+where
+    S: futures::Stream<Item = Bytes> + Send + 'static,
+{
+    let frames = pieces.map(|piece| Ok(Frame::data(piece)));
+    let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
+    let media = HeaderValue::from_static(media);
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
 /// Makes a body shareable: hyper polls it from one task at a time anyway.
-pub(super) struct SyncBody<B>(std::sync::Mutex<std::pin::Pin<Box<B>>>);
+struct SyncBody<B>(std::sync::Mutex<std::pin::Pin<Box<B>>>);
 
 impl<B> SyncBody<B> {
-    pub(super) fn new(body: B) -> Self {
+    fn new(body: B) -> Self {
         Self(std::sync::Mutex::new(Box::pin(body)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Handler;
 use super::accept::Form;
-use super::answers::{Body, SyncBody, answer, respond};
+use super::answers::{Body, answer, respond, streamed};
 use super::encoding::Ends;
 use crate::body;
 use crate::deletion;
@@ -18,9 +18,7 @@ use crate::watching::{self, WatchOptions};
 use boatyard_api::rules::FieldError;
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -233,16 +231,12 @@ impl Handler {
         )
         .await?;
         // Counted until the stream is dropped.
-        let frames = stream.map(move |line| {
+        let lines = stream.map(move |line| {
             let _counted = &held;
-            line.map(Frame::data)
+            let Ok(line) = line;
+            line
         });
-        let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        Ok(response)
+        Ok(streamed("application/json", lines))
     }
 }
 
@@ -310,13 +304,8 @@ fn whole(kind: &Kind, listed: Listed) -> Result<Response<Body>, Failure> {
     let items = listed.items.into_iter();
     let items = items.map(|stored| Versioned::new(stored.data, stored.revision));
     let parts = stored::list(&head, items.collect::<Result<_, _>>()?);
-    let frames = futures::stream::iter(parts.map(|part| Ok(Frame::data(part))));
-    let mut response = Response::new(BodyExt::boxed(SyncBody::new(StreamBody::new(frames))));
+    let mut response = streamed("application/json", futures::stream::iter(parts));
     response.extensions_mut().insert(Ends);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
     Ok(response)
 }
 
