@@ -12,6 +12,7 @@
 //!
 //! Read next: [`Document`], then `config` (what is parsed), `merge`, `plan`.
 
+pub mod build;
 mod document;
 mod error;
 mod text;
