@@ -1,4 +1,4 @@
-//! Fuzzing of what the server parses: libFuzzer around `boatyard_server::fuzzing`.
+//! Fuzzing of what is parsed: libFuzzer around the `fuzzing` modules of the crates that parse.
 //!
 //! Owns the build with coverage counters and the runs, one target after the other. The counters are
 //! code-generation options of the stable compiler, put into our crates alone by naming this program
@@ -6,7 +6,7 @@
 //! kept beside the build; an input that breaks something is written into the corpus, where a unit
 //! test runs it from then on.
 //!
-//! Read next: `crates/server/src/fuzzing.rs`.
+//! Read next: `crates/server/src/fuzzing.rs`, `crates/devcontainer/src/fuzzing.rs`.
 
 use crate::process;
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,19 @@ const COVERAGE: [&str; 5] = [
 
 const SECONDS: u32 = 60;
 
+/// Crates with a fuzzer, by folder and program.
+const FUZZERS: [(&str, &str); 2] = [
+    ("devcontainer", "boatyard-devcontainer-fuzz"),
+    ("server", "boatyard-fuzz"),
+];
+
+/// One target of one fuzzer.
+struct Target {
+    name: String,
+    folder: &'static str,
+    program: &'static str,
+}
+
 /// Whether this program was called as the compiler's wrapper.
 pub(crate) fn is_wrapper() -> bool {
     std::env::var_os(WRAPPER).is_some()
@@ -40,12 +53,19 @@ pub(crate) fn compile(arguments: &[String]) -> Result<()> {
 
 /// `[TARGET] [SECONDS]`; all targets when none is named.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<()> {
-    let corpus = root.join("crates/server/fuzz/corpus");
+    let corpus = |folder: &str| root.join("crates").join(folder).join("fuzz/corpus");
     let mut targets = Vec::new();
-    for entry in std::fs::read_dir(&corpus).context("cannot read the corpus")? {
-        targets.push(entry?.file_name().to_string_lossy().into_owned());
+    for (folder, program) in FUZZERS {
+        for entry in std::fs::read_dir(corpus(folder)).context("cannot read the corpus")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            targets.push(Target {
+                name,
+                folder,
+                program,
+            });
+        }
     }
-    targets.sort();
+    targets.sort_by(|one, other| one.name.cmp(&other.name));
     let (target, seconds) = match words {
         [] => (None, SECONDS),
         [one] => match one.parse() {
@@ -59,34 +79,44 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<()> {
         _ => bail!("give a target and seconds"),
     };
     if let Some(target) = target {
-        if !targets.iter().any(|known| known == target) {
-            bail!("no such target: {target}; there are {}", targets.join(", "));
+        if !targets.iter().any(|known| known.name == target) {
+            let known: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+            bail!("no such target: {target}; there are {}", known.join(", "));
         }
-        targets = vec![target.to_owned()];
+        targets.retain(|known| known.name == target);
+    }
+    if !process::on_path("c++") {
+        // libFuzzer comes as its source.
+        crate::setup::install(&["g++"])?;
     }
     let own = std::env::current_exe().context("cannot find this program")?;
-    let mut build = process::cargo(root);
-    build
-        .args(["build", "--package", "boatyard-server"])
-        .args(["--bin", "boatyard-fuzz", "--features", "fuzzing"])
-        .env("RUSTC_WORKSPACE_WRAPPER", &own)
-        .env(WRAPPER, "1");
-    process::run(&mut build)?;
-    let built = process::target(root).join("debug/boatyard-fuzz");
+    for (folder, program) in FUZZERS {
+        if !targets.iter().any(|target| target.folder == folder) {
+            continue;
+        }
+        let mut build = process::cargo(root);
+        build
+            .args(["build", "--package", &format!("boatyard-{folder}")])
+            .args(["--bin", program, "--features", "fuzzing"])
+            .env("RUSTC_WORKSPACE_WRAPPER", &own)
+            .env(WRAPPER, "1");
+        process::run(&mut build)?;
+    }
     let learned = process::target(root).join("fuzz");
     for target in targets {
-        let (seeds, learned) = (corpus.join(&target), learned.join(&target));
+        let name = &target.name;
+        let (seeds, learned) = (corpus(target.folder).join(name), learned.join(name));
         std::fs::create_dir_all(&learned).context("cannot keep what is learned")?;
-        println!("fuzzing {target} for {seconds} s");
-        let mut fuzzer = Command::new(&built);
+        println!("fuzzing {name} for {seconds} s");
+        let mut fuzzer = Command::new(process::target(root).join("debug").join(target.program));
         fuzzer
-            .env("BOATYARD_FUZZ_TARGET", &target)
+            .env("BOATYARD_FUZZ_TARGET", name)
             .args([&learned, &seeds])
             .arg(format!("-artifact_prefix={}/", seeds.display()))
             .arg(format!("-max_total_time={seconds}"))
             .args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=8192"])
             .arg("-verbosity=0");
-        process::run(&mut fuzzer).with_context(|| format!("{target} is broken by an input"))?;
+        process::run(&mut fuzzer).with_context(|| format!("{name} is broken by an input"))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the lists of programs and the packages they come in. A program already on PATH is left
 //! alone, wherever it came from; before anything is installed it is said. It configures nothing
-//! but that installing PostgreSQL makes and starts no cluster; a service that comes with another
+//! but that installing PostgreSQL makes and starts no cluster, and etcd no server; a service that comes with another
 //! package (docker-registry) is left as the package leaves it. Killed half way, the next run
 //! installs the rest.
 //!
@@ -74,11 +74,13 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
     (Purpose::Test, Program("zstd"), "zstd"),
     (Purpose::Test, Program("unzip"), "unzip"),
     (Purpose::Test, Program("ping"), "iputils-ping"),
-    (Purpose::Bench, Program("etcd"), "etcd-server"),
+    (Purpose::Bench, Program("etcd"), ETCD),
 ];
 
 /// Tests make clusters of their own from its programs.
 const POSTGRESQL: &str = "postgresql";
+/// The benchmark starts its own.
+const ETCD: &str = "etcd-server";
 
 /// Installs what is missing, saying so first; says nothing when nothing is.
 pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
@@ -94,6 +96,13 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
             "mkdir -p {folder} && echo 'create_main_cluster = false' > {folder}/boatyard.conf"
         );
         process::run(process::as_root("sh")?.args(["-c", &keep]))?;
+    }
+    if packages.contains(&ETCD) {
+        // Masked, its service is not started by being installed.
+        let unit = "/etc/systemd/system/etcd.service";
+        let mask =
+            format!("mkdir -p /etc/systemd/system && [ -e {unit} ] || ln -s /dev/null {unit}");
+        process::run(process::as_root("sh")?.args(["-c", &mask]))?;
     }
     if !packages.is_empty() {
         install(&packages)?;

@@ -15,6 +15,8 @@
 pub mod build;
 mod document;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod text;
 mod tree;
 

@@ -1,0 +1,72 @@
+//! The parsers of what repositories, images and Features say, one entry for each, for a fuzzer.
+//!
+//! Owns what must hold of any input: an answer, never a panic, and the laws written beside each
+//! target. Compiled with the feature `fuzzing` alone and by unit tests, which run every seed and
+//! every input that ever broke something (`fuzz/corpus`). The fuzzer is `fuzz/main.rs`, started by
+//! `cargo xtask fuzz`.
+
+use crate::{Document, ImageMetadata, LocalContext};
+use std::collections::BTreeMap;
+
+/// Target and what it does with an input.
+type Target = (&'static str, fn(&str));
+
+/// All of them, by name.
+pub const TARGETS: &[Target] = &[("configuration", configuration), ("label", label)];
+
+/// Largest input whose time says something about the parser and not about its size.
+const LARGEST: usize = 64 * 1024;
+
+/// Feeds an input to a target; false when there is no such target.
+#[must_use]
+pub fn run(name: &str, data: &[u8]) -> bool {
+    let Some((_, target)) = TARGETS.iter().find(|(known, _)| *known == name) else {
+        return false;
+    };
+    if data.len() <= LARGEST
+        && let Ok(text) = std::str::from_utf8(data)
+    {
+        target(text);
+    }
+    true
+}
+
+fn configuration(text: &str) {
+    let context = LocalContext::new("/w/folder");
+    if let Ok(document) = Document::parse("devcontainer.json", text)
+        && document.image(&context).is_ok()
+    {
+        drop(document.run_plan(&context, &ImageMetadata::default()));
+    }
+}
+
+/// A label is somebody else's: it may be wrong, and is then left out with a note.
+fn label(text: &str) {
+    let metadata = ImageMetadata {
+        labels: BTreeMap::from([("devcontainer.metadata".to_owned(), text.to_owned())]),
+        ..ImageMetadata::default()
+    };
+    let document = Document::default_configuration("debian");
+    let plan = document.run_plan(&LocalContext::new("/w/folder"), &metadata);
+    assert!(plan.is_ok(), "{plan:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    //! Every seed, and every input that broke something once.
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn every_input_kept_is_survived() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for (name, _) in TARGETS {
+            let folder = std::fs::read_dir(corpus.join(name)).unwrap();
+            let inputs: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+            assert!(!inputs.is_empty(), "{name} has seeds");
+            for input in inputs {
+                assert!(run(name, &std::fs::read(input).unwrap()));
+            }
+        }
+    }
+}
