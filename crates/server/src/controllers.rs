@@ -29,11 +29,11 @@ use crate::metrics::Metrics;
 use crate::resources::{Resources, Target};
 use boatyard_store::{Key, Stored};
 use feed::Progress;
-use leader::{Elector, Fence, Holder};
+pub(crate) use leader::Holder;
+use leader::{Elector, Fence};
 use queue::Outcome;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -103,14 +103,14 @@ pub(crate) trait Controller: Send + Sync + 'static {
 }
 
 /// How the loops are to run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Settings {
     /// How long events are kept.
     pub(crate) event_age: Duration,
     /// How long other servers wait for one that is gone.
     pub(crate) lease: Duration,
-    /// Where this server keeps who it is.
-    pub(crate) state_dir: PathBuf,
+    /// Who this server is.
+    pub(crate) holder: Holder,
 }
 
 /// Runs all control loops until shutdown, whenever this server is the one to run them.
@@ -120,8 +120,12 @@ pub(crate) async fn run(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let holder = Holder::open(&settings.state_dir);
-    let elector = Elector::new(resources.clone(), metrics.clone(), holder, settings.lease);
+    let Settings {
+        event_age,
+        lease,
+        holder,
+    } = settings;
+    let elector = Elector::new(resources.clone(), metrics.clone(), holder, lease);
     let lead = |fence: Fence, stop: CancellationToken| {
         let mut loops = Loops::new(&resources, &metrics, fence);
         loops.add(scheduler::Scheduler::new(resources.clone()));
@@ -131,7 +135,7 @@ pub(crate) async fn run(
         ));
         loops.add(namespaces::Namespaces::new(resources.clone()));
         loops.add(projects::Projects::new(resources.clone()));
-        loops.add(events::Events::new(resources.clone(), settings.event_age));
+        loops.add(events::Events::new(resources.clone(), event_age));
         loops.run(stop)
     };
     elector.run(&shutdown, lead).await;

@@ -163,7 +163,8 @@ impl Service {
         };
         let directory = &options.state_dir;
         std::fs::create_dir_all(directory).map_err(io)?;
-        let id = listen::own_id(&directory.join("id")).map_err(io)?;
+        let holder = controllers::Holder::open(directory);
+        let id = holder.id();
         let tokens = Tokens::open(options.store.clone()).await?;
         let authority = identity::authority::open(&*options.store, directory).await?;
         let resources = Resources::new(options.store.clone(), Arc::new(authorize::Rules));
@@ -221,7 +222,7 @@ impl Service {
             settings: controllers::Settings {
                 event_age: options.event_age,
                 lease: options.lease.max(Duration::from_secs(1)),
-                state_dir: options.state_dir,
+                holder,
             },
             shutdown,
         })

@@ -296,15 +296,3 @@ pub(crate) fn kubeconfig_token(path: &Path) -> Option<String> {
     let config: serde_json::Value = serde_norway::from_str(&config).ok()?;
     Some(config["users"][0]["user"]["token"].as_str()?.to_owned())
 }
-
-/// The server's id: random, made at its first start.
-pub(crate) fn own_id(path: &Path) -> std::io::Result<String> {
-    if let Ok(id) = std::fs::read_to_string(path) {
-        return Ok(id.trim().to_owned());
-    }
-    let id = uuid::Uuid::new_v4().to_string();
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, &id)?;
-    std::fs::rename(&fresh, path)?;
-    Ok(id)
-}

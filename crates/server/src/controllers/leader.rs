@@ -14,7 +14,7 @@
 
 mod holder;
 
-pub(super) use holder::Holder;
+pub(crate) use holder::Holder;
 
 use super::{found, kind, target};
 use crate::failure::Failure;

@@ -1,6 +1,6 @@
-//! Who this server is as a holder of leases.
+//! Who this server is: to other servers on its store, in its own tokens, and as a holder of leases.
 //!
-//! A name has three parts: the host's, that of the server's state directory, and that of this life
+//! A holder's name has three parts: the host's, that of the server's state directory, and that of this life
 //! of the server. The state directory's is kept in a file that a living server holds locked, so a
 //! holder with the same first two parts is an earlier life of this server, and dead. A second server
 //! on the directory, or one that cannot keep the file, is a stranger with a name for this life only.
@@ -16,6 +16,7 @@ const FILE: &str = "server-id";
 /// This server's name.
 #[derive(Debug)]
 pub(crate) struct Holder {
+    id: Uuid,
     me: String,
     /// What the names of all lives of this server begin with.
     lives: Option<String>,
@@ -31,16 +32,26 @@ impl Holder {
         let life = &life[..8];
         match kept(&state_dir.join(FILE)) {
             Some((id, locked)) => Self {
+                id,
                 me: format!("{host}_{id}_{life}"),
                 lives: Some(format!("{host}_{id}_")),
                 _locked: Some(locked),
             },
-            None => Self {
-                me: format!("{host}_{}_{life}", Uuid::new_v4()),
-                lives: None,
-                _locked: None,
-            },
+            None => {
+                let id = Uuid::new_v4();
+                Self {
+                    id,
+                    me: format!("{host}_{id}_{life}"),
+                    lives: None,
+                    _locked: None,
+                }
+            }
         }
+    }
+
+    /// The server's, the same in all its lives where it could be kept.
+    pub(crate) fn id(&self) -> String {
+        self.id.to_string()
     }
 
     pub(crate) fn me(&self) -> &str {
