@@ -6,12 +6,13 @@
 //! substitution; nothing is merged here.
 
 use crate::error::{Error, ErrorKind, Warning};
+use crate::features::{self, Requested};
 use crate::hooks::{self, Command, HookName};
 use crate::host::{self, Gpu, HostRequirements};
 use crate::mounts::{self, Mount};
 use crate::ports::{self, Port, PortAttributes};
 use crate::run_args::{self, RunArgs};
-use crate::text::{Source, Span};
+use crate::text::{Location, Source, Span};
 use crate::tree::{Entry, Node, Value, WARNINGS_LIMIT};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -85,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) gpu: Gpu,
     pub(crate) secrets: Vec<String>,
     pub(crate) run_args: RunArgs,
+    pub(crate) features: Vec<Requested>,
+    pub(crate) override_order: Vec<(String, Location)>,
     pub(crate) unsupported: Vec<Unsupported>,
     pub(crate) notes: Vec<String>,
 }
@@ -489,6 +492,13 @@ impl Config {
                 }
                 self.secrets = entries.iter().map(|entry| entry.key.clone()).collect();
             }
+            "features" => self.features = features::read(reader.source, path, node)?,
+            "overrideFeatureInstallOrder" => {
+                let ids = reader.strings(path, node)?;
+                let places = reader.array(path, node)?.iter();
+                let places = places.map(|item| reader.source.locate(item.span));
+                self.override_order = ids.into_iter().zip(places).collect();
+            }
             "runArgs" => self.run_args = run_args::read(reader, path, node)?,
             _ => self.unsupported_property(reader, entry)?,
         }
@@ -528,28 +538,6 @@ impl Config {
                     "name an \"image\" instead of Docker Compose services",
                     true,
                 );
-            }
-            "features" => {
-                // An empty object asks for nothing.
-                if let Some(first) = reader.object(path, node)?.first() {
-                    let path = format!("features.{:?}", first.key);
-                    self.refuse(
-                        &path,
-                        first.key_span,
-                        "use an image that has it, or install it in onCreateCommand",
-                        false,
-                    );
-                }
-            }
-            "overrideFeatureInstallOrder" => {
-                if !reader.strings(path, node)?.is_empty() {
-                    self.refuse(
-                        path,
-                        entry.key_span,
-                        "remove it together with the features",
-                        false,
-                    );
-                }
             }
             _ if LEGACY.contains(&path) => {
                 reader.warn(entry.key_span, format!("{path} is an editor's setting of an older form and has no effect; its place is customizations.vscode"));
@@ -621,6 +609,11 @@ pub(crate) fn append_new<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
 /// A path as an error shows it: short, and without control characters.
 pub(crate) fn shown(path: &str) -> String {
     path.chars().map(crate::text::clean).take(100).collect()
+}
+
+/// The same, for a whole sentence.
+pub(crate) fn shown_long(text: &str) -> String {
+    text.chars().map(crate::text::clean).take(400).collect()
 }
 
 /// The known name a mistyped one most likely means.

@@ -6,6 +6,7 @@
 
 use crate::config::{Config, Reader};
 use crate::error::{Error, ErrorKind, Warning};
+use crate::features;
 use crate::hooks::{Command, HookName};
 use crate::merge;
 use crate::mounts::within;
@@ -161,6 +162,36 @@ impl Document {
             Some(image) => Ok(image),
             None => Err(self.no_image()),
         }
+    }
+
+    /// The Features it asks for, and the order it wants them in.
+    pub fn features(&self, context: &LocalContext) -> Result<features::Request, Error> {
+        let config = self.resolve(context)?.config;
+        Ok(features::Request {
+            features: config.features,
+            override_order: config.override_order,
+            config_file: self.file_in(&context.local_workspace_folder),
+        })
+    }
+
+    /// The file's path, relative to the folder if it lies in it.
+    fn file_in(&self, folder: &str) -> String {
+        let file: &str = &self.source.file;
+        if !file.starts_with('/') {
+            return file.to_owned();
+        }
+        within(file, folder).unwrap_or_else(|| file.to_owned())
+    }
+
+    /// What it would have the label of its image say of it, as it is written: variables are filled
+    /// in by whoever uses the image.
+    pub fn label_entry(&self) -> serde_json::Value {
+        let entries = merge::FROM_FILE.iter().filter_map(|name| {
+            let node = &self.root.get(name)?.node;
+            let given = !matches!(node.value, Value::Null);
+            given.then(|| ((*name).to_owned(), node.to_json()))
+        });
+        serde_json::Value::Object(entries.collect())
     }
 
     /// `initializeCommand`, for the caller's machine, before anything else happens.

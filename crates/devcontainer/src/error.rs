@@ -56,6 +56,14 @@ pub enum ErrorKind {
     /// A variable that cannot be substituted.
     #[error("{0}")]
     Variable(String),
+    /// A Feature that cannot be used.
+    #[error("Feature {id} {reason}")]
+    Feature {
+        /// As it is asked for.
+        id: String,
+        /// A clause that follows it.
+        reason: String,
+    },
     /// Nothing says which image to use.
     #[error("no \"image\" is named; add one, for example \"image\": \"debian:bookworm\"")]
     ImageMissing,
@@ -67,6 +75,20 @@ impl Error {
             kind,
             location: source.locate(span),
         }))
+    }
+
+    /// An error about something whose place is already known.
+    pub(crate) fn at(location: Location, kind: ErrorKind) -> Error {
+        Error(Box::new(Inner { kind, location }))
+    }
+
+    /// A Feature that could not be fetched, as whoever tried says: a clause that follows its name.
+    pub fn feature(requested: &crate::features::Requested, reason: &str) -> Error {
+        let kind = ErrorKind::Feature {
+            id: crate::config::shown(&requested.id),
+            reason: reason.to_owned(),
+        };
+        Error::at(requested.location.clone(), kind)
     }
 
     /// What is wrong.

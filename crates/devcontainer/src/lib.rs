@@ -33,6 +33,8 @@ mod substitute;
 mod merge;
 mod plan;
 
+pub mod features;
+
 pub use config::{ShutdownAction, UserEnvProbe};
 pub use discovery::{DiscoveryError, FIXED_CANDIDATES, discover};
 pub use document::{Document, ImageMetadata, LocalContext};

@@ -50,6 +50,33 @@ const IN_LABEL: &[&str] = &[
     "hostRequirements",
     "entrypoint",
 ];
+/// Of those, what a file hands on to the image it makes: an id and an entrypoint are a Feature's.
+pub(crate) const FROM_FILE: &[&str] = &[
+    "onCreateCommand",
+    "updateContentCommand",
+    "postCreateCommand",
+    "postStartCommand",
+    "postAttachCommand",
+    "waitFor",
+    "customizations",
+    "mounts",
+    "containerEnv",
+    "containerUser",
+    "init",
+    "privileged",
+    "capAdd",
+    "securityOpt",
+    "remoteUser",
+    "userEnvProbe",
+    "remoteEnv",
+    "overrideCommand",
+    "portsAttributes",
+    "otherPortsAttributes",
+    "forwardPorts",
+    "shutdownAction",
+    "updateRemoteUserUID",
+    "hostRequirements",
+];
 
 /// The label's entries, substituted and typed, with notes on what could not be used.
 pub(crate) fn label(text: &str, variables: &Variables<'_>) -> (Vec<Config>, Vec<String>) {

@@ -128,9 +128,9 @@ fn unsupported_parts_are_refused_by_name() {
         "{ \"build\": { \"dockerfile\": \"Dockerfile\" } }",
         "{ \"dockerFile\": \"Dockerfile\", \"context\": \"..\" }",
         "{ \"dockerComposeFile\": \"compose.yml\", \"service\": \"app\" }",
-        &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": {}\n  }"),
-        &in_file("\"features\": {}"),
-        &in_file("\"overrideFeatureInstallOrder\": [\"a\"]"),
+        &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": 1\n  }"),
+        &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": []\n  }"),
+        &in_file("\"overrideFeatureInstallOrder\": [1]"),
         &in_file("\"runArgs\": [\"--name\", \"x\", \"--network=host\"]"),
         &in_file("\"runArgs\": [\"--frobnicate\"]"),
         &in_file("\"runArgs\": [\"--env\"]"),
@@ -147,13 +147,13 @@ fn unsupported_parts_are_refused_by_name() {
     .devcontainer/devcontainer.json:1:3: dockerComposeFile is not supported yet; name an "image" instead of Docker Compose services
       1 | { "dockerComposeFile": "compose.yml", "service": "app" }
         |   ^^^^^^^^^^^^^^^^^^^
-    .devcontainer/devcontainer.json:4:5: features."ghcr.io/devcontainers/features/git:1" is not supported yet; use an image that has it, or install it in onCreateCommand
-      4 |     "ghcr.io/devcontainers/features/git:1": {}
-        |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     no error, image debian
-    .devcontainer/devcontainer.json:3:3: overrideFeatureInstallOrder is not supported yet; remove it together with the features
-      3 |   "overrideFeatureInstallOrder": ["a"]
-        |   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    .devcontainer/devcontainer.json:4:45: features."ghcr.io/devcontainers/features/git:1" must be an object of options, or a version, but this is an array
+      4 |     "ghcr.io/devcontainers/features/git:1": []
+        |                                             ^^
+    .devcontainer/devcontainer.json:3:35: overrideFeatureInstallOrder[0] must be a string, but this is a number
+      3 |   "overrideFeatureInstallOrder": [1]
+        |                                   ^
     .devcontainer/devcontainer.json:3:30: runArgs[2], the argument "--network=host", is not supported yet; an environment always has its own network; remove it
       3 |   "runArgs": ["--name", "x", "--network=host"]
         |                              ^^^^^^^^^^^^^^^^

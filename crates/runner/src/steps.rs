@@ -170,6 +170,18 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
         image: String::new(),
     };
     let document = document(&configured)?;
+    let features = document
+        .features(&local_context(object))
+        .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
+    if let Some(feature) = features.features.first() {
+        return Err(Failed::lasting(
+            "ConfigurationInvalid",
+            format!(
+                "{}: Features are not installed yet; use an image that has {}, or install it in onCreateCommand",
+                feature.location, feature.id
+            ),
+        ));
+    }
     let image = document
         .image(&local_context(object))
         .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
