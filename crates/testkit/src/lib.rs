@@ -16,8 +16,10 @@
     reason = "a harness fails loudly"
 )]
 
+pub mod amend;
 pub mod archive;
 pub mod daemon;
+pub mod development;
 pub mod front;
 pub mod history;
 pub mod photo;

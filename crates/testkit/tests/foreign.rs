@@ -8,8 +8,9 @@
 //! Also here: repositories of a git server that lives in a network namespace of its own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use boatyard_testkit::amend::{self, User, hex_digest};
+use boatyard_testkit::development::cache;
 use boatyard_testkit::{Daemon, Registry, wait};
-use sha2::{Digest, Sha256};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,20 +32,6 @@ fn run(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn hex_digest(data: &[u8]) -> String {
-    hex::encode(Sha256::digest(data))
-}
-
-/// Where things that are dear to make are kept, locked until the value is dropped.
-fn cache() -> (PathBuf, std::fs::File) {
-    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-    let folder = home.join(".cache/boatyard/test");
-    std::fs::create_dir_all(&folder).unwrap();
-    let lock = std::fs::File::create(folder.join("foreign.lock")).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    (folder, lock)
 }
 
 /// The pinned package, fetched with cargo, as it was published.
@@ -80,58 +67,6 @@ fn package(cache: &Path, scratch: &Path) -> PathBuf {
     kept
 }
 
-fn write_blob(layout: &Path, data: &[u8]) -> serde_json::Value {
-    let digest = hex_digest(data);
-    std::fs::write(layout.join("blobs/sha256").join(&digest), data).unwrap();
-    serde_json::json!({"digest": format!("sha256:{digest}"), "size": data.len()})
-}
-
-fn read_blob(layout: &Path, descriptor: &serde_json::Value) -> PathBuf {
-    let digest = descriptor["digest"].as_str().unwrap();
-    layout.join("blobs").join(digest.replace(':', "/"))
-}
-
-/// A layer with the user `vscode` (uid 1000), beside the users of the layer below, and the
-/// host's trusted certificates.
-fn user_layer(below: &Path) -> Vec<u8> {
-    let mut layer = tar::Builder::new(Vec::new());
-    let add = |layer: &mut tar::Builder<_>, path: &str, data: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(data.len() as u64);
-        layer.append_data(&mut header, path, data).unwrap();
-    };
-    for (path, line) in [
-        ("etc/passwd", "vscode:x:1000:1000::/home/vscode:/bin/bash\n"),
-        ("etc/group", "vscode:x:1000:\n"),
-    ] {
-        let users = ["", "./"].iter().find_map(|prefix| {
-            let mut tar = Command::new("tar");
-            tar.args(["--extract", "--to-stdout", "--file"]).arg(below);
-            let output = tar.arg(format!("{prefix}{path}")).output().unwrap();
-            output.status.success().then_some(output.stdout)
-        });
-        let mut users = users.unwrap();
-        users.extend_from_slice(line.as_bytes());
-        add(&mut layer, path, &users);
-    }
-    add(
-        &mut layer,
-        TRUST.trim_start_matches('/'),
-        &std::fs::read(TRUST).unwrap(),
-    );
-    let mut home = tar::Header::new_gnu();
-    home.set_entry_type(tar::EntryType::Directory);
-    home.set_mode(0o755);
-    home.set_uid(1000);
-    home.set_gid(1000);
-    home.set_size(0);
-    layer
-        .append_data(&mut home, "home/vscode", std::io::empty())
-        .unwrap();
-    layer.into_inner().unwrap()
-}
-
 /// An OCI layout of what stands for the named image.
 fn image(cache: &Path) -> PathBuf {
     let recipe = format!(
@@ -164,34 +99,19 @@ fn image(cache: &Path) -> PathBuf {
         .arg("-C")
         .arg(&layout));
 
-    let json = |path: &Path| -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    let trust = (TRUST.trim_start_matches('/'), std::fs::read(TRUST).unwrap());
+    let user = User {
+        name: "vscode",
+        id: 1000,
+        skeleton: &[],
     };
-    let index_path = layout.join("index.json");
-    let mut index = json(&index_path);
-    let mut manifest = json(&read_blob(&layout, &index["manifests"][0]));
-    let mut config = json(&read_blob(&layout, &manifest["config"]));
-    let layer = user_layer(&read_blob(&layout, &manifest["layers"][0]));
-    let mut descriptor = write_blob(&layout, &layer);
-    config["rootfs"]["diff_ids"]
-        .as_array_mut()
-        .unwrap()
-        .push(descriptor["digest"].clone());
-    config["config"]["Labels"]["devcontainer.metadata"] = r#"[{"remoteUser": "vscode"}]"#.into();
-    config.as_object_mut().unwrap().remove("history");
-    descriptor["mediaType"] = "application/vnd.oci.image.layer.v1.tar".into();
-    manifest["layers"].as_array_mut().unwrap().push(descriptor);
-    let written = write_blob(&layout, &serde_json::to_vec(&config).unwrap());
-    for member in ["digest", "size"] {
-        manifest["config"][member] = written[member].clone();
-    }
-    let written = write_blob(&layout, &serde_json::to_vec(&manifest).unwrap());
-    for member in ["digest", "size"] {
-        index["manifests"][0][member] = written[member].clone();
-    }
-    index["manifests"][0]["annotations"] =
-        serde_json::json!({"org.opencontainers.image.ref.name": "latest"});
-    std::fs::write(&index_path, serde_json::to_vec(&index).unwrap()).unwrap();
+    amend::amend(
+        &layout,
+        |below| amend::user_layer(below, &user, &[trust]),
+        |config| {
+            config["Labels"]["devcontainer.metadata"] = r#"[{"remoteUser": "vscode"}]"#.into();
+        },
+    );
     // Skopeo compresses on the way, once for all runs.
     let compressed = making.path().join("compressed");
     run(Command::new("skopeo")
@@ -208,7 +128,7 @@ fn a_foreign_project_comes_up_from_its_own_configuration_builds_and_passes_its_t
         .prefix("boatyard-test-foreign-")
         .tempdir()
         .unwrap();
-    let (cache, lock) = cache();
+    let (cache, lock) = cache("foreign.lock");
     let package = package(&cache, scratch.path());
     let layout = image(&cache);
     drop(lock);

@@ -1,0 +1,124 @@
+//! The base image of tests that need a real distribution: Debian with git, ps and a developer.
+//!
+//! Owns making it once per host and giving a daemon's state directory a copy of it before that
+//! daemon runs. What is kept in `~/.cache/boatyard/test` is an image store; a copy of it has its
+//! files as hard links, since nobody writes into a layer. Killed while making, the next run
+//! makes it again.
+
+use crate::amend::{self, User};
+use crate::{Daemon, amend::hex_digest};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Its name.
+pub const IMAGE: &str = "localhost/devbase:latest";
+const FROM: &str = "debian:bookworm";
+const PACKAGES: [&str; 3] = ["ca-certificates", "git", "procps"];
+const USER: User = User {
+    name: "dev",
+    id: 1234,
+    skeleton: &[".bashrc", ".profile", ".bash_logout"],
+};
+/// What this host trusts: behind an inspecting proxy, an image has to trust it too.
+const TRUST: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {told}");
+}
+
+/// Where things that are dear to make are kept, locked until the file is dropped.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn cache(lock: &str) -> (PathBuf, std::fs::File) {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+    let folder = home.join(".cache/boatyard/test");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lock = std::fs::File::create(folder.join(lock)).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    (folder, lock)
+}
+
+/// Gives a daemon that does not run yet the image.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn provide(daemon: &Daemon) {
+    let kept = store();
+    let state = daemon.state();
+    std::fs::create_dir_all(&state).unwrap();
+    let copy = |links: &[&str]| {
+        let mut command = Command::new("cp");
+        command.arg("-a").args(links).arg(&kept);
+        command.arg(state.join("images")).output().unwrap()
+    };
+    if !copy(&["--link"]).status.success() {
+        // Another file system has no links to it.
+        let _ = std::fs::remove_dir_all(state.join("images"));
+        let copied = copy(&["--reflink=auto"]);
+        assert!(copied.status.success(), "{copied:?}");
+    }
+}
+
+/// The image store that holds it.
+fn store() -> PathBuf {
+    let (cache, _lock) = cache("development.lock");
+    let trusted = std::fs::read(TRUST).unwrap();
+    let recipe = format!("2 {FROM} {PACKAGES:?} {}", hex_digest(&trusted));
+    let kept = cache.join(format!(
+        "development-{}",
+        &hex_digest(recipe.as_bytes())[..16]
+    ));
+    if kept.exists() {
+        return kept;
+    }
+    let making = tempfile::Builder::new();
+    let making = making.tempdir_in(&cache).unwrap();
+    let images = made(making.path(), &trusted);
+    std::fs::rename(images, &kept).unwrap();
+    kept
+}
+
+/// Makes it in a daemon of its own; answers where its image store was moved to.
+fn made(folder: &Path, trusted: &[u8]) -> PathBuf {
+    let layout = folder.join("layout");
+    std::fs::create_dir(&layout).unwrap();
+    let archive = folder.join("base.tar");
+    let archive_text = archive.to_str().unwrap();
+    let mut daemon = Daemon::start();
+    let mut bootstrap = vec!["image", "bootstrap", FROM];
+    for package in PACKAGES {
+        bootstrap.extend(["--include", package]);
+    }
+    daemon.cli(&bootstrap).ok();
+    daemon.cli(&["image", "export", FROM, archive_text]).ok();
+    run(Command::new("tar")
+        .arg("-xf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&layout));
+    let trust = (TRUST.trim_start_matches('/'), trusted.to_vec());
+    amend::amend(
+        &layout,
+        |below| amend::user_layer(below, &USER, std::slice::from_ref(&trust)),
+        |config| {
+            let variables = config["Env"].as_array_mut().unwrap();
+            variables.push("BASE_VAR=base".into());
+            config["Cmd"] = serde_json::json!(["/bin/bash"]);
+            config["User"] = "root".into();
+        },
+    );
+    let layout = layout.to_str().unwrap();
+    daemon
+        .cli(&["image", "import", layout, "--tag", IMAGE])
+        .ok();
+    daemon.cli(&["image", "rm", FROM]).ok();
+    daemon.kill();
+    let images = folder.join("images");
+    run(Command::new("mv")
+        .arg(daemon.state().join("images"))
+        .arg(&images));
+    images
+}
