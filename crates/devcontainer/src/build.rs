@@ -144,6 +144,9 @@ pub struct Run {
     pub mounts: Vec<RunMount>,
     /// Its network.
     pub network: RunNetwork,
+    /// More variables, part of no key and of no image: proxies that were given as build arguments.
+    #[serde(skip)]
+    pub unkeyed_env: Vec<(String, String)>,
 }
 
 /// Network of a [`Run`].
@@ -282,7 +285,7 @@ pub struct Copy {
     pub parents: bool,
     /// `--exclude` patterns.
     pub exclude: Vec<String>,
-    /// `ADD`: local tar archives are unpacked.
+    /// `ADD`: archives among [`CopySource::Files`] are unpacked.
     pub unpack: bool,
 }
 
@@ -293,7 +296,8 @@ pub enum CopySource {
     Files {
         /// Of what.
         from: Origin,
-        /// Relative to its root.
+        /// Relative to its root and without `..`; `.` is all of it. For [`Copy::parents`] the folders
+        /// that are kept begin behind a `/./`, if there is one, and `**` is any number of folders.
         pattern: String,
     },
     /// A file of the plan itself.
@@ -302,8 +306,12 @@ pub enum CopySource {
     Url {
         /// Where.
         url: String,
+        /// What the file is called in a directory.
+        name: String,
         /// `sha256:…`.
         checksum: Option<String>,
+        /// A tar archive is unpacked.
+        unpack: bool,
     },
     /// `ADD` of a git repository.
     Git {
@@ -315,6 +323,8 @@ pub enum CopySource {
         subdirectory: Option<String>,
         /// Keeps `.git`.
         keep_git_dir: bool,
+        /// With its submodules.
+        submodules: bool,
         /// The commit it must be.
         checksum: Option<String>,
     },

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, as data, and how it reads.
+//! What can be wrong with a configuration or a Dockerfile, as data, and how it reads.
 //!
 //! An [`Error`] always has a place: file, line, column and the quoted line. [`Warning`]s have one
 //! too and never stop anything; showing them is the caller's choice.
@@ -64,6 +64,9 @@ pub enum ErrorKind {
         /// A clause that follows it.
         reason: String,
     },
+    /// Something of a Dockerfile's that means nothing.
+    #[error("{0}")]
+    Instruction(String),
     /// Nothing says which image to use.
     #[error("no \"image\" is named; add one, for example \"image\": \"debian:bookworm\"")]
     ImageMissing,

@@ -22,6 +22,8 @@ pub(crate) struct Span {
 pub(crate) struct Source {
     pub(crate) file: Arc<str>,
     pub(crate) text: Arc<str>,
+    /// Where each line begins, so that many places of a long text are found fast.
+    lines: Arc<[usize]>,
 }
 
 /// A place in a file, with its line for quoting.
@@ -43,9 +45,13 @@ pub struct Location {
 
 impl Source {
     pub(crate) fn new(file: &str, text: &str) -> Source {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Source {
             file: file.into(),
             text: text.into(),
+            lines: std::iter::once(0)
+                .chain(ends.map(|(at, _)| at + 1))
+                .collect(),
         }
     }
 
@@ -53,7 +59,8 @@ impl Source {
         let text: &str = &self.text;
         let start = floor_boundary(text, span.start);
         let end = floor_boundary(text, span.end).max(start);
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = self.lines.partition_point(|begin| *begin <= start);
+        let line_start = self.lines[line - 1];
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let before: Vec<char> = text[line_start..start].chars().collect();
         let marked = text[start..end.min(line_end).max(start)]
@@ -64,8 +71,8 @@ impl Source {
         let skip = (before.len() + marked.min(QUOTE_WIDTH / 2))
             .saturating_sub(QUOTE_WIDTH)
             .min(before.len());
-        let line = text[line_start..line_end].trim_end_matches('\r');
-        let quoted: String = line
+        let shown = text[line_start..line_end].trim_end_matches('\r');
+        let quoted: String = shown
             .chars()
             .skip(skip)
             .take(QUOTE_WIDTH)
@@ -77,7 +84,7 @@ impl Source {
             .max(1);
         Location {
             file: self.file.to_string(),
-            line: text[..start].matches('\n').count() + 1,
+            line,
             column: before.len() + 1,
             quoted: quoted.trim_end().to_owned(),
             indent,
