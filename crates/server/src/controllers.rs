@@ -89,6 +89,9 @@ pub(crate) trait Controller: Send + Sync + 'static {
     /// Notes what it is shown, and wakes the keys it concerns. Does not block.
     fn observe(&self, seen: &Seen<'_>, wake: &mut dyn FnMut(Self::Key));
 
+    /// All it watches has been shown to it once.
+    fn begin(&self) {}
+
     /// Objects of a resource that it has noted.
     fn known(&self, _resource: &str) -> Vec<Key> {
         Vec::new()

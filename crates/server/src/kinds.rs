@@ -17,6 +17,7 @@ mod runner;
 
 pub(crate) use behaviour::Admission;
 pub use behaviour::{Grant, READS, When, Who};
+pub(crate) use environment::{NO_RUNNER, waiting};
 pub(crate) use namespace::FINALIZER;
 pub use path::Path;
 

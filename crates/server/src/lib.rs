@@ -25,6 +25,7 @@ mod managed;
 mod metrics;
 mod objects;
 mod openapi;
+mod outlook;
 mod patches;
 mod peers;
 mod protobuf;

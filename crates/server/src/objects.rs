@@ -209,7 +209,7 @@ pub(crate) fn create(
     Ok(object)
 }
 
-fn clear_status(object: &mut Value) {
+pub(crate) fn clear_status(object: &mut Value) {
     if let Some(members) = object.as_object_mut() {
         members.remove("status");
     }

@@ -17,6 +17,7 @@ use crate::authorize::{Attributes, Authorizer, Decision};
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
+use crate::outlook::Outlook;
 use crate::request::continue_token;
 use crate::selectors::{Fields, Labels};
 use crate::stored::{Outline, Shared};
@@ -47,6 +48,8 @@ pub(crate) struct Resources {
     pub(crate) store: Arc<dyn Store>,
     /// The newest events, written out once for all watchers.
     pub(crate) events: Shared,
+    /// Whether new environments will find a runner.
+    pub(crate) outlook: Outlook,
     authorizer: Arc<dyn Authorizer>,
 }
 
@@ -69,6 +72,7 @@ impl Resources {
             kinds: Kinds::default(),
             store,
             events: Shared::default(),
+            outlook: Outlook::default(),
             authorizer,
         }
     }

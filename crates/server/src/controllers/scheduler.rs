@@ -12,7 +12,9 @@ use super::queue::Outcome;
 use super::{Controller, Seen, found, kind, target};
 use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::kinds::{NO_RUNNER, waiting};
 use crate::objects::meta;
+use crate::outlook::Expect;
 use crate::resources::{Patch, Resources, Target, WriteOptions};
 use boatyard_api::words::{FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
 use boatyard_store::Key;
@@ -20,7 +22,7 @@ use jiff::Timestamp;
 use runners::{Index, LeaseFacts};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,7 +39,15 @@ const LEASE_SECONDS: u64 = 40;
 pub(super) struct Scheduler {
     resources: Resources,
     caller: Caller,
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
+}
+
+/// Also whoever makes environments asks it.
+impl Expect for Mutex<Index> {
+    fn why_not(&self) -> Option<&'static str> {
+        let mut index = self.lock().unwrap_or_else(PoisonError::into_inner);
+        index.why_not(Instant::now())
+    }
 }
 
 /// Namespace and name.
@@ -62,6 +72,45 @@ impl Name {
 struct Environment {
     metadata: Metadata,
     spec: EnvironmentSpec,
+    status: Option<Status>,
+}
+
+impl Environment {
+    fn waits(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none() && self.spec.runner_name.is_none()
+    }
+
+    /// Whether it says already why it waits.
+    fn says(&self, reason: &str, why: &str) -> bool {
+        let Some(status) = &self.status else {
+            return false;
+        };
+        let is = |text: &Option<String>, wanted: &str| text.as_deref() == Some(wanted);
+        let mut conditions = status.conditions.iter().flatten();
+        let said = conditions.find(|one| is(&one.type_, condition::SCHEDULED));
+        let said = said.is_some_and(|said| {
+            is(&said.status, "False") && is(&said.reason, reason) && is(&said.message, why)
+        });
+        said && is(&status.phase, "Pending") && is(&status.message, why)
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Status {
+    phase: Option<String>,
+    message: Option<String>,
+    conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    type_: Option<String>,
+    status: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -113,7 +162,7 @@ impl Scheduler {
         Self {
             resources,
             caller: Caller::internal("scheduler"),
-            index: Mutex::default(),
+            index: Arc::default(),
         }
     }
 
@@ -181,6 +230,7 @@ impl Scheduler {
     /// Says on the environment why it waits.
     async fn wait(&self, environment: &Value, reason: &str, why: &str) -> Result<(), Failure> {
         let status = waiting(environment, reason, why, self.resources.now());
+        let status = json!({"status": status});
         self.write(environment, "status", status).await
     }
 }
@@ -200,6 +250,11 @@ impl Controller for Scheduler {
         CONCURRENCY
     }
 
+    fn begin(&self) {
+        let knowing: Weak<Mutex<Index>> = Arc::downgrade(&self.index);
+        self.resources.outlook.ask(knowing);
+    }
+
     fn observe(&self, seen: &Seen<'_>, wake: &mut dyn FnMut(Name)) {
         let key = seen.key();
         match key.resource.as_str() {
@@ -207,13 +262,19 @@ impl Controller for Scheduler {
                 let environment: Option<Environment> =
                     seen.present().map(|stored| read(&stored.data));
                 let name = Name::of(key);
-                let waits = environment.as_ref().is_some_and(|environment| {
-                    environment.metadata.deletion_timestamp.is_none()
-                        && environment.spec.runner_name.is_none()
-                });
+                let waits = environment.as_ref().is_some_and(Environment::waits);
+                let mut index = self.index();
+                // One that waits and says why is woken by the runner it waits for.
+                let told = waits
+                    && index.why_not(Instant::now()).is_some_and(|why| {
+                        environment
+                            .as_ref()
+                            .is_some_and(|environment| environment.says(NO_RUNNER, why))
+                    });
                 let runner = environment.and_then(|environment| environment.spec.runner_name);
-                self.index().note(&name, waits, runner.as_deref());
-                if waits {
+                index.note(&name, waits, runner.as_deref());
+                drop(index);
+                if waits && !told {
                     wake(name);
                 }
             }
@@ -268,14 +329,14 @@ impl Controller for Scheduler {
         let Some(environment) = found(got)? else {
             return Ok(Outcome::Done);
         };
-        if !environment["spec"]["runnerName"].is_null()
-            || !meta(&environment, "deletionTimestamp").is_empty()
-        {
+        let known = Environment::deserialize(&environment).unwrap_or_default();
+        if !known.waits() {
             return Ok(Outcome::Done);
         }
         let chosen = self.index().choose(key, Instant::now());
         let written = match chosen {
-            Err(why) => self.wait(&environment, "NoRunner", why).await,
+            Err(why) if known.says(NO_RUNNER, why) => Ok(()),
+            Err(why) => self.wait(&environment, NO_RUNNER, why).await,
             Ok(runner) => {
                 let bound = self.bind(&environment, &runner).await;
                 if bound.is_err() {
@@ -296,19 +357,4 @@ impl Controller for Scheduler {
             written => written.map(|()| Outcome::Done),
         }
     }
-}
-
-fn waiting(environment: &Value, reason: &str, why: &str, now: Timestamp) -> Value {
-    let conditions = environment["status"]["conditions"].as_array();
-    let mut conditions: Vec<Value> = conditions.cloned().unwrap_or_default();
-    let since = conditions
-        .iter()
-        .find(|known| known["type"] == condition::SCHEDULED && known["status"] == "False");
-    let since = since.map_or_else(
-        || crate::objects::stamp(now),
-        |known| known["lastTransitionTime"].clone(),
-    );
-    conditions.retain(|known| known["type"] != condition::SCHEDULED);
-    conditions.push(json!({"type": condition::SCHEDULED, "status": "False", "reason": reason, "message": why, "lastTransitionTime": since}));
-    json!({"status": {"phase": "Pending", "message": why, "conditions": conditions}})
 }

@@ -97,6 +97,7 @@ impl<C: Controller> Loop<C> {
             // The feed goes when this does.
             let _ = synced.wait_for(|synced| *synced).await;
         }
+        self.controller.begin();
         let mut running = FuturesUnordered::new();
         let mut resync = tokio::time::interval(RESYNC);
         resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

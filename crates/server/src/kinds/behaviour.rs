@@ -9,7 +9,9 @@
 
 use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::outlook::Outlook;
 use boatyard_store::Key;
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// Reading verbs.
@@ -160,6 +162,11 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send + Sync {
     /// When this caller may not write it so.
     fn admit(&self, _admission: &mut Admission<'_>) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// What is known of a new object before anybody has looked at it.
+    fn first_status(&self, _object: &Value, _outlook: &Outlook, _now: Timestamp) -> Option<Value> {
+        None
     }
 
     /// Refuses a deletion.

@@ -8,10 +8,12 @@
 use super::behaviour::{Admission, Behaviour, Grant, When};
 use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::outlook::Outlook;
 use boatyard_api::DEFAULT_NAMESPACE;
 use boatyard_api::rules::{FieldError, Reason};
-use boatyard_api::words::FINALIZER_RUNNER;
+use boatyard_api::words::{FINALIZER_RUNNER, condition};
 use boatyard_store::Key;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 #[derive(Debug)]
@@ -65,6 +67,13 @@ impl Behaviour for Environments {
         })
     }
 
+    fn first_status(&self, object: &Value, outlook: &Outlook, now: Timestamp) -> Option<Value> {
+        if !object["spec"]["runnerName"].is_null() {
+            return None;
+        }
+        Some(waiting(object, NO_RUNNER, outlook.why_not()?, now))
+    }
+
     fn admit(&self, admission: &mut Admission<'_>) -> Result<(), Failure> {
         match admission.old {
             None => {
@@ -74,6 +83,25 @@ impl Behaviour for Environments {
             Some(old) => update(admission.caller, admission.object, old),
         }
     }
+}
+
+/// Why an environment waits that no runner can be chosen for.
+pub(crate) const NO_RUNNER: &str = "NoRunner";
+
+/// The status of an environment that waits to be placed, and why it does.
+pub(crate) fn waiting(environment: &Value, reason: &str, why: &str, now: Timestamp) -> Value {
+    let conditions = environment["status"]["conditions"].as_array();
+    let mut conditions: Vec<Value> = conditions.cloned().unwrap_or_default();
+    let since = conditions
+        .iter()
+        .find(|known| known["type"] == condition::SCHEDULED && known["status"] == "False");
+    let since = since.map_or_else(
+        || crate::objects::stamp(now),
+        |known| known["lastTransitionTime"].clone(),
+    );
+    conditions.retain(|known| known["type"] != condition::SCHEDULED);
+    conditions.push(json!({"type": condition::SCHEDULED, "status": "False", "reason": reason, "message": why, "lastTransitionTime": since}));
+    json!({"phase": "Pending", "message": why, "conditions": conditions})
 }
 
 const RUNNER_IS_CHOSEN: &str = "only administrators choose the runner; leave spec.runnerName out";

@@ -242,6 +242,12 @@ impl Resources {
         let asked = object.clone();
         self.admit(caller, target, &mut object, None).await?;
         let decided = managed::decided(target.kind, &asked, &object);
+        let behaviour = target.kind.behaviour;
+        let status = behaviour.first_status(&object, &self.outlook, self.now());
+        let begun = status.is_some();
+        if let Some(status) = status {
+            object["status"] = status;
+        }
         let mut object = target.kind.prepare(meta(&object, "name"), &object, None)?;
         if !applied {
             let write = self.write(caller, target, options);
@@ -269,12 +275,18 @@ impl Resources {
                 created: true,
             });
         }
+        let data = match within_bound(&object, &Value::Null, "") {
+            // A first status is left to be said later, where there is no room for it.
+            Err(_) if begun => {
+                objects::clear_status(&mut object);
+                bounded(&mut object, &Value::Null, "")?
+            }
+            Err(_) => bounded(&mut object, &Value::Null, "")?,
+            Ok(data) => data,
+        };
         let stored = self
             .store
-            .create(
-                Self::key(target, &name),
-                bounded(&mut object, &Value::Null, "")?,
-            )
+            .create(Self::key(target, &name), data)
             .await
             .map_err(|error| Self::store_failure(target, &name, error))?;
         if target.kind.namespaced

@@ -393,8 +393,9 @@ async fn what_waits_for_a_runner_says_so_and_is_placed_once_one_is_alive() {
         json!({"metadata": {"name": "large"}, "spec": {"devcontainer": {"localEnv": variables}}})
     };
     let dry = format!("{ENVIRONMENTS}?dryRun=All");
-    // Who manages what is dropped from objects that have no room for it.
+    // Who manages what, and a first status, are dropped from objects that have no room for them.
     let mut around = server.post(&dry, large(0)).await.ok();
+    around.as_object_mut().unwrap().remove("status");
     let metadata = around["metadata"].as_object_mut().unwrap();
     metadata.remove("managedFields");
     let around = around.to_string().len();
@@ -444,4 +445,60 @@ async fn what_waits_for_a_runner_says_so_and_is_placed_once_one_is_alive() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_made_while_there_is_no_runner_says_so_from_its_first_version() {
+    let server = Server::start().await;
+    let body = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let dry = format!("{ENVIRONMENTS}?dryRun=All");
+    // Known once the controllers have seen that there is none.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while server.post(&dry, body("dry", json!({}))).await.ok()["status"].is_null() {
+        assert!(tokio::time::Instant::now() < deadline, "nothing is said");
+    }
+    let made = server.post(ENVIRONMENTS, body("one", json!({}))).await.ok();
+    assert_eq!(made["status"]["phase"], "Pending");
+    let condition = &made["status"]["conditions"][0];
+    assert_eq!(condition["type"], "Scheduled");
+    assert_eq!(condition["status"], "False");
+    assert_eq!(condition["reason"], "NoRunner");
+    assert_eq!(condition["message"], made["status"]["message"]);
+    assert_eq!(
+        condition["lastTransitionTime"],
+        made["metadata"]["creationTimestamp"]
+    );
+    let owners = made["metadata"]["managedFields"].as_array().unwrap();
+    assert!(
+        owners
+            .iter()
+            .all(|owner| owner["fieldsV1"]["f:status"].is_null()),
+        "nobody owns it"
+    );
+    // One that is bound does not wait, and the client's word counts for nothing.
+    let mut bound = body("bound", json!({"runnerName": "elsewhere"}));
+    bound["status"] = json!({"phase": "Running"});
+    let bound = server.post(ENVIRONMENTS, bound).await.ok();
+    assert!(bound.get("status").is_none(), "{bound}");
+    // The scheduler has nothing to add.
+    let path = format!("{ENVIRONMENTS}?watch=true&fieldSelector=metadata.name%3Done");
+    let mut watch = server.watch(&Who::Admin, &path).await;
+    let first = watch.next().await.unwrap();
+    assert_eq!(first["type"], "ADDED");
+    assert_eq!(
+        first["object"]["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
+    server
+        .patch(
+            &format!("{ENVIRONMENTS}/one"),
+            json!({"metadata": {"labels": {"x": "y"}}}),
+        )
+        .await
+        .ok();
+    let next = watch.next().await.unwrap();
+    assert_eq!(
+        next["object"]["metadata"]["labels"]["x"], "y",
+        "nothing was written between"
+    );
 }

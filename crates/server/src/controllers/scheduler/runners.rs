@@ -92,6 +92,12 @@ impl Index {
         Ok(runner)
     }
 
+    /// Why nothing can be chosen, if so.
+    pub(super) fn why_not(&mut self, now: Instant) -> Option<&'static str> {
+        self.expire(now);
+        self.pool.choose().err()
+    }
+
     /// A choice could not be written.
     pub(super) fn take_back(&mut self, name: &Name, runner: &str) {
         let chosen = self.bound.get(name);
