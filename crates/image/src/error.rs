@@ -17,8 +17,9 @@ pub enum Error {
     )]
     NotFound { reference: String },
 
-    #[error("cannot pull {image}: registry {registry} {problem}; {remedy}")]
+    #[error("cannot {doing} {image}: registry {registry} {problem}; {remedy}")]
     Registry {
+        doing: &'static str,
         image: String,
         registry: String,
         problem: String,
@@ -135,6 +136,24 @@ pub enum Error {
         problem: String,
     },
 
+    /// A Feature whose place in a file is known.
+    #[error(transparent)]
+    Feature(#[from] boatyard_devcontainer::Error),
+
+    #[error("{place}: Feature {id} cannot be fetched{offer}\n{excerpt}")]
+    FeatureUnreachable {
+        place: String,
+        id: String,
+        /// Why, and what may be used instead.
+        offer: String,
+        excerpt: String,
+        /// Its text is part of `offer`.
+        cause: Box<Error>,
+    },
+
+    #[error("{subject} is refused: {problem}")]
+    Artifact { subject: String, problem: String },
+
     #[error("cannot {doing}: the task that did it was ended")]
     Ended { doing: &'static str },
 }
@@ -156,6 +175,9 @@ impl Error {
             Error::NoSpace { .. } => "DiskFull",
             Error::Io { .. } | Error::Ended { .. } => "ImageStoreFailed",
             Error::Import { .. } => "ImportFailed",
+            Error::Feature(_) => "FeatureInvalid",
+            Error::FeatureUnreachable { cause, .. } => cause.reason(),
+            Error::Artifact { .. } => "ArtifactInvalid",
             Error::Exists { .. } | Error::Altered { .. } => "ExportFailed",
             Error::UnknownDistribution { .. }
             | Error::BadPackage { .. }

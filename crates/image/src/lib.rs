@@ -18,12 +18,14 @@
 //! `pull` (the pipeline).
 
 mod archive;
+pub mod artifact;
 mod bootstrap;
 mod compression;
 mod config;
 mod digest;
 mod error;
 mod export;
+pub mod features;
 mod holds;
 mod images;
 mod import;

@@ -1,4 +1,4 @@
-//! Talks to registries: manifests and blobs of one image, read only.
+//! Talks to registries: manifests and blobs of one image or artifact.
 //!
 //! A thin client over reqwest instead of `oci-client`: that one follows no
 //! mirror with a path, knows no identity tokens of credential helpers, takes
@@ -7,7 +7,8 @@
 //!
 //! Nothing a registry says is believed: bodies are bounded, every call has a
 //! deadline, and digests are compared by who asked. Writing blobs to disk and
-//! unpacking them is `pull`'s business; tokens and passwords are `auth`'s.
+//! unpacking them is `pull`'s business; tokens and passwords are `auth`'s;
+//! what is written to a registry goes through `push`.
 //!
 //! Protocol: the OCI distribution specification, "Pulling".
 
@@ -25,6 +26,7 @@ use crate::digest::Digest;
 use crate::{Error, Options, Reference};
 
 mod auth;
+mod push;
 
 /// The specification asks registries to take manifests of 4 MiB.
 const MANIFEST_LIMIT: usize = 4 << 20;
@@ -33,6 +35,8 @@ const CONFIG_LIMIT: usize = 8 << 20;
 /// One image's registry, for the time of one pull.
 pub(crate) struct Session {
     options: Arc<Options>,
+    /// What is done with it, for errors: `pull`.
+    doing: &'static str,
     image: String,
     registry: String,
     repository: String,
@@ -100,7 +104,19 @@ pub(crate) struct Blob {
 
 impl Session {
     pub(crate) fn new(reference: &Reference, options: Arc<Options>) -> Self {
-        let registry = reference.registry();
+        let repository = reference.repository();
+        let subject = reference.to_string();
+        Session::of("pull", subject, reference.registry(), repository, options)
+    }
+
+    /// `subject` is what errors name.
+    pub(crate) fn of(
+        doing: &'static str,
+        subject: String,
+        registry: &str,
+        repository: &str,
+        options: Arc<Options>,
+    ) -> Self {
         let mut endpoints: Vec<Endpoint> = options
             .mirrors
             .get(registry)
@@ -136,9 +152,10 @@ impl Session {
         }
         Session {
             options,
-            image: reference.to_string(),
+            doing,
+            image: subject,
             registry: registry.to_owned(),
-            repository: reference.repository().to_owned(),
+            repository: repository.to_owned(),
             endpoints,
             authorizations: Mutex::default(),
         }
@@ -327,26 +344,43 @@ impl Session {
         path: &str,
         headers: &HeaderMap,
     ) -> Result<Response, Trouble> {
+        let url = self.url(endpoint, path);
+        let deadline = self.options.deadlines.stall;
+        self.call(endpoint, deadline, &|client| {
+            client.get(&url).headers(headers.clone())
+        })
+        .await
+    }
+
+    fn url(&self, endpoint: usize, path: &str) -> String {
+        let base = &self.endpoints[endpoint].base;
+        format!("{base}/v2/{}/{path}", self.repository)
+    }
+
+    /// One request, authorized, once more when an earlier authorization does
+    /// not reach as far as this; any answer but success is trouble.
+    async fn call(
+        &self,
+        endpoint: usize,
+        deadline: Duration,
+        make: &(dyn Fn(&reqwest::Client) -> reqwest::RequestBuilder + Sync),
+    ) -> Result<Response, Trouble> {
         let mut authorization = self.known_authorization(endpoint);
+        let mut challenged = false;
         loop {
             let place = &self.endpoints[endpoint];
-            let url = format!("{}/v2/{}/{path}", place.base, self.repository);
-            let mut request = client(place.loopback, &self.options)?
-                .get(&url)
-                .headers(headers.clone());
+            let mut request = make(client(place.loopback, &self.options)?);
             if let Some(authorization) = authorization.clone() {
                 request = request.header(AUTHORIZATION, authorization);
             }
-            let response = answer(request, self.options.deadlines.stall).await?;
+            let response = answer(request, deadline).await?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
             }
-            if status != StatusCode::UNAUTHORIZED || authorization.is_some() {
-                return Err(Trouble::Status(
-                    status,
-                    complaint(response, self.options.deadlines.stall).await,
-                ));
+            let stall = self.options.deadlines.stall;
+            if status != StatusCode::UNAUTHORIZED || challenged {
+                return Err(Trouble::Status(status, complaint(response, stall).await));
             }
             let challenges = response
                 .headers()
@@ -356,15 +390,13 @@ impl Session {
                 .collect::<Vec<_>>();
             let found = auth::answer(self, place, &challenges).await?;
             let Some(found) = found else {
-                return Err(Trouble::Status(
-                    status,
-                    complaint(response, self.options.deadlines.stall).await,
-                ));
+                return Err(Trouble::Status(status, complaint(response, stall).await));
             };
             if let Ok(mut known) = self.authorizations.lock() {
                 known.insert(endpoint, found.clone());
             }
             authorization = Some(found);
+            challenged = true;
         }
     }
 
@@ -402,7 +434,7 @@ impl Session {
                         ),
                     ),
                     404 => (
-                        "has no such image or tag",
+                        "has nothing of that name and tag",
                         "check the name and the tag".to_owned(),
                     ),
                     429 => (
@@ -429,6 +461,7 @@ impl Session {
             }
         };
         Error::Registry {
+            doing: self.doing,
             image: self.image.clone(),
             registry: registry.to_owned(),
             problem,
@@ -498,6 +531,29 @@ impl Endpoint {
             base,
         }
     }
+}
+
+/// A document behind a URL, whole or not at all.
+pub(crate) async fn document(
+    url: &str,
+    limit: usize,
+    options: &Arc<Options>,
+) -> Result<Bytes, Error> {
+    let parsed = reqwest::Url::parse(url).ok();
+    let host = parsed.as_ref().and_then(|url| url.host_str());
+    let host = host.unwrap_or_default().to_owned();
+    let session = Session::of("fetch", url.to_owned(), &host, "", Arc::clone(options));
+    let read = async {
+        let request = client(is_loopback(&host), options)?.get(url);
+        let response = answer(request, options.deadlines.stall).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(Trouble::Status(status, String::new()));
+        }
+        bounded(response, limit, options.deadlines.stall).await
+    };
+    read.await
+        .map_err(|trouble| session.explain(trouble, &host))
 }
 
 fn is_loopback(registry: &str) -> bool {

@@ -91,7 +91,7 @@ async fn what_a_registry_answers_becomes_one_sentence_with_a_remedy() {
     let cases: [(u16, &[&str]); 5] = [
         (401, &["401", "docker login", "check the name"]),
         (403, &["403", "docker login"]),
-        (404, &["no such image", "check the name and the tag"]),
+        (404, &["nothing of that name", "check the name and the tag"]),
         (429, &["429", "wait"]),
         (500, &["500", "is broken", "try again later"]),
     ];

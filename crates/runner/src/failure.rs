@@ -59,6 +59,17 @@ impl Failed {
     /// Of an image: what a registry or a disk refused may pass by itself.
     pub(crate) fn image(error: &boatyard_image::Error) -> Self {
         use boatyard_image::Error;
+        let error = match error {
+            Error::FeatureUnreachable { cause, .. } => {
+                let passes = Self::image(cause).transient;
+                return Self {
+                    reason: error.reason().to_owned(),
+                    message: chain(error),
+                    transient: passes,
+                };
+            }
+            error => error,
+        };
         let transient = matches!(
             error,
             Error::Registry { .. } | Error::NoSpace { .. } | Error::Io { .. } | Error::Ended { .. }
