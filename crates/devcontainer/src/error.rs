@@ -24,6 +24,12 @@ pub enum ErrorKind {
     /// Not JSON with comments.
     #[error("this is not valid JSON: {0}")]
     Syntax(String),
+    /// Not YAML, or not what Compose takes of it.
+    #[error("this is not valid YAML for Compose: {0}")]
+    Yaml(String),
+    /// Something that is referred to is not there, or there twice.
+    #[error("{0}")]
+    Missing(String),
     /// Too large or too deeply nested to be a configuration.
     #[error("{0}")]
     Bounds(String),

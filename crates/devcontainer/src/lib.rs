@@ -13,6 +13,7 @@
 //! Read next: [`Document`], then `config` (what is parsed), `merge`, `plan`.
 
 pub mod build;
+pub mod compose;
 pub mod dockerfile;
 mod document;
 mod error;
