@@ -14,6 +14,7 @@ mod interpolate;
 mod load;
 mod merge;
 mod mounts;
+mod parts;
 mod plan;
 mod read;
 mod service;

@@ -88,6 +88,10 @@ pub(crate) struct Config {
     pub(crate) run_args: RunArgs,
     pub(crate) features: Vec<Requested>,
     pub(crate) override_order: Vec<(String, Location)>,
+    /// Compose files as written, none for the default ones, and where.
+    pub(crate) compose_files: Option<(Vec<String>, Span)>,
+    pub(crate) service: Option<String>,
+    pub(crate) run_services: Vec<String>,
     pub(crate) unsupported: Vec<Unsupported>,
     pub(crate) notes: Vec<String>,
 }
@@ -526,19 +530,15 @@ impl Config {
                     true,
                 );
             }
-            "dockerComposeFile" | "service" | "runServices" => {
-                if path == "service" {
-                    reader.string(path, node)?;
-                } else if path == "runServices" || node.as_str().is_none() {
-                    reader.strings(path, node)?;
-                }
-                self.refuse(
-                    path,
-                    entry.key_span,
-                    "name an \"image\" instead of Docker Compose services",
-                    true,
-                );
+            "dockerComposeFile" => {
+                let files = match node.as_str() {
+                    Some(file) => vec![file.to_owned()],
+                    None => reader.strings(path, node)?,
+                };
+                self.compose_files = Some((files, entry.key_span));
             }
+            "service" => self.service = Some(reader.string(path, node)?),
+            "runServices" => self.run_services = reader.strings(path, node)?,
             _ if LEGACY.contains(&path) => {
                 reader.warn(entry.key_span, format!("{path} is an editor's setting of an older form and has no effect; its place is customizations.vscode"));
             }

@@ -4,12 +4,13 @@
 //! value with variables is judged once they are known, by [`Document::image`], which therefore
 //! finds every remaining error before anything is fetched.
 
-use crate::config::{Config, Reader};
+use crate::compose;
+use crate::config::{Config, Reader, ShutdownAction};
 use crate::error::{Error, ErrorKind, Warning};
 use crate::features;
 use crate::hooks::{Command, HookName};
 use crate::merge;
-use crate::mounts::within;
+use crate::mounts::{absolute, within};
 use crate::plan::{self, RunPlan};
 use crate::substitute::{self, Variables, basename};
 use crate::text::{Source, Span};
@@ -160,8 +161,59 @@ impl Document {
         let resolved = self.resolve(context)?;
         match context.image_override.clone().or(resolved.config.image) {
             Some(image) => Ok(image),
-            None => Err(self.no_image()),
+            None => Err(match resolved.config.compose_files {
+                Some((_, span)) => {
+                    let what =
+                        "the image is that of a Compose service, which its project's files name";
+                    Error::new(&self.source, span, ErrorKind::Missing(what.to_owned()))
+                }
+                None => self.no_image(),
+            }),
         }
+    }
+
+    /// The Compose project it names a service of; None when it names none, or when an image given
+    /// from outside takes its place. [`compose::plan`] makes a plan of it.
+    pub fn compose(&self, context: &LocalContext) -> Result<Option<compose::Request>, Error> {
+        let config = self.resolve(context)?.config;
+        let Some((files, span)) = config.compose_files else {
+            return Ok(None);
+        };
+        if context.image_override.is_some() {
+            return Ok(None);
+        }
+        let Some(service) = config.service.filter(|service| !service.is_empty()) else {
+            let kind = ErrorKind::Missing(
+                "dockerComposeFile needs \"service\": name the service to work in".into(),
+            );
+            return Err(Error::new(&self.source, span, kind));
+        };
+        let file: &str = &self.source.file;
+        let workspace = context.local_workspace_folder.trim_end_matches('/');
+        let own = if file.starts_with('/') {
+            file.to_owned()
+        } else {
+            format!("{workspace}/{file}")
+        };
+        let folder = own.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let absolute = |file: &String| {
+            let joined = if file.starts_with('/') {
+                file.clone()
+            } else {
+                format!("{folder}/{file}")
+            };
+            absolute(&joined).ok_or_else(|| {
+                let kind = ErrorKind::Missing(format!("{file:?} is no file"));
+                Error::new(&self.source, span, kind)
+            })
+        };
+        Ok(Some(compose::Request {
+            files: files.iter().map(absolute).collect::<Result<_, _>>()?,
+            service,
+            run_services: config.run_services,
+            workspace: context.local_workspace_folder.clone(),
+            env: context.local_env.clone(),
+        }))
     }
 
     /// The Features it asks for, and the order it wants them in.
@@ -271,6 +323,11 @@ impl Document {
             written: Cell::default(),
         };
         let reader = Reader::new(&self.source, Some(&context.local_workspace_folder));
+        // What is mounted where is the Compose files' business.
+        let given = self.root.get("dockerComposeFile");
+        let composed = context.image_override.is_none()
+            && given.is_some_and(|entry| !matches!(entry.node.value, Value::Null));
+        let default = if composed { "/".to_owned() } else { default };
         let workspace_folder = match self.root.get("workspaceFolder") {
             Some(entry) if !matches!(entry.node.value, Value::Null) => {
                 if let Some(span) = substitute::names_container_folder(&entry.node) {
@@ -292,7 +349,7 @@ impl Document {
         reader.warnings.borrow_mut().clear();
         variables.container_workspace_folder = Some(&workspace_folder);
         let substituted = substitute::tree(&self.source, &self.root, &variables)?;
-        let config = Config::read(&reader, &substituted, &self.source.file)?;
+        let mut config = Config::read(&reader, &substituted, &self.source.file)?;
         let overridden = context.image_override.is_some();
         if let Some(unsupported) = config
             .unsupported
@@ -305,8 +362,15 @@ impl Document {
             };
             return Err(Error::new(&self.source, unsupported.span, kind));
         }
-        if config.image.is_none() && !overridden {
+        if config.image.is_none() && config.compose_files.is_none() && !overridden {
             return Err(self.no_image());
+        }
+        if composed {
+            config.workspace_mount = Some(None);
+            config.override_command.get_or_insert(false);
+            config
+                .shutdown_action
+                .get_or_insert(ShutdownAction::StopCompose);
         }
         self.workspace_warnings(&reader, &config, &workspace_folder, &target);
         let known = &self.warnings;

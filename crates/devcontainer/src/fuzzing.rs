@@ -12,7 +12,11 @@ use std::collections::BTreeMap;
 type Target = (&'static str, fn(&str));
 
 /// All of them, by name.
-pub const TARGETS: &[Target] = &[("configuration", configuration), ("label", label)];
+pub const TARGETS: &[Target] = &[
+    ("compose", compose),
+    ("configuration", configuration),
+    ("label", label),
+];
 
 /// Largest input whose time says something about the parser and not about its size.
 const LARGEST: usize = 64 * 1024;
@@ -49,6 +53,30 @@ fn label(text: &str) {
     let document = Document::default_configuration("debian");
     let plan = document.run_plan(&LocalContext::new("/w/folder"), &metadata);
     assert!(plan.is_ok(), "{plan:?}");
+}
+
+/// A Compose file whose every other file is the same: what is planned can be stored.
+fn compose(text: &str) {
+    let request = crate::compose::Request {
+        files: vec!["/w/folder/compose.yml".to_owned()],
+        service: "app".to_owned(),
+        workspace: "/w/folder".to_owned(),
+        env: BTreeMap::from([("A".to_owned(), "${A}".to_owned())]),
+        ..crate::compose::Request::default()
+    };
+    let mut files = crate::compose::Files::new();
+    for _ in 0..8 {
+        match crate::compose::plan(&request, &files) {
+            Ok(crate::compose::Outcome::Needs(needs)) => {
+                files.extend(needs.into_iter().map(|need| (need, Some(text.to_owned()))));
+            }
+            Ok(crate::compose::Outcome::Plan(plan)) => {
+                assert!(plan.main().is_some());
+                return;
+            }
+            Err(error) => return assert!(!error.to_string().contains('\u{1b}')),
+        }
+    }
 }
 
 #[cfg(test)]

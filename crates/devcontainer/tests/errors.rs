@@ -127,7 +127,6 @@ fn unsupported_parts_are_refused_by_name() {
     let seen = errors(&[
         "{ \"build\": { \"dockerfile\": \"Dockerfile\" } }",
         "{ \"dockerFile\": \"Dockerfile\", \"context\": \"..\" }",
-        "{ \"dockerComposeFile\": \"compose.yml\", \"service\": \"app\" }",
         &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": 1\n  }"),
         &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": []\n  }"),
         &in_file("\"overrideFeatureInstallOrder\": [1]"),
@@ -144,9 +143,6 @@ fn unsupported_parts_are_refused_by_name() {
     .devcontainer/devcontainer.json:1:3: dockerFile is not supported yet; name a finished "image" instead of building one
       1 | { "dockerFile": "Dockerfile", "context": ".." }
         |   ^^^^^^^^^^^^
-    .devcontainer/devcontainer.json:1:3: dockerComposeFile is not supported yet; name an "image" instead of Docker Compose services
-      1 | { "dockerComposeFile": "compose.yml", "service": "app" }
-        |   ^^^^^^^^^^^^^^^^^^^
     no error, image debian
     .devcontainer/devcontainer.json:4:45: features."ghcr.io/devcontainers/features/git:1" must be an object of options, or a version, but this is an array
       4 |     "ghcr.io/devcontainers/features/git:1": []

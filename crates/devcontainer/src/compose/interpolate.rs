@@ -178,16 +178,17 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// Names that a text might use as variables: a little too many rather than one too few.
+/// Words of a text that could name variables: of a Compose file, a `.env` file or an `env_file`,
+/// all that a plan could look up. Who sends the caller's variables sends those.
 pub fn names(text: &str, names: &mut BTreeSet<String>) {
     let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        rest = &rest[at + 1..];
-        let inside = rest.strip_prefix('{').unwrap_or(rest);
-        let length = name_length(inside);
-        if length > 0 && names.len() < 1000 {
-            names.insert(inside[..length].to_owned());
+    while let Some(start) = rest.find(|first: char| first.is_ascii_alphabetic() || first == '_') {
+        rest = &rest[start..];
+        let length = name_length(rest);
+        if length <= 100 && names.len() < 10_000 {
+            names.insert(rest[..length].to_owned());
         }
+        rest = &rest[length..];
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan of a Compose project: what a runner needs to know of its services, as plain data.
 
 use crate::mounts::Mount;
+use crate::plan::RunPlan;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,27 @@ impl ComposePlan {
     /// The service that is the environment itself.
     pub fn main(&self) -> Option<&Service> {
         self.named(&self.service)
+    }
+
+    /// Lays the environment's service below what devcontainer.json says of it.
+    pub fn apply(&self, run: &mut RunPlan) {
+        let Some(service) = self.main() else { return };
+        let mut env = service.environment.clone();
+        env.append(&mut run.container_env);
+        run.container_env = env;
+        let mut mounts: Vec<Mount> = service.mounts.clone();
+        mounts.retain(|mount| !run.mounts.iter().any(|over| over.target == mount.target));
+        mounts.append(&mut run.mounts);
+        run.mounts = mounts;
+        if run.container_user.is_none() {
+            run.container_user.clone_from(&service.user);
+        }
+        if run.hostname.is_none() {
+            run.hostname.clone_from(&service.hostname);
+        }
+        run.init |= service.init;
+        run.privileged |= service.privileged;
+        run.notes.extend(self.notes.iter().cloned());
     }
 
     /// A service by its name.

@@ -597,10 +597,65 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
-fn names_of_variables_are_found_for_the_caller() {
+fn words_that_could_be_variables_are_found_for_the_caller() {
     let mut names = BTreeSet::new();
-    variable_names("a: $X ${Y:-${Z}} $$W ${1}", &mut names);
-    assert_eq!(names, ["W", "X", "Y", "Z"].map(str::to_owned).into());
+    variable_names("a: $X ${Y:-${Z}} 1\n- PASSED", &mut names);
+    assert_eq!(
+        names,
+        ["a", "X", "Y", "Z", "PASSED"].map(str::to_owned).into()
+    );
+}
+
+#[test]
+fn devcontainer_json_asks_for_a_project() {
+    let text = r#"{ "dockerComposeFile": ["../c.yml", "d.yml"], "service": "app", "runServices": ["db"],
+        "containerEnv": { "A": "file" }, "mounts": ["type=tmpfs,target=/t"] }"#;
+    let document = crate::Document::parse(".devcontainer/devcontainer.json", text).unwrap();
+    let context = crate::LocalContext::new("/home/me/project");
+    let asked = document.compose(&context).unwrap().unwrap();
+    assert_eq!(
+        asked.files,
+        [
+            "/home/me/project/c.yml",
+            "/home/me/project/.devcontainer/d.yml"
+        ]
+    );
+    let file = "services: {app: {image: a, user: me, environment: {A: c, B: c}, volumes: ['.:/ws', 'v:/t']}, db: {image: b}}\nvolumes: {v: }";
+    let made = plan_of(&asked, &[(&asked.files[0], file), (&asked.files[1], "")]).unwrap();
+    let mut run = document
+        .run_plan(&context, &crate::ImageMetadata::default())
+        .unwrap();
+    assert_eq!(run.workspace_folder, "/");
+    assert_eq!(run.workspace_mount, crate::WorkspaceMount::None);
+    assert_eq!(
+        run.shutdown_action,
+        Some(crate::ShutdownAction::StopCompose)
+    );
+    assert!(!run.override_command);
+    made.apply(&mut run);
+    assert_eq!(run.container_env["A"], "file");
+    assert_eq!(run.container_env["B"], "c");
+    assert_eq!(run.container_user.as_deref(), Some("me"));
+    let targets: Vec<_> = run
+        .mounts
+        .iter()
+        .map(|mount| (mount.target.as_str(), mount.kind))
+        .collect();
+    assert_eq!(
+        targets,
+        [("/ws", MountKind::Bind), ("/t", MountKind::Tmpfs)]
+    );
+    let alone = crate::Document::parse("d.json", r#"{ "dockerComposeFile": "c.yml" }"#).unwrap();
+    assert!(
+        alone
+            .compose(&context)
+            .unwrap_err()
+            .to_string()
+            .contains("needs \"service\"")
+    );
+    let mut given = context.clone();
+    given.image_override = Some("debian".to_owned());
+    assert!(document.compose(&given).unwrap().is_none());
 }
 
 proptest! {
