@@ -9,10 +9,10 @@ use crate::error::{Error, ErrorKind};
 use crate::text::{Source, Span};
 use crate::{DEPTH_LIMIT, TEXT_LIMIT};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag as YamlTag};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most nodes a file may grow to.
-const NODES_LIMIT: usize = 50_000;
+const NODES_LIMIT: usize = 20_000;
 
 /// A place in one of a project's files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -245,6 +245,7 @@ enum Half {
         entries: Vec<Entry>,
         merged: Vec<Node>,
         key: Option<(String, Place)>,
+        names: BTreeSet<String>,
     },
 }
 
@@ -353,6 +354,7 @@ impl Builder<'_> {
                     entries: Vec::new(),
                     merged: Vec::new(),
                     key: None,
+                    names: BTreeSet::new(),
                 };
                 self.enter(anchor, tag, place, half)
             }
@@ -452,6 +454,7 @@ impl Builder<'_> {
                 entries,
                 merged,
                 key,
+                names,
             } => match key.take() {
                 None => match node.scalar().or_else(|| node.is_null().then(String::new)) {
                     Some(name) => *key = Some((name, place)),
@@ -462,7 +465,7 @@ impl Builder<'_> {
                 },
                 Some((name, _)) if name == "<<" => merged.push(node),
                 Some((name, key_place)) => {
-                    if entries.iter().any(|entry| entry.key == name) {
+                    if !names.insert(name.clone()) {
                         let what = format!("{:?} is given twice here", crate::config::shown(&name));
                         return Err(self.error(key_place, ErrorKind::Yaml(what)));
                     }
