@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::OCI_MANIFEST;
 use crate::digest::Digest;
+use crate::error::Doing;
 use crate::images::blocking;
 use crate::registry::{self, Session};
 use crate::{Error, Images, Options};
@@ -129,7 +130,7 @@ impl Artifacts {
         })
     }
 
-    fn session(&self, doing: &'static str, reference: &OciReference) -> Session {
+    fn session(&self, doing: Doing, reference: &OciReference) -> Session {
         let (subject, path) = (reference.to_string(), reference.path());
         let options = Arc::clone(&self.options);
         Session::of(doing, subject, &reference.registry, &path, options)
@@ -161,7 +162,7 @@ impl Artifacts {
             Some(digest) => digest.to_string(),
             None => reference.version().to_owned(),
         };
-        let bytes = self.session("pull", reference).manifest(&name).await?;
+        let bytes = self.session(Doing::Pull, reference).manifest(&name).await?;
         let artifact = parse(&subject, bytes.to_vec())?;
         self.keep(&bytes).await;
         if wanted.is_none() {
@@ -200,7 +201,7 @@ impl Artifacts {
         let bytes = match self.cached(&artifact.layer).await {
             Some(bytes) => bytes,
             None => {
-                let session = self.session("pull", reference);
+                let session = self.session(Doing::Pull, reference);
                 let mut blob = session.blob(&artifact.layer, 0).await?;
                 let mut bytes = Vec::new();
                 while let Some(piece) = blob
@@ -261,7 +262,7 @@ impl Artifacts {
     /// # Errors
     /// The registry does not answer.
     pub async fn tags(&self, reference: &OciReference) -> Result<Option<Vec<String>>, Error> {
-        self.session("list the versions of", reference).tags().await
+        self.session(Doing::ListVersions, reference).tags().await
     }
 
     /// Publishes under all of these tags; answers with the manifest's digest.
@@ -278,7 +279,7 @@ impl Artifacts {
     ) -> Result<String, Error> {
         let subject = format!("{registry}/{path}");
         let options = Arc::clone(&self.options);
-        let session = Session::of("push", subject, registry, path, options);
+        let session = Session::of(Doing::Push, subject, registry, path, options);
         let (media_type, title, bytes) = match payload {
             Payload::Archive { title, bytes } => (LAYER_TYPE, title, bytes),
             Payload::Collection { bytes } => {

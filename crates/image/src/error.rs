@@ -4,6 +4,39 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What was being done with a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Pull,
+    Push,
+    Fetch,
+    ListVersions,
+}
+
+impl std::fmt::Display for Doing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Doing::Pull => "pull",
+            Doing::Push => "push",
+            Doing::Fetch => "fetch",
+            Doing::ListVersions => "list the versions of",
+        })
+    }
+}
+
+/// A Feature that could not be fetched.
+#[derive(Debug)]
+pub struct Unreachable {
+    /// File, line and column of where it is asked for.
+    pub place: String,
+    pub id: String,
+    pub cause: Error,
+    /// What may be used instead, or nothing.
+    pub offer: String,
+    /// The line it is asked for in.
+    pub excerpt: String,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +52,7 @@ pub enum Error {
 
     #[error("cannot {doing} {image}: registry {registry} {problem}; {remedy}")]
     Registry {
-        doing: &'static str,
+        doing: Doing,
         image: String,
         registry: String,
         problem: String,
@@ -140,16 +173,8 @@ pub enum Error {
     #[error(transparent)]
     Feature(#[from] boatyard_devcontainer::Error),
 
-    #[error("{place}: Feature {id} cannot be fetched{offer}\n{excerpt}")]
-    FeatureUnreachable {
-        place: String,
-        id: String,
-        /// Why, and what may be used instead.
-        offer: String,
-        excerpt: String,
-        /// Its text is part of `offer`.
-        cause: Box<Error>,
-    },
+    #[error("{}: Feature {} cannot be fetched: {}{}\n{}", .0.place, .0.id, .0.cause, .0.offer, .0.excerpt)]
+    FeatureUnreachable(Box<Unreachable>),
 
     #[error("{subject} is refused: {problem}")]
     Artifact { subject: String, problem: String },
@@ -176,7 +201,7 @@ impl Error {
             Error::Io { .. } | Error::Ended { .. } => "ImageStoreFailed",
             Error::Import { .. } => "ImportFailed",
             Error::Feature(_) => "FeatureInvalid",
-            Error::FeatureUnreachable { cause, .. } => cause.reason(),
+            Error::FeatureUnreachable(unreachable) => unreachable.cause.reason(),
             Error::Artifact { .. } => "ArtifactInvalid",
             Error::Exists { .. } | Error::Altered { .. } => "ExportFailed",
             Error::UnknownDistribution { .. }

@@ -17,6 +17,7 @@ use boatyard_devcontainer::features::{
 use tokio::task::JoinSet;
 
 use crate::artifact::{Artifact, Artifacts, Folder, METADATA};
+use crate::error::Unreachable;
 use crate::images::blocking;
 use crate::{Error, artifact};
 
@@ -266,11 +267,11 @@ async fn fetch(
 
 /// An error of a fetch, with the place where what was fetched is asked for.
 fn unreachable(requested: &Requested, cause: Error, offer: String) -> Error {
-    Error::FeatureUnreachable {
+    Error::FeatureUnreachable(Box::new(Unreachable {
         place: requested.location.to_string(),
         id: requested.id.clone(),
-        offer: format!(": {cause}{offer}"),
+        cause,
+        offer,
         excerpt: requested.location.excerpt(),
-        cause: Box::new(cause),
-    }
+    }))
 }

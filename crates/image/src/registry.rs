@@ -23,6 +23,7 @@ use reqwest::{Response, StatusCode};
 
 use crate::config::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::digest::Digest;
+use crate::error::Doing;
 use crate::{Error, Options, Reference};
 
 mod auth;
@@ -35,8 +36,8 @@ const CONFIG_LIMIT: usize = 8 << 20;
 /// One image's registry, for the time of one pull.
 pub(crate) struct Session {
     options: Arc<Options>,
-    /// What is done with it, for errors: `pull`.
-    doing: &'static str,
+    /// What is done with it, for errors.
+    doing: Doing,
     image: String,
     registry: String,
     repository: String,
@@ -106,12 +107,18 @@ impl Session {
     pub(crate) fn new(reference: &Reference, options: Arc<Options>) -> Self {
         let repository = reference.repository();
         let subject = reference.to_string();
-        Session::of("pull", subject, reference.registry(), repository, options)
+        Session::of(
+            Doing::Pull,
+            subject,
+            reference.registry(),
+            repository,
+            options,
+        )
     }
 
     /// `subject` is what errors name.
     pub(crate) fn of(
-        doing: &'static str,
+        doing: Doing,
         subject: String,
         registry: &str,
         repository: &str,
@@ -542,7 +549,7 @@ pub(crate) async fn document(
     let parsed = reqwest::Url::parse(url).ok();
     let host = parsed.as_ref().and_then(|url| url.host_str());
     let host = host.unwrap_or_default().to_owned();
-    let session = Session::of("fetch", url.to_owned(), &host, "", Arc::clone(options));
+    let session = Session::of(Doing::Fetch, url.to_owned(), &host, "", Arc::clone(options));
     let read = async {
         let request = client(is_loopback(&host), options)?.get(url);
         let response = answer(request, options.deadlines.stall).await?;

@@ -59,19 +59,13 @@ impl Failed {
     /// Of an image: what a registry or a disk refused may pass by itself.
     pub(crate) fn image(error: &boatyard_image::Error) -> Self {
         use boatyard_image::Error;
-        let error = match error {
-            Error::FeatureUnreachable { cause, .. } => {
-                let passes = Self::image(cause).transient;
-                return Self {
-                    reason: error.reason().to_owned(),
-                    message: chain(error),
-                    transient: passes,
-                };
-            }
+        // Where a Feature is asked for says nothing of why it did not come.
+        let cause = match error {
+            Error::FeatureUnreachable(unreachable) => &unreachable.cause,
             error => error,
         };
         let transient = matches!(
-            error,
+            cause,
             Error::Registry { .. } | Error::NoSpace { .. } | Error::Io { .. } | Error::Ended { .. }
         );
         Self {
