@@ -7,8 +7,8 @@
 use crate::error::ErrorKind;
 use std::cell::Cell;
 
-/// Bytes made and steps taken; about a thousand times what a large Dockerfile needs.
-const FUEL: usize = 64 << 20;
+/// Bytes made and steps taken; about a hundred times what a large Dockerfile needs.
+const FUEL: usize = 16 << 20;
 /// Longest value of a variable or an argument: what the kernel takes as one.
 pub(super) const VALUE_LIMIT: usize = 128 << 10;
 

@@ -95,6 +95,11 @@ impl Ignore {
         excluded
     }
 
+    /// Whether a path does not exist for a build: it is left out, and nothing in it comes back.
+    pub fn hides(&self, path: &str, is_folder: bool) -> bool {
+        self.excludes(path) && !(is_folder && self.may_include_below(path))
+    }
+
     /// Whether something in a folder that is left out may be included again.
     pub fn may_include_below(&self, folder: &str) -> bool {
         let mut including = self.rules.iter().filter(|rule| rule.include);

@@ -1,8 +1,15 @@
 //! The language by tables: what a file becomes, and what it is told.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod ignore;
+mod lexer;
+mod lines;
+mod stages;
+mod state;
+mod steps;
+
 use super::*;
-use crate::build::Op;
+use crate::build::{CopySource, Op, Origin};
 
 fn plan_with(
     text: &str,

@@ -236,9 +236,9 @@ pub(super) fn image_fault(name: &str) -> Option<&'static str> {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         _ => (name, None),
     };
-    let repository = match path.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
-        _ => path,
+    let (host, repository) = match path.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => ("", path),
     };
     let allowed = |text: &str, more: &[u8]| {
         text.bytes()
@@ -250,7 +250,7 @@ pub(super) fn image_fault(name: &str) -> Option<&'static str> {
     if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Some("has capital letters, which images' names have not, and is no stage");
     }
-    if !allowed(path, b"._-/:[]") {
+    if !allowed(repository, b"._-/") || !allowed(host, b".-:[]") {
         return Some("is no image's name");
     }
     if tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || !allowed(tag, b"._-")) {
