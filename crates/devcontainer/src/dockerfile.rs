@@ -15,6 +15,7 @@
 mod budget;
 mod env;
 mod evaluate;
+mod flags;
 mod glob;
 mod ignore;
 mod instruction;
@@ -310,7 +311,6 @@ impl Dockerfile {
                 || name.starts_with("BUILDKIT_")
                 || name == "SOURCE_DATE_EPOCH";
             if !predefined && !stages.used.contains(name) {
-                let name: String = name.chars().map(crate::text::clean).collect();
                 let what = format!("the build argument {name} is given, but no ARG takes it");
                 stages.warn(span, what);
             }

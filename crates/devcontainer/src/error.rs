@@ -3,7 +3,7 @@
 //! An [`Error`] always has a place: file, line, column and the quoted line. [`Warning`]s have one
 //! too and never stop anything; showing them is the caller's choice.
 
-use crate::text::{Location, Source, Span};
+use crate::text::{Location, Source, Span, clean};
 use std::fmt;
 
 /// Why a configuration cannot be used, and where it says so.
@@ -78,10 +78,27 @@ pub enum ErrorKind {
     ImageMissing,
 }
 
+impl ErrorKind {
+    /// What is quoted in it must not steer a terminal either.
+    fn clean(mut self) -> ErrorKind {
+        let texts: [Option<&mut String>; 2] = match &mut self {
+            ErrorKind::Variable(text) | ErrorKind::Instruction(text) => [Some(text), None],
+            ErrorKind::Unsupported { path, remedy } => [Some(path), Some(remedy)],
+            _ => [None, None],
+        };
+        for text in texts.into_iter().flatten() {
+            if text.chars().any(|letter| clean(letter) != letter) {
+                *text = text.chars().map(clean).collect();
+            }
+        }
+        self
+    }
+}
+
 impl Error {
     pub(crate) fn new(source: &Source, span: Span, kind: ErrorKind) -> Error {
         Error(Box::new(Inner {
-            kind,
+            kind: kind.clean(),
             location: source.locate(span),
         }))
     }
@@ -128,7 +145,7 @@ pub struct Warning {
 impl Warning {
     pub(crate) fn new(source: &Source, span: Span, message: String) -> Warning {
         Warning {
-            message,
+            message: message.chars().map(clean).collect(),
             location: source.locate(span),
         }
     }

@@ -5,6 +5,7 @@
 //! expands them. What BuildKit can do and this cannot is refused here, by name and line.
 
 use super::budget::Budget;
+use super::flags::Flags;
 use super::lines::{Heredoc, Line};
 use super::values;
 use super::words::{self, Json, Split, Word};
@@ -123,106 +124,6 @@ pub(super) struct Copy {
     pub(super) unpack: Option<bool>,
 }
 
-/// The flags of one instruction, taken one by one.
-struct Flags<'a> {
-    source: &'a Source,
-    instruction: &'a str,
-    given: Vec<(String, Option<Word>, Span)>,
-    known: Vec<&'static str>,
-}
-
-impl<'a> Flags<'a> {
-    fn new(source: &'a Source, instruction: &'a str, words: Vec<Word>) -> Flags<'a> {
-        let given = words.into_iter().map(|word| {
-            let flag = word.text.strip_prefix("--").unwrap_or(&word.text);
-            match flag.split_once('=') {
-                Some((name, value)) => {
-                    let text = value.to_owned();
-                    let span = word.span;
-                    (name.to_owned(), Some(Word { text, span }), span)
-                }
-                None => (flag.to_owned(), None, word.span),
-            }
-        });
-        Flags {
-            source,
-            instruction,
-            given: given.collect(),
-            known: Vec::new(),
-        }
-    }
-
-    fn fail<T>(&self, span: Span, what: String) -> Result<T, Error> {
-        Err(Error::new(self.source, span, ErrorKind::Instruction(what)))
-    }
-
-    fn take(&mut self, name: &'static str) -> Vec<(Option<Word>, Span)> {
-        self.known.push(name);
-        let mut taken = Vec::new();
-        self.given.retain_mut(|(given, value, span)| {
-            let wanted = given == name;
-            if wanted {
-                taken.push((value.take(), *span));
-            }
-            !wanted
-        });
-        taken
-    }
-
-    fn once(&mut self, name: &'static str) -> Result<Option<(Option<Word>, Span)>, Error> {
-        let mut taken = self.take(name);
-        if let Some((_, span)) = taken.get(1) {
-            return self.fail(*span, format!("--{name} is given twice"));
-        }
-        Ok(taken.pop())
-    }
-
-    fn many(&mut self, name: &'static str) -> Result<Vec<Word>, Error> {
-        let mut values = Vec::new();
-        for (value, span) in self.take(name) {
-            match value {
-                Some(value) => values.push(value),
-                None => return self.fail(span, format!("--{name} needs a value: --{name}=…")),
-            }
-        }
-        Ok(values)
-    }
-
-    fn text(&mut self, name: &'static str) -> Result<Option<Word>, Error> {
-        match self.once(name)? {
-            None => Ok(None),
-            Some((Some(value), _)) => Ok(Some(value)),
-            Some((None, span)) => self.fail(span, format!("--{name} needs a value: --{name}=…")),
-        }
-    }
-
-    fn switch(&mut self, name: &'static str) -> Result<Option<bool>, Error> {
-        let Some((value, span)) = self.once(name)? else {
-            return Ok(None);
-        };
-        match value.map(|value| value.text.to_lowercase()).as_deref() {
-            None | Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
-            Some(_) => self.fail(span, format!("--{name} is true or false")),
-        }
-    }
-
-    /// Nothing may be left.
-    fn finish(self) -> Result<(), Error> {
-        let Some((name, _, span)) = self.given.first() else {
-            return Ok(());
-        };
-        let hint = match nearest(name, &self.known) {
-            Some(meant) => format!("; did you mean --{meant}?"),
-            None => String::new(),
-        };
-        self.fail(
-            *span,
-            format!("{} has no flag --{name}{hint}", self.instruction),
-        )
-    }
-}
-
 /// Reads instructions of one text.
 pub(super) struct Grammar<'a> {
     pub(super) source: &'a Source,
@@ -246,8 +147,8 @@ impl Grammar<'_> {
         let name = found.name.text.to_uppercase();
         let span = line.span(at, line.text.trim_end().len());
         let Some(name) = NAMES.into_iter().find(|known| *known == name) else {
-            let given: String = found.name.text.chars().map(crate::text::clean).collect();
-            let hint = match nearest(&given, &NAMES) {
+            let given = &found.name.text;
+            let hint = match nearest(given, &NAMES) {
                 Some(meant) => format!("; did you mean {meant}?"),
                 None => String::new(),
             };

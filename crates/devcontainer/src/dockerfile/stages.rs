@@ -289,7 +289,6 @@ impl<'a> Stages<'a> {
             false => format!("there are {}", names.join(", ")),
         };
         let last = self.dockerfile.stages[count - 1].span;
-        let target: String = target.chars().map(crate::text::clean).collect();
         self.fail(last, format!("there is no stage {target:?}; {known}"))
     }
 
@@ -363,7 +362,6 @@ impl<'a> Stages<'a> {
             Root::Context(name) => drop(needed.contexts.insert(name.clone())),
             Root::Image(name) => {
                 if let Some(fault) = values::image_fault(name) {
-                    let name: String = name.chars().map(crate::text::clean).collect();
                     return self.fail(span, format!("{name:?} {fault}"));
                 }
                 needed.images.insert(name.clone());

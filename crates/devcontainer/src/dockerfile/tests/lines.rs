@@ -93,7 +93,8 @@ fn directives_stand_first_and_once() {
 
 #[test]
 fn heredocs_end_where_they_say() {
-    let table: &[(&str, &[(&str, &str, bool)])] = &[
+    type Bodies = &'static [(&'static str, &'static str, bool)];
+    let table: &[(&str, Bodies)] = &[
         ("RUN <<EOF\na\nb\nEOF\nRUN c", &[("EOF", "a\nb\n", true)]),
         ("RUN << EOF\na\nEOF", &[("EOF", "a\n", true)]),
         ("RUN <<'EOF'\n$a\nEOF", &[("EOF", "$a\n", false)]),

@@ -155,7 +155,8 @@ fn arguments_have_their_scopes() {
         given.build_args.insert(name.into(), value.into());
     }
     let plain = Request::new("linux/amd64");
-    let table: &[(&str, &Request, &[(&str, Option<&str>)])] = &[
+    type Values = &'static [(&'static str, Option<&'static str>)];
+    let table: &[(&str, &Request, Values)] = &[
         ("ARG G=d\nFROM a\nRUN x", &plain, &[("G", None)]),
         ("ARG G=d\nFROM a\nARG G\nRUN x", &plain, &[("G", Some("d"))]),
         (

@@ -84,7 +84,8 @@ fn working_directories_are_relative_to_the_last() {
 fn programs_are_in_shell_or_exec_form() {
     let sh = |script: &str| Some(vec!["/bin/sh".into(), "-c".into(), script.to_owned()]);
     let exec = |argv: &[&str]| Some(argv.iter().map(|word| (*word).to_owned()).collect());
-    let table: [(&str, Option<Vec<String>>, Option<Vec<String>>); 14] = [
+    type Argv = Option<Vec<String>>;
+    let table: [(&str, Argv, Argv); 14] = [
         ("CMD a  b", sh("a  b"), None),
         ("CMD [\"a\", \"b c\"]", exec(&["a", "b c"]), None),
         ("CMD []", exec(&[]), None),
