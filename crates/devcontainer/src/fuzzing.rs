@@ -15,6 +15,8 @@ type Target = (&'static str, fn(&str));
 pub const TARGETS: &[Target] = &[
     ("compose", compose),
     ("configuration", configuration),
+    ("dockerfile", dockerfile),
+    ("dockerignore", dockerignore),
     ("label", label),
 ];
 
@@ -77,6 +79,55 @@ fn compose(text: &str) {
             Err(error) => return assert!(!error.to_string().contains('\u{1b}')),
         }
     }
+}
+
+/// A Dockerfile whose bases have triggers: two questions bring every image, and the plan can be
+/// stored.
+fn dockerfile(text: &str) {
+    use crate::build::{BuildPlan, ImageState};
+    use crate::dockerfile::{Answer, Dockerfile, NamedContext, Request};
+    let plain = |error: crate::Error| assert!(!error.to_string().contains('\u{1b}'));
+    let file = match Dockerfile::parse("Dockerfile", text) {
+        Ok(file) => file,
+        Err(error) => return plain(error),
+    };
+    let mut request = Request::new("linux/amd64");
+    request.build_args.insert("A".into(), "$A".into());
+    request.contexts.insert("c".into(), NamedContext::Files);
+    let base = ImageState {
+        onbuild: vec!["COPY --from=more $A /".into()],
+        ..ImageState::default()
+    };
+    let mut images = BTreeMap::new();
+    for _ in 0..3 {
+        match file.plan(&request, &images) {
+            Ok(Answer::NeedsMore(more)) => {
+                images.extend(more.into_iter().map(|image| (image, base.clone())));
+            }
+            Ok(Answer::Plan(planned)) => {
+                let stored = serde_json::to_vec(&planned.plan).unwrap_or_default();
+                assert!(serde_json::from_slice::<BuildPlan>(&stored).is_ok());
+                return;
+            }
+            Err(error) => return plain(error),
+        }
+    }
+    unreachable!("images are missing for ever");
+}
+
+/// A path, and the patterns: what is in a hidden folder is left out.
+fn dockerignore(text: &str) {
+    let (path, patterns) = text.split_once('\n').unwrap_or((text, ""));
+    let Ok(ignore) = crate::dockerfile::Ignore::parse(".dockerignore", patterns) else {
+        return;
+    };
+    // As whoever walks a folder has them.
+    let parts: Vec<&str> = path.split('/').take(32).collect();
+    if parts.iter().any(|part| matches!(*part, "" | "." | "..")) || path.len() > 1024 {
+        return;
+    }
+    let hidden = (1..parts.len()).any(|end| ignore.hides(&parts[..end].join("/"), true));
+    assert!(!hidden || ignore.excludes(&parts.join("/")));
 }
 
 #[cfg(test)]
