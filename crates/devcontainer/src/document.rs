@@ -44,7 +44,7 @@ impl LocalContext {
     }
 
     /// What is mounted by default, and where.
-    fn default_mount(&self) -> (&str, String) {
+    pub(crate) fn default_mount(&self) -> (&str, String) {
         let root = self
             .repository_root
             .as_deref()
@@ -307,7 +307,8 @@ impl Document {
         ))
     }
 
-    fn resolve(&self, context: &LocalContext) -> Result<Resolved, Error> {
+    /// Its id, the target of the default mount, and the folder inside where the code is.
+    pub(crate) fn places(&self, context: &LocalContext) -> Result<(String, String, String), Error> {
         let id = substitute::devcontainer_id(&self.labels(context));
         let (root, target) = context.default_mount();
         let below = within(&context.local_workspace_folder, root).unwrap_or_default();
@@ -316,7 +317,7 @@ impl Document {
         } else {
             format!("{target}/{below}")
         };
-        let mut variables = Variables {
+        let variables = Variables {
             context,
             container_workspace_folder: None,
             id: &id,
@@ -346,9 +347,24 @@ impl Document {
             }
             _ => default,
         };
-        reader.warnings.borrow_mut().clear();
-        variables.container_workspace_folder = Some(&workspace_folder);
-        let substituted = substitute::tree(&self.source, &self.root, &variables)?;
+        Ok((id, target, workspace_folder))
+    }
+
+    /// The whole file, its variables filled in.
+    pub(crate) fn substituted(&self, variables: &Variables<'_>) -> Result<Node, Error> {
+        substitute::tree(&self.source, &self.root, variables)
+    }
+
+    fn resolve(&self, context: &LocalContext) -> Result<Resolved, Error> {
+        let (id, target, workspace_folder) = self.places(context)?;
+        let reader = Reader::new(&self.source, Some(&context.local_workspace_folder));
+        let variables = Variables {
+            context,
+            container_workspace_folder: Some(&workspace_folder),
+            id: &id,
+            written: Cell::default(),
+        };
+        let substituted = self.substituted(&variables)?;
         let mut config = Config::read(&reader, &substituted, &self.source.file)?;
         let overridden = context.image_override.is_some();
         if let Some(unsupported) = config

@@ -88,17 +88,21 @@ fn bytes(reader: &Reader<'_>, path: &str, node: &Node) -> Result<u64, Error> {
         Value::Number(number) => number.to_string(),
         _ => return Err(reader.wrong(path, node, "a string such as \"8gb\"")),
     };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let unit: Option<u64> = match &text[digits..] {
-        "" => Some(1),
-        "kb" => Some(1 << 10),
-        "mb" => Some(1 << 20),
-        "gb" => Some(1 << 30),
-        "tb" => Some(1 << 40),
-        _ => None,
-    };
-    let amount = text[..digits].parse::<u64>().ok();
-    amount.zip(unit).and_then(|(amount, unit)| amount.checked_mul(unit)).ok_or_else(|| {
+    size(&text).ok_or_else(|| {
         reader.invalid(path, node, &format!("is {text:?}, which is no size; write a number with kb, mb, gb or tb, such as \"8gb\""))
     })
+}
+
+/// A size in bytes.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit: u64 = match &text[digits..] {
+        "" => 1,
+        "kb" => 1 << 10,
+        "mb" => 1 << 20,
+        "gb" => 1 << 30,
+        "tb" => 1 << 40,
+        _ => return None,
+    };
+    text[..digits].parse::<u64>().ok()?.checked_mul(unit)
 }

@@ -34,6 +34,7 @@ mod substitute;
 
 mod merge;
 mod plan;
+mod reading;
 
 pub mod features;
 
@@ -46,6 +47,7 @@ pub use host::HostRequirements;
 pub use mounts::{Mount, MountKind, WorkspaceMount};
 pub use plan::RunPlan;
 pub use ports::{OnAutoForward, Port, PortAttributes};
+pub use reading::{Reading, bound, label_entries};
 pub use substitute::devcontainer_id;
 pub use text::Location;
 

@@ -273,6 +273,14 @@ fn build(fields: Vec<(String, Option<String>)>, workspace: Option<&str>) -> Resu
     })
 }
 
+/// The target of a mount in its string form, as written.
+pub(crate) fn target(text: &str) -> Option<String> {
+    let fields = split(text)?;
+    let mut fields = fields.iter().filter_map(|field| field.split_once('='));
+    let target = fields.find(|(key, _)| matches!(key.trim(), "target" | "destination" | "dst"));
+    target.map(|(_, value)| value.to_owned())
+}
+
 fn volume_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes
