@@ -151,6 +151,13 @@ pub(crate) enum Verb {
     Teardown,
     /// Print a kubeconfig for this machine's server.
     Kubeconfig,
+    /// The reference's command line for development containers, by its verbs and flags.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Devcontainer {
+        /// Verb and arguments; `--help` shows them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// Shell.

@@ -11,6 +11,7 @@ mod apply;
 mod args;
 mod connect;
 mod daemon;
+mod devcontainer;
 mod exec;
 mod failure;
 mod generate;
@@ -33,7 +34,16 @@ fn main() -> ExitCode {
     {
         return boatyard_sandbox::spawner_main();
     }
-    let cli = Cli::parse();
+    let cli = if devcontainer::is_called_for() {
+        let arguments = std::env::args_os().skip(1);
+        Cli::parse_from(
+            ["boatyard".into(), "devcontainer".into()]
+                .into_iter()
+                .chain(arguments),
+        )
+    } else {
+        Cli::parse()
+    };
     // Two providers may be compiled in by dependencies; this one is ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let serves = matches!(
@@ -94,6 +104,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Token { runner } => daemon::token(&global, &runner).await.map(done),
         Verb::Teardown => daemon::teardown(&global).map(done),
         Verb::Kubeconfig => daemon::kubeconfig(&global).map(done),
+        Verb::Devcontainer { arguments } => devcontainer::run(&global, arguments).await,
         Verb::Completions { shell } => generate::completions(shell).map(done),
         Verb::Man { directory } => generate::man(&directory).map(done),
     }

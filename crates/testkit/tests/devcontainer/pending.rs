@@ -2,169 +2,103 @@
 //! variable `BOATYARD_PENDING` runs them all the same.
 
 const PENDING: &[(&str, &str)] = &[
-    (
-        "build-dockerfile-args-target",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "build-image-reuse",
-        "there is no `boatyard devcontainer` yet",
-    ),
+    ("build-dockerfile-args-target", "nothing builds images yet"),
+    ("build-image-reuse", "nothing builds images yet"),
     (
         "compose-service-runservices",
-        "there is no `boatyard devcontainer` yet",
+        "there are no Compose services yet",
     ),
     (
         "devcontainer-id-default-labels",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "discovery-dotdir-wins",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "dotfiles-install-script",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
-    ("error-no-config", "there is no `boatyard devcontainer` yet"),
-    ("exec-remote-env", "there is no `boatyard devcontainer` yet"),
+    (
+        "exec-remote-env",
+        "environments of devcontainer up are not there yet",
+    ),
     (
         "exec-streams-and-exit-code",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
-    (
-        "feature-container-env",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "feature-entrypoints-run",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "feature-hooks-before-config",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "feature-install-failure",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "feature-options-env",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "feature-user-env",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "jsonc-comments-trailing-commas",
-        "there is no `boatyard devcontainer` yet",
-    ),
+    ("feature-container-env", "nothing builds images yet"),
+    ("feature-entrypoints-run", "nothing builds images yet"),
+    ("feature-hooks-before-config", "nothing builds images yet"),
+    ("feature-install-failure", "nothing builds images yet"),
+    ("feature-options-env", "nothing builds images yet"),
+    ("feature-user-env", "nothing builds images yet"),
     (
         "label-single-object",
-        "there is no `boatyard devcontainer` yet",
+        "nothing builds the images of cases yet",
     ),
     (
         "lifecycle-failure-stops",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "lifecycle-order-forms",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "lifecycle-prebuild",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "lifecycle-second-up",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "lifecycle-secrets",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "lifecycle-skip-non-blocking",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
     (
         "merge-env-per-variable",
-        "there is no `boatyard devcontainer` yet",
+        "nothing builds the images of cases yet",
     ),
     (
         "merge-flags-union",
-        "there is no `boatyard devcontainer` yet",
+        "nothing builds the images of cases yet",
     ),
     (
         "merge-host-requirements",
-        "there is no `boatyard devcontainer` yet",
+        "nothing builds the images of cases yet",
     ),
     (
         "merge-local-features",
-        "there is no `boatyard devcontainer` yet",
+        "nothing builds the images of cases yet",
     ),
     (
         "merge-mounts-by-target",
-        "there is no `boatyard devcontainer` yet",
+        "nothing builds the images of cases yet",
     ),
     (
         "mounts-and-workspace",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
-    (
-        "order-cycle-fails",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "order-depends-on-transitive",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "order-installs-after-chain",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "order-override-pulls-forward",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "override-config-content",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "registry-feature-and-lockfile",
-        "there is no `boatyard devcontainer` yet",
-    ),
+    ("registry-feature-and-lockfile", "nothing builds images yet"),
     (
         "registry-resolve-order",
-        "there is no `boatyard devcontainer` yet",
+        "Features and Templates of registries are not fetched by the command line yet",
     ),
-    ("templates-apply", "there is no `boatyard devcontainer` yet"),
+    (
+        "templates-apply",
+        "Features and Templates of registries are not fetched by the command line yet",
+    ),
     (
         "update-remote-user-uid",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
-    ("user-env-probe", "there is no `boatyard devcontainer` yet"),
+    ("user-env-probe", "nothing builds the images of cases yet"),
     (
         "users-container-and-remote",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "vars-localenv-defaults",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "vars-localenv-without-name",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "vars-paths-nested",
-        "there is no `boatyard devcontainer` yet",
-    ),
-    (
-        "workspace-git-root",
-        "there is no `boatyard devcontainer` yet",
+        "environments of devcontainer up are not there yet",
     ),
 ];
 

@@ -1,0 +1,75 @@
+//! Logs on standard error, as text or one JSON object a line.
+
+use super::VERSION;
+use super::args::Logging;
+use crate::lifecycle::asked_now;
+use serde_json::json;
+
+/// How much a line matters, in the reference's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Trace = 1,
+    Debug = 2,
+    Info = 3,
+    Warning = 4,
+    Error = 5,
+}
+
+/// Where a verb logs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    json: bool,
+    level: u8,
+}
+
+impl Log {
+    /// Begins, saying who logs.
+    pub(crate) fn begin(logging: &Logging) -> Self {
+        let log = Self::of(&logging.log_level, logging.log_format == "json");
+        log.info(&format!(
+            "@devcontainers/cli {VERSION} by boatyard {}.",
+            env!("CARGO_PKG_VERSION")
+        ));
+        log
+    }
+
+    /// One of a level's name that says nothing yet.
+    pub(crate) fn of(level: &str, json: bool) -> Self {
+        let level = match level {
+            "trace" => Level::Trace,
+            "debug" => Level::Debug,
+            "error" => Level::Error,
+            _ => Level::Info,
+        };
+        Self {
+            json,
+            level: level as u8,
+        }
+    }
+
+    pub(crate) fn info(&self, text: &str) {
+        self.line(Level::Info, text);
+    }
+
+    pub(crate) fn warn(&self, text: &str) {
+        self.line(Level::Warning, text);
+    }
+
+    pub(crate) fn error(&self, text: &str) {
+        self.line(Level::Error, text);
+    }
+
+    fn line(&self, level: Level, text: &str) {
+        if (level as u8) < self.level {
+            return;
+        }
+        let now = asked_now();
+        if self.json {
+            let line =
+                json!({"type": "text", "level": level as u8, "timestamp": now, "text": text});
+            eprintln!("{line}");
+        } else {
+            eprintln!("[{now}] {text}");
+        }
+    }
+}
