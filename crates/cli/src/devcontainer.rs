@@ -10,8 +10,11 @@
 mod args;
 mod configuration;
 mod features;
+mod lock;
 mod log;
 mod read;
+mod registry;
+mod templates;
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -44,6 +47,11 @@ pub(crate) async fn run(global: &Global, arguments: Vec<OsString>) -> Result<Exi
         Verb::Features(args::Features::ResolveDependencies(resolve)) => {
             features::resolve(&resolve).await
         }
+        Verb::Features(args::Features::Info(info)) => features::info(&info).await,
+        Verb::Templates(args::Templates::Apply(apply)) => templates::apply(&apply).await,
+        Verb::Templates(args::Templates::Metadata(asked)) => templates::metadata(&asked).await,
+        Verb::Outdated(asked) => lock::outdated(&asked).await,
+        Verb::Upgrade(asked) => lock::upgrade(&asked).await,
         _ => Err(Failure::new("this verb of the reference is not there yet")),
     }
 }

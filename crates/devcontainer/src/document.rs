@@ -324,11 +324,11 @@ impl Document {
             written: Cell::default(),
         };
         let reader = Reader::new(&self.source, Some(&context.local_workspace_folder));
-        // What is mounted where is the Compose files' business.
-        let given = self.root.get("dockerComposeFile");
-        let composed = context.image_override.is_none()
-            && given.is_some_and(|entry| !matches!(entry.node.value, Value::Null));
-        let default = if composed { "/".to_owned() } else { default };
+        let default = if self.is_composed(context) {
+            "/".to_owned()
+        } else {
+            default
+        };
         let workspace_folder = match self.root.get("workspaceFolder") {
             Some(entry) if !matches!(entry.node.value, Value::Null) => {
                 if let Some(span) = substitute::names_container_folder(&entry.node) {
@@ -348,6 +348,13 @@ impl Document {
             _ => default,
         };
         Ok((id, target, workspace_folder))
+    }
+
+    /// Whether what is mounted where is the Compose files' business.
+    fn is_composed(&self, context: &LocalContext) -> bool {
+        let given = self.root.get("dockerComposeFile");
+        context.image_override.is_none()
+            && given.is_some_and(|entry| !matches!(entry.node.value, Value::Null))
     }
 
     /// The whole file, its variables filled in.
@@ -381,7 +388,7 @@ impl Document {
         if config.image.is_none() && config.compose_files.is_none() && !overridden {
             return Err(self.no_image());
         }
-        if composed {
+        if self.is_composed(context) {
             config.workspace_mount = Some(None);
             config.override_command.get_or_insert(false);
             config

@@ -112,12 +112,17 @@ pub(crate) fn locate(chosen: &Chosen, folder: Option<PathBuf>) -> Result<Located
 
 /// The configuration of a folder, without the repository around it.
 pub(crate) fn of_folder(folder: PathBuf) -> Result<Located, Failure> {
+    of_folder_by(folder, None)
+}
+
+/// The same, by a file that was named.
+pub(crate) fn of_folder_by(folder: PathBuf, config: Option<&str>) -> Result<Located, Failure> {
     let chosen = Chosen {
         workspace_folder: None,
         mount_workspace_git_root: false,
         mount_git_worktree_common_dir: false,
         id_label: Vec::new(),
-        config: None,
+        config: config.map(str::to_owned),
         override_config: None,
     };
     locate(&chosen, Some(folder))

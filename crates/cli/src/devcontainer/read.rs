@@ -24,6 +24,13 @@ pub(crate) async fn run(global: &Global, read: &ReadConfiguration) -> Result<Exi
     if located.folder.is_some() {
         answer.insert("workspace".into(), workspace(&reading));
     }
+    let features = read.include_features_configuration;
+    if features {
+        let additional = read.additional_features.as_deref();
+        let resolution = super::features::of(&located, additional).await?;
+        let shown = super::features::shown(&located, &resolution);
+        answer.insert("featuresConfiguration".into(), shown);
+    }
     print(&Value::Object(answer))
 }
 
