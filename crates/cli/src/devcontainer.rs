@@ -12,6 +12,7 @@ mod configuration;
 mod features;
 mod lock;
 mod log;
+mod publishing;
 mod read;
 mod registry;
 mod templates;
@@ -19,6 +20,7 @@ mod templates;
 use crate::args::Global;
 use crate::failure::Failure;
 use args::{Cli, Verb};
+use publishing::Kind;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser};
 use std::ffi::OsString;
@@ -48,6 +50,15 @@ pub(crate) async fn run(global: &Global, arguments: Vec<OsString>) -> Result<Exi
             features::resolve(&resolve).await
         }
         Verb::Features(args::Features::Info(info)) => features::info(&info).await,
+        Verb::Features(args::Features::Package(package)) => publishing::package(&package),
+        Verb::Features(args::Features::Publish(asked)) => {
+            publishing::publish(&asked, Kind::Feature).await
+        }
+        Verb::Features(args::Features::GenerateDocs(asked)) => publishing::docs(&asked, Kind::Feature),
+        Verb::Templates(args::Templates::Publish(asked)) => {
+            publishing::publish(&asked, Kind::Template).await
+        }
+        Verb::Templates(args::Templates::GenerateDocs(asked)) => publishing::docs(&asked, Kind::Template),
         Verb::Templates(args::Templates::Apply(apply)) => templates::apply(&apply).await,
         Verb::Templates(args::Templates::Metadata(asked)) => templates::metadata(&asked).await,
         Verb::Outdated(asked) => lock::outdated(&asked).await,

@@ -196,14 +196,14 @@ fn list(images: &[boatyard_link::verbs::ImageLine], wide: bool) -> Result<(), Fa
 }
 
 /// An archive that goes with a request.
-enum Transfer<'a> {
+pub(crate) enum Transfer<'a> {
     None,
     Send(&'a Path),
     Receive(&'a Path),
 }
 
 /// Sends one request and returns its result; progress is shown meanwhile.
-async fn ask(
+pub(crate) async fn ask(
     global: &Global,
     request: &Request,
     transfer: Transfer<'_>,

@@ -1,4 +1,5 @@
-//! Changing a devcontainer.json as a person would: comments and layout stay.
+//! JSON with comments for tools: changed as a person would, so that comments and layout stay, and
+//! as plain JSON.
 
 use crate::error::Error;
 use crate::text::Source;
@@ -20,6 +21,12 @@ pub fn with_feature(file: &str, text: &str, id: &str, options: &Value) -> Result
         None => drop(features.append(id, input(options))),
     }
     Ok(root.to_string())
+}
+
+/// A text of JSON with comments as plain JSON.
+pub fn json_of(file: &str, text: &str) -> Result<Value, Error> {
+    let root = tree::parse(&Source::new(file, text), &mut Vec::new())?;
+    Ok(root.to_json())
 }
 
 fn input(value: &Value) -> CstInputValue {

@@ -42,7 +42,7 @@ pub mod features;
 pub use config::{ShutdownAction, UserEnvProbe};
 pub use discovery::{DiscoveryError, FIXED_CANDIDATES, discover};
 pub use document::{Document, ImageMetadata, LocalContext};
-pub use edit::with_feature;
+pub use edit::{json_of, with_feature};
 pub use error::{Error, ErrorKind, Warning};
 pub use hooks::{Command, Hook, HookName, Runs};
 pub use host::HostRequirements;

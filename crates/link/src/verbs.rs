@@ -17,6 +17,11 @@ pub enum Request {
         /// As a person writes it.
         reference: String,
     },
+    /// What an image's configuration says; it is fetched if it is not there: [`Reply::ImageConfig`].
+    ImageInspect {
+        /// As a person writes it.
+        reference: String,
+    },
     /// Makes a base image from the distribution's mirror.
     ImageBootstrap {
         /// `debian:bookworm` and its like.
@@ -95,6 +100,15 @@ pub enum Reply {
         reference: String,
         /// Its digest.
         digest: String,
+    },
+    /// Answer to [`Request::ImageInspect`].
+    ImageConfig {
+        /// `NAME=VALUE` pairs.
+        env: Vec<String>,
+        /// Its user; the first when absent.
+        user: Option<String>,
+        /// Its labels.
+        labels: std::collections::BTreeMap<String, String>,
     },
     /// Answer to [`Request::ImagePrune`].
     Pruned {

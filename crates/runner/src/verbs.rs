@@ -113,6 +113,16 @@ async fn answer(context: &Context, frames: &mut Frames, request: Request) -> Res
                 .await?,
             )
         }
+        Request::ImageInspect { reference } => {
+            let reference = parse(&reference)?;
+            let config = relayed(frames, progress, images.ensure(&reference, forward));
+            let config = config.await?.config;
+            Reply::ImageConfig {
+                env: config.env,
+                user: config.user,
+                labels: config.labels,
+            }
+        }
         Request::ImageBootstrap {
             reference,
             packages,

@@ -6,14 +6,16 @@ use super::configuration::{self, Located};
 use super::log::Log;
 use crate::args::Global;
 use crate::failure::Failure;
-use boatyard_devcontainer::Reading;
+use super::features;
+use boatyard_devcontainer::features::Resolved;
+use boatyard_devcontainer::{Reading, label_entries};
+use boatyard_link::verbs::{Reply, Request};
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
 /// Runs the verb.
 pub(crate) async fn run(global: &Global, read: &ReadConfiguration) -> Result<ExitCode, Failure> {
     let _log = Log::begin(&read.logging);
-    let _ = global;
     let mut answer = Map::new();
     let Some(located) = configuration::of_found(&read.found)? else {
         answer.insert("configuration".into(), json!({}));
@@ -24,14 +26,46 @@ pub(crate) async fn run(global: &Global, read: &ReadConfiguration) -> Result<Exi
     if located.folder.is_some() {
         answer.insert("workspace".into(), workspace(&reading));
     }
-    let features = read.include_features_configuration;
-    if features {
-        let additional = read.additional_features.as_deref();
-        let resolution = super::features::of(&located, additional).await?;
-        let shown = super::features::shown(&located, &resolution);
-        answer.insert("featuresConfiguration".into(), shown);
+    let additional = read.additional_features.as_deref();
+    if read.include_features_configuration {
+        let resolution = features::of(&located, additional).await?;
+        answer.insert("featuresConfiguration".into(), features::shown(&located, &resolution));
+    }
+    if read.include_merged_configuration {
+        let merged = merged(global, &located, &reading, additional).await?;
+        answer.insert("mergedConfiguration".into(), merged);
     }
     print(&Value::Object(answer))
+}
+
+/// The configuration merged with what its image and its Features say.
+pub(crate) async fn merged(
+    global: &Global,
+    located: &Located,
+    reading: &Reading,
+    additional: Option<&str>,
+) -> Result<Value, Failure> {
+    let mut entries = Vec::new();
+    if let Some(image) = reading.configuration["image"].as_str() {
+        let reference = image.to_owned();
+        let asked = Request::ImageInspect { reference };
+        let answer = crate::images::ask(global, &asked, crate::images::Transfer::None).await?;
+        if let Some(Reply::ImageConfig { labels, .. }) = answer {
+            let label = labels.get("devcontainer.metadata");
+            entries.extend(label.and_then(|text| label_entries(text)).unwrap_or_default());
+        }
+    }
+    let resolution = features::of(located, additional).await?;
+    entries.extend(resolution.order.iter().map(Resolved::label_entry));
+    let mut merged = reading.merged(&entries, &located.document);
+    merged["configFilePath"] = path(located);
+    Ok(merged)
+}
+
+/// The path of the file, as the reference writes paths.
+fn path(located: &Located) -> Value {
+    let path = located.file.to_string_lossy();
+    json!({"$mid": 1, "fsPath": path, "path": path, "scheme": "vscode-fileHost"})
 }
 
 /// Fills in the variables.
@@ -40,12 +74,10 @@ pub(crate) fn reading(located: &Located) -> Result<Reading, Failure> {
     read.map_err(|error| Failure::new(error.to_string()))
 }
 
-/// The configuration with the path of its file, as the reference writes paths.
+/// The configuration with the path of its file.
 pub(crate) fn shown(located: &Located, reading: &Reading) -> Value {
     let mut configuration = reading.configuration.clone();
-    let path = located.file.to_string_lossy();
-    configuration["configFilePath"] =
-        json!({"$mid": 1, "fsPath": path, "path": path, "scheme": "vscode-fileHost"});
+    configuration["configFilePath"] = path(located);
     configuration
 }
 
