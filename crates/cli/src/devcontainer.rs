@@ -20,9 +20,9 @@ mod templates;
 use crate::args::Global;
 use crate::failure::Failure;
 use args::{Cli, Verb};
-use publishing::Kind;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser};
+use publishing::Kind;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -54,11 +54,15 @@ pub(crate) async fn run(global: &Global, arguments: Vec<OsString>) -> Result<Exi
         Verb::Features(args::Features::Publish(asked)) => {
             publishing::publish(&asked, Kind::Feature).await
         }
-        Verb::Features(args::Features::GenerateDocs(asked)) => publishing::docs(&asked, Kind::Feature),
+        Verb::Features(args::Features::GenerateDocs(asked)) => {
+            publishing::docs(&asked, Kind::Feature)
+        }
         Verb::Templates(args::Templates::Publish(asked)) => {
             publishing::publish(&asked, Kind::Template).await
         }
-        Verb::Templates(args::Templates::GenerateDocs(asked)) => publishing::docs(&asked, Kind::Template),
+        Verb::Templates(args::Templates::GenerateDocs(asked)) => {
+            publishing::docs(&asked, Kind::Template)
+        }
         Verb::Templates(args::Templates::Apply(apply)) => templates::apply(&apply).await,
         Verb::Templates(args::Templates::Metadata(asked)) => templates::metadata(&asked).await,
         Verb::Outdated(asked) => lock::outdated(&asked).await,

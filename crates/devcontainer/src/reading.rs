@@ -211,7 +211,8 @@ fn merged(configuration: &Value, entries: &[Value]) -> Value {
         Some(value) => drop(merged.insert(name.to_owned(), value)),
         None => drop(merged.remove(name)),
     };
-    let unless_empty = |values: Vec<Value>| (!values.is_empty()).then(|| Value::Array(values));
+    let unless_empty =
+        |values: Vec<Value>| Some(Value::Array(values)).filter(|values| *values != json!([]));
     for name in ["init", "privileged"] {
         put(name, Some(all(name).any(|value| *value == true).into()));
     }
@@ -238,13 +239,16 @@ fn merged(configuration: &Value, entries: &[Value]) -> Value {
         "otherPortsAttributes",
         "shutdownAction",
     ] {
-        put(name, all(name).last().cloned());
+        put(name, all(name).next_back().cloned());
     }
     for name in ["overrideCommand", "updateRemoteUserUID"] {
         let given = entries.iter().filter_map(|entry| entry.get(name));
         put(
             name,
-            given.filter(|value| value.is_boolean()).last().cloned(),
+            given
+                .filter(|value| value.is_boolean())
+                .next_back()
+                .cloned(),
         );
     }
     for name in ["remoteEnv", "containerEnv", "portsAttributes"] {

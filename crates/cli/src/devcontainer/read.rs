@@ -3,10 +3,10 @@
 
 use super::args::ReadConfiguration;
 use super::configuration::{self, Located};
+use super::features;
 use super::log::Log;
 use crate::args::Global;
 use crate::failure::Failure;
-use super::features;
 use boatyard_devcontainer::features::Resolved;
 use boatyard_devcontainer::{Reading, label_entries};
 use boatyard_link::verbs::{Reply, Request};
@@ -29,7 +29,10 @@ pub(crate) async fn run(global: &Global, read: &ReadConfiguration) -> Result<Exi
     let additional = read.additional_features.as_deref();
     if read.include_features_configuration {
         let resolution = features::of(&located, additional).await?;
-        answer.insert("featuresConfiguration".into(), features::shown(&located, &resolution));
+        answer.insert(
+            "featuresConfiguration".into(),
+            features::shown(&located, &resolution),
+        );
     }
     if read.include_merged_configuration {
         let merged = merged(global, &located, &reading, additional).await?;
@@ -52,7 +55,11 @@ pub(crate) async fn merged(
         let answer = crate::images::ask(global, &asked, crate::images::Transfer::None).await?;
         if let Some(Reply::ImageConfig { labels, .. }) = answer {
             let label = labels.get("devcontainer.metadata");
-            entries.extend(label.and_then(|text| label_entries(text)).unwrap_or_default());
+            entries.extend(
+                label
+                    .and_then(|text| label_entries(text))
+                    .unwrap_or_default(),
+            );
         }
     }
     let resolution = features::of(located, additional).await?;
