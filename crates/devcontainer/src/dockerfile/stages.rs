@@ -11,6 +11,7 @@ use super::env::Env;
 use super::instruction::{Grammar, Instruction, Kind};
 use super::lexer::{Lexer, Mode, Variables};
 use super::lines::Lines;
+use super::remote;
 use super::values;
 use super::words::Word;
 use super::{Dockerfile, NamedContext, Request};
@@ -324,10 +325,15 @@ impl<'a> Stages<'a> {
                             let root = self.origin(&from.text, from.span, index)?;
                             self.need(&root, from.span, &mut needed, &mut waiting)?;
                         }
-                        None if !copy.sources.is_empty() => {
-                            needed.contexts.insert(String::new());
+                        None => {
+                            // What begins as a URL is one, whatever its variables are.
+                            let local = |word: &Word| {
+                                !copy.add || !matches!(remote::remote(&word.text), Ok(Some(_)))
+                            };
+                            if copy.sources.iter().any(local) {
+                                needed.contexts.insert(String::new());
+                            }
                         }
-                        None => {}
                     },
                     Kind::Run(run) => {
                         for mount in &run.mounts {

@@ -368,6 +368,8 @@ fn heredocs_are_files() {
         inline("two", "$D\n"),
     ];
     assert_eq!(found.sources, expected);
+    let remote = plan("FROM a\nADD https://x/$N git@h:r.git#b /x/");
+    assert!(remote.needs.contexts.is_empty(), "nor does this");
     assert!(
         !plan("FROM a\nCOPY <<x /\nx").needs.contexts.contains(""),
         "reads no context"
