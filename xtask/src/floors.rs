@@ -56,7 +56,7 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         name: "image",
-        imports: &["devcontainer", "sandbox"],
+        imports: &["wire", "devcontainer", "sandbox"],
         reason: "it feeds the sandbox and must work with no server near",
     },
     Floor {

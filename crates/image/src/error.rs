@@ -179,6 +179,19 @@ pub enum Error {
     #[error("{subject} is refused: {problem}")]
     Artifact { subject: String, problem: String },
 
+    #[error("{place}{step}: {problem}")]
+    Step {
+        /// `file:line:column: ` or nothing.
+        place: String,
+        step: String,
+        problem: String,
+        /// Of its process, if that is what failed.
+        exit_code: Option<i32>,
+    },
+
+    #[error("the build plan cannot be carried out: {problem}")]
+    Plan { problem: String },
+
     #[error("cannot {doing}: the task that did it was ended")]
     Ended { doing: &'static str },
 }
@@ -204,6 +217,7 @@ impl Error {
             Error::FeatureUnreachable(unreachable) => unreachable.cause.reason(),
             Error::Artifact { .. } => "ArtifactInvalid",
             Error::Exists { .. } | Error::Altered { .. } => "ExportFailed",
+            Error::Step { .. } | Error::Plan { .. } => "BuildFailed",
             Error::UnknownDistribution { .. }
             | Error::BadPackage { .. }
             | Error::BootstrapMissing { .. }
@@ -219,4 +233,19 @@ impl Error {
             source,
         }
     }
+}
+
+/// An error and its sources in one sentence.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::build::cache::Cache;
 use crate::config::RawConfig;
 use crate::digest::Digest;
 use crate::holds::Holds;
@@ -29,6 +30,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) index: Index,
     pub(crate) holds: Holds,
+    pub(crate) cache: Cache,
 }
 
 /// An image whose layers are all unpacked on this host.
@@ -94,6 +96,7 @@ impl Images {
             store: Store::open(directory)?,
             index: Index::open(directory)?,
             holds: Holds::open(directory)?,
+            cache: Cache::open(directory)?,
             options: Arc::new(options),
         };
         Ok(Images {
@@ -187,8 +190,8 @@ impl Images {
         })
     }
 
-    /// Removes the layers that no tag, no unfinished pull and none of `in_use`
-    /// names, and blobs that nobody is fetching. Blocking.
+    /// Removes the layers that no tag, no unfinished pull or build, no step built lately and none
+    /// of `in_use` names, and blobs that nobody is fetching. Blocking.
     ///
     /// # Errors
     /// Something cannot be removed; the rest was.
@@ -199,6 +202,7 @@ impl Images {
         {
             let _gate = inner.holds.gate()?;
             let mut used: HashSet<Digest> = inner.holds.held()?;
+            used.extend(inner.cache.prune(|id| inner.store.has(id))?);
             used.extend(in_use.iter().map(|id| id.digest().clone()));
             let tags = inner.index.list()?;
             for tag in &tags {
@@ -222,6 +226,11 @@ impl Images {
         drop(graves);
         Ok(pruned)
     }
+}
+
+/// RFC 3339.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().to_string()
 }
 
 pub(crate) fn missing(reference: &Reference) -> Error {
@@ -277,7 +286,7 @@ impl Inner {
                 .collect(),
             architecture: config.architecture.clone(),
             created: config.created.clone(),
-            added: jiff::Timestamp::now().to_string(),
+            added: now(),
         };
         self.index.put(&tag)?;
         self.image(&tag)?.ok_or_else(|| missing(reference))

@@ -241,6 +241,21 @@ impl Store {
         })
     }
 
+    /// Flushes and names a layer that was made in place: staging holds all that is its own.
+    /// Blocking.
+    pub(crate) fn adopt(&self, staging: Staging, id: LayerId, facts: Facts) -> Result<(), Error> {
+        if self.has(&id) {
+            return Ok(());
+        }
+        let root = File::open(&staging.path).map_err(Error::io("open", &staging.path))?;
+        rustix::fs::syncfs(&root).map_err(|errno| Error::Io {
+            doing: "flush",
+            path: staging.path.clone(),
+            source: errno.into(),
+        })?;
+        self.publish(Unpacked { id, facts, staging }).map(drop)
+    }
+
     /// Blocking. From now on the layer exists, also after a crash.
     pub(crate) fn publish(&self, unpacked: Unpacked) -> Result<LayerId, Error> {
         let Unpacked { id, staging, .. } = unpacked;
@@ -425,7 +440,7 @@ pub(crate) fn create_private(path: &Path) -> Result<(), Error> {
     set_mode(path, 0o700)
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(Error::io("set the mode of", path))

@@ -3,7 +3,8 @@
 //! Owns everything below `<state>/images`: the layers, unpacked once each and
 //! shared by all environments; the local tags; the registry client; the making
 //! of a base image straight from a distribution's mirror. It mounts nothing
-//! and runs nothing out of an image: that is `boatyard-sandbox`.
+//! and runs nothing on the host out of an image: steps of a build run in sandboxes of
+//! `boatyard-sandbox` ([`build`]).
 //!
 //! Images and registries are untrusted. A layer is unpacked by root into a
 //! directory of the host, so every path goes through the kernel's own
@@ -20,6 +21,7 @@
 mod archive;
 pub mod artifact;
 mod bootstrap;
+pub mod build;
 mod compression;
 mod config;
 mod digest;

@@ -41,7 +41,7 @@ use crate::Limits;
 use crate::archive::{self, Archive, Entry, Kind};
 use attributes::{id, opaque, times, times_at};
 
-mod attributes;
+pub(crate) mod attributes;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";

@@ -41,6 +41,7 @@ compile_error!("sandboxes are made of Linux namespaces");
 
 pub mod beneath;
 pub mod spec;
+pub mod view;
 
 mod cgroup;
 mod crash;

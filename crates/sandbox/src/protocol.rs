@@ -34,6 +34,13 @@ pub(crate) enum Request {
         /// What.
         path: PathBuf,
     },
+    /// Serve a folder with a user's credentials (see [`crate::view`]).
+    View {
+        /// Whose.
+        user: User,
+        /// Which.
+        root: PathBuf,
+    },
 }
 
 /// Everything a monitor needs.

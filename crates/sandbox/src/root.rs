@@ -26,7 +26,7 @@ mod etc;
 mod overlay;
 mod targets;
 
-pub(crate) use binds::{IdMaps, open_as};
+pub(crate) use binds::{IdMaps, open_as, supplementary_groups};
 pub(crate) use devices::NODES;
 pub use etc::GENERATED;
 

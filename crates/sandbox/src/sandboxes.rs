@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
 use crate::record::{self, Exit, Holder, Process, Record, Running};
 use crate::spec::{Id, Spec, User};
+use crate::view::View;
 use crate::{cgroup, net};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::BTreeSet;
@@ -373,6 +374,15 @@ impl Sandboxes {
             what: "open a path: it was killed each time",
             source: io::Error::from(io::ErrorKind::BrokenPipe),
         })
+    }
+
+    /// A folder as a user sees it, served by a process with that user's credentials.
+    pub fn view(&self, user: User, root: &Path) -> Result<View, Error> {
+        let reply = self.ask(&Request::View {
+            user,
+            root: root.to_path_buf(),
+        })?;
+        View::connected(user, root, reply)
     }
 
     /// Moves the calling process into the cgroup of server and runner, weighted above all

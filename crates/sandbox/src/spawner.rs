@@ -13,7 +13,7 @@
 use crate::error::Failure;
 use crate::protocol::{self, Reply, Request};
 use crate::sys::process::{self, Disposition, Forked};
-use crate::{cgroup, crash, monitor, root};
+use crate::{cgroup, crash, monitor, root, view};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
@@ -83,6 +83,21 @@ fn serve(request: Request, reply: OwnedFd, control: &mut Option<OwnedFd>) {
                 }
             }
             crash::arm(0);
+        }
+        Request::View { user, root } => {
+            let forked = root::supplementary_groups(user)
+                .and_then(|groups| Ok((process::clone(0, None)?, groups)));
+            match forked {
+                Ok((Forked::Child, groups)) => {
+                    drop(control.take());
+                    view::serve(user, &groups, &root, &reply)
+                }
+                Ok((Forked::Parent { .. }, _)) => {}
+                Err(error) => {
+                    let failure = Failure::new("fork a reader", error);
+                    let _ = protocol::send(reply.as_fd(), &Reply::Failed(failure), &[]);
+                }
+            }
         }
         Request::OpenAs { user, path } => {
             let _ = match root::open_as(user, &path) {

@@ -101,6 +101,16 @@ pub enum Root {
         /// Overlay's work directory.
         work: PathBuf,
     },
+    /// The same for an upper directory that is to become a layer: nothing in it leans on the
+    /// layers below but by whiteouts and opaque marks, so renaming a directory of theirs copies it.
+    Layer {
+        /// Layer directories, topmost first; at least one.
+        layers: Vec<PathBuf>,
+        /// As in [`Root::Overlay`].
+        upper: PathBuf,
+        /// As in [`Root::Overlay`].
+        work: PathBuf,
+    },
     /// The host's own root, read-only under a tmpfs upper that vanishes: for the runner's tools
     /// (git) in a sandbox. Home directories, state directories and secrets of the host are hidden.
     Host,

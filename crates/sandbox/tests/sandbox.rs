@@ -12,3 +12,5 @@ mod files;
 mod inside;
 #[path = "sandbox/network.rs"]
 mod network;
+#[path = "sandbox/view.rs"]
+mod view;

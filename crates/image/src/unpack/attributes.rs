@@ -2,6 +2,8 @@
 //!
 //! Which attributes a layer may set is decided here; why, in `unpack`.
 
+use std::io;
+
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -139,4 +141,84 @@ pub(super) fn times_at(parent: &OwnedFd, name: &[u8], mtime: (i64, u32)) -> Resu
         &timestamps(mtime),
         AtFlags::SYMLINK_NOFOLLOW,
     )?)
+}
+
+/// The attributes of a file that overlayfs wrote as a layer has them; those that only steer
+/// overlayfs are taken off the file, and what unpacking would have changed is changed.
+pub(crate) fn normalise(file: &OwnedFd, is_opaque: bool) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut kept = Vec::new();
+    for name in names(file)? {
+        if name == b"trusted.overlay.opaque" && is_opaque {
+            continue;
+        }
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+            rustix::fs::fremovexattr(file, os(&name))?;
+            continue;
+        }
+        let wanted = matches!(
+            &*name,
+            b"security.capability" | DEFAULT_ACL | b"system.posix_acl_access"
+        ) || name.starts_with(b"user.");
+        if !wanted {
+            continue;
+        }
+        let value = value(file, &name)?;
+        let new = if name == b"security.capability" {
+            capability(&value)
+        } else {
+            value.clone()
+        };
+        if new != value {
+            rustix::fs::fsetxattr(file, os(&name), &new, XattrFlags::empty())?;
+        }
+        kept.push((name, new));
+    }
+    if is_opaque {
+        match rustix::fs::fsetxattr(file, "user.overlay.opaque", b"y", XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP) => {}
+            outcome => outcome?,
+        }
+    }
+    kept.sort();
+    Ok(kept)
+}
+
+/// What copying a file within images takes along.
+pub(crate) fn copied(file: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in names(file)? {
+        let value = value(file, &name)?;
+        if let Some(value) = kept_attribute(&name, &value) {
+            found.push((name, value));
+        }
+    }
+    Ok(found)
+}
+
+/// Sets one that [`copied`] gave.
+pub(crate) fn give(file: &OwnedFd, name: &[u8], value: &[u8]) -> io::Result<()> {
+    match rustix::fs::fsetxattr(file, os(name), value, XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) if name != b"security.capability" => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn names(file: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+    let mut list = vec![0; 64 << 10];
+    let length = match rustix::fs::flistxattr(file, &mut list[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        outcome => outcome?,
+    };
+    Ok(list[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect())
+}
+
+fn value(file: &OwnedFd, name: &[u8]) -> io::Result<Vec<u8>> {
+    let mut value = vec![0; 64 << 10];
+    let length = rustix::fs::fgetxattr(file, os(name), &mut value[..])?;
+    value.truncate(length);
+    Ok(value)
 }

@@ -157,7 +157,7 @@ fn reap(pidfd: &OwnedFd) {
 }
 
 /// The groups /etc/group lists a user in, beside the primary one.
-fn supplementary_groups(user: User) -> std::io::Result<Vec<u32>> {
+pub(crate) fn supplementary_groups(user: User) -> std::io::Result<Vec<u32>> {
     let passwd = std::fs::read_to_string("/etc/passwd")?;
     let uid = user.uid.to_string();
     let mut groups = vec![user.gid];

@@ -63,7 +63,7 @@ pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
 
 /// Whether the private upper directory holds a plain file of that name.
 fn owned(spec: &Spec, name: &str) -> bool {
-    let Root::Overlay { upper, .. } = &spec.root else {
+    let (Root::Overlay { upper, .. } | Root::Layer { upper, .. }) = &spec.root else {
         return false;
     };
     rustix::fs::lstat(upper.join("etc").join(name))

@@ -36,13 +36,18 @@ pub(super) fn mount(
             layers,
             upper,
             work,
+        }
+        | Root::Layer {
+            layers,
+            upper,
+            work,
         } => overlay_parts(layers, upper, work, userns)?,
         Root::Host => host_parts(spec.id_base)?,
     };
     if attach_layers {
         return mount_by_path(spec, state, &parts);
     }
-    match by_descriptor(spec.id_base, &parts) {
+    match by_descriptor(spec, &parts) {
         Ok(overlay) => {
             let target = super::open_top(state)?;
             attach(overlay.as_fd(), target.as_fd()).step("mount the overlay")
@@ -147,17 +152,17 @@ fn shifted(path: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     Ok(tree)
 }
 
-fn by_descriptor(id_base: u32, parts: &Parts) -> rustix::io::Result<OwnedFd> {
+fn by_descriptor(spec: &Spec, parts: &Parts) -> rustix::io::Result<OwnedFd> {
     let fs = rustix::mount::fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in &parts.lower {
         rustix::mount::fsconfig_set_fd(&fs, c"lowerdir+", layer)?;
     }
     rustix::mount::fsconfig_set_fd(&fs, c"upperdir", &parts.upper)?;
     rustix::mount::fsconfig_set_fd(&fs, c"workdir", &parts.work)?;
-    for (key, value) in OPTIONS {
+    for (key, value) in options(&spec.root) {
         rustix::mount::fsconfig_set_string(&fs, key, value)?;
     }
-    as_inside_root(id_base, || Ok(rustix::mount::fsconfig_create(&fs)))
+    as_inside_root(spec.id_base, || Ok(rustix::mount::fsconfig_create(&fs)))
         .map_err(|_| rustix::io::Errno::PERM)??;
     rustix::mount::fsmount(
         &fs,
@@ -166,11 +171,17 @@ fn by_descriptor(id_base: u32, parts: &Parts) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-const OPTIONS: [(&str, &str); 3] = [
-    ("redirect_dir", "on"),
-    ("metacopy", "off"),
-    ("index", "off"),
-];
+fn options(root: &Root) -> [(&'static str, &'static str); 3] {
+    let redirect = match root {
+        Root::Layer { .. } => "off",
+        Root::Overlay { .. } | Root::Host => "on",
+    };
+    [
+        ("redirect_dir", redirect),
+        ("metacopy", "off"),
+        ("index", "off"),
+    ]
+}
 
 /// The variant for 5.19 to 6.12: layers attached under short names, options by `mount(2)`.
 fn mount_by_path(spec: &Spec, state: BorrowedFd<'_>, parts: &Parts) -> Result<(), Failure> {
@@ -213,7 +224,7 @@ fn mount_by_path(spec: &Spec, state: BorrowedFd<'_>, parts: &Parts) -> Result<()
         upper.display(),
         work.display()
     );
-    for (key, value) in OPTIONS {
+    for (key, value) in self::options(&spec.root) {
         options.push_str(&format!(",{key}={value}"));
     }
     if options.len() > 4000 {
