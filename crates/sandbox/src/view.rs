@@ -76,6 +76,7 @@ pub struct Meta {
 }
 
 impl From<&Stat> for Meta {
+    #[allow(clippy::useless_conversion, reason = "32 bits on some architectures")]
     fn from(stat: &Stat) -> Self {
         let nanos = |value: u64| u32::try_from(value).unwrap_or(0);
         Self {

@@ -1,15 +1,15 @@
 //! Build steps that run processes, each in a real sandbox of its own.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use boatyard_devcontainer::build::{
+    Base, BuildPlan, ImageState, InlineFile, Op, Origin, Run, RunMount, RunMountKind, RunNetwork,
+    Sharing, Stage, Step,
+};
 use boatyard_image::build::{
     Alone, BuildProgress, Builder, Context, Event, Outcome, Policy, Request,
 };
 use boatyard_image::{Format, Image, Images, Quiet, Reference};
 use boatyard_sandbox::{Options, Sandboxes};
-use boatyard_devcontainer::build::{
-    Base, BuildPlan, ImageState, InlineFile, Op, Origin, Run, RunMount, RunMountKind, RunNetwork,
-    Sharing, Stage, Step,
-};
 use boatyard_testkit::{archive, wait};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -117,10 +117,7 @@ impl Yard {
                 }],
             },
             names: vec![Reference::parse("built:1").unwrap()],
-            contexts: BTreeMap::from([(
-                String::new(),
-                Context::folder(&self.context()).unwrap(),
-            )]),
+            contexts: BTreeMap::from([(String::new(), Context::folder(&self.context()).unwrap())]),
             secrets: BTreeMap::new(),
             no_cache: false,
         }
@@ -135,7 +132,10 @@ impl Yard {
     async fn run(&self, run: Run) -> (Image, String) {
         let (built, noted) = self.build(self.request(vec![run])).await;
         let text = noted.text();
-        (built.unwrap_or_else(|error| panic!("{error}\n{text}")), text)
+        (
+            built.unwrap_or_else(|error| panic!("{error}\n{text}")),
+            text,
+        )
     }
 
     fn leftovers(&self) -> Vec<String> {
@@ -201,10 +201,21 @@ async fn a_process_leaves_what_it_changed_and_nothing_else() {
             "echo hello; echo oops >&2; mkdir /new; echo x > /new/file; rm /bin/wc; id -u; cat /etc/hosts > /dev/null; mv /home/dev /home/moved",
         ))
         .await;
-    assert!(output.contains("hello\n") && output.contains("oops\n"), "{output}");
+    assert!(
+        output.contains("hello\n") && output.contains("oops\n"),
+        "{output}"
+    );
     assert_eq!(
         top(&image),
-        ["bin/", "bin/wc gone", "home/", "home/dev gone", "home/moved/", "new/", "new/file"]
+        [
+            "bin/",
+            "bin/wc gone",
+            "home/",
+            "home/dev gone",
+            "home/moved/",
+            "new/",
+            "new/file"
+        ]
     );
     let file = std::fs::metadata(image.layers[0].directory.join("new/file")).unwrap();
     assert_eq!((file.uid(), file.gid()), (0, 0));
@@ -253,7 +264,10 @@ async fn user_folder_and_variables_are_the_steps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_says_what_was_printed_and_leaves_nothing() {
     let yard = Yard::new().await;
-    let request = yard.request(vec![sh("echo before"), sh("echo why not; touch /x; exit 3")]);
+    let request = yard.request(vec![
+        sh("echo before"),
+        sh("echo why not; touch /x; exit 3"),
+    ]);
     let (built, noted) = yard.build(request).await;
     let error = built.unwrap_err();
     let boatyard_image::Error::Step { exit_code, .. } = &error else {
@@ -298,10 +312,17 @@ async fn mounts_are_there_while_it_runs_and_in_no_layer() {
             bind(false),
         ))
         .await;
-    assert!(output.contains("from context\n") && output.contains("refused"), "{output}");
+    assert!(
+        output.contains("from context\n") && output.contains("refused"),
+        "{output}"
+    );
     assert_eq!(top(&image), ["done"]);
     let (image, _) = yard
-        .run(mounted("echo y > /mnt/it/new && touch /done2", "/mnt/it", bind(true)))
+        .run(mounted(
+            "echo y > /mnt/it/new && touch /done2",
+            "/mnt/it",
+            bind(true),
+        ))
         .await;
     assert_eq!(top(&image), ["done2"]);
     assert!(!yard.context().join("sub/new").exists());
@@ -336,7 +357,9 @@ async fn mounts_are_there_while_it_runs_and_in_no_layer() {
         .run(mounted(
             "stat -f -c %T /scratch; touch /scratch/x",
             "/scratch",
-            RunMountKind::Tmpfs { size: Some(1 << 20) },
+            RunMountKind::Tmpfs {
+                size: Some(1 << 20),
+            },
         ))
         .await;
     assert!(output.contains("tmpfs"), "{output}");
@@ -346,7 +369,7 @@ async fn mounts_are_there_while_it_runs_and_in_no_layer() {
 async fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
     const SECRET: &str = "hunter2-of-this-test";
     let yard = Yard::new().await;
-    let secret = |as_file| RunMountKind::Secret {
+    let secret = |as_file: bool| RunMountKind::Secret {
         id: "token".to_owned(),
         env: (!as_file).then(|| "TOKEN".to_owned()),
         as_file,
@@ -356,10 +379,14 @@ async fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
         gid: 0,
     };
     for (script, as_file) in [
-        ("cat /run/secrets/token | wc -c; stat -c %u:%a /run/secrets/token", true),
+        (
+            "cat /run/secrets/token | wc -c; stat -c %u:%a /run/secrets/token",
+            true,
+        ),
         ("echo ${#TOKEN}; echo 1000:400", false),
     ] {
-        let mut request = yard.request(vec![mounted(script, "/run/secrets/token", secret(as_file))]);
+        let mut request =
+            yard.request(vec![mounted(script, "/run/secrets/token", secret(as_file))]);
         request.secrets.insert("token".to_owned(), SECRET.into());
         let (built, noted) = yard.build(request).await;
         built.unwrap();
@@ -384,7 +411,10 @@ async fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
     )]);
     request.secrets.insert("token".to_owned(), "other".into());
     let (_, noted) = yard.build(request).await;
-    assert_eq!(*noted.outcomes.lock().unwrap(), [Outcome::Done, Outcome::Cached]);
+    assert_eq!(
+        *noted.outcomes.lock().unwrap(),
+        [Outcome::Done, Outcome::Cached]
+    );
     let missing = yard.request(vec![mounted("true", "/run/secrets/token", secret(true))]);
     let error = yard.build(missing).await.0.unwrap_err();
     assert!(error.to_string().contains("token"), "{error}");
@@ -398,12 +428,16 @@ async fn a_build_given_up_leaves_no_process() {
     let (builder, seen) = (yard.builder.clone(), noted.clone());
     let building = tokio::spawn(async move { builder.build(request, seen).await.map(drop) });
     let waited = tokio::task::spawn_blocking(move || {
-        wait::until("the step runs", || noted.text().contains("running").then_some(()));
+        wait::until("the step runs", || {
+            noted.text().contains("running").then_some(())
+        });
     });
     waited.await.unwrap();
     building.abort();
     assert!(building.await.is_err());
-    wait::until("its sandbox is gone", || yard.leftovers().is_empty().then_some(()));
+    wait::until("its sandbox is gone", || {
+        yard.leftovers().is_empty().then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -415,7 +449,10 @@ async fn a_step_is_as_strictly_isolated_as_an_environment() {
         ))
         .await;
     assert!(output.contains("no device"), "{output}");
-    assert!(!output.starts_with(" 0 0 "), "root inside is root outside: {output}");
+    assert!(
+        !output.starts_with(" 0 0 "),
+        "root inside is root outside: {output}"
+    );
     // Loopback alone.
     assert!(output.trim_end().ends_with('1'), "{output}");
 }
