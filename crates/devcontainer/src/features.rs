@@ -14,6 +14,7 @@
 
 mod collate;
 mod diagram;
+mod edit;
 mod id;
 mod install;
 mod label;
@@ -22,14 +23,17 @@ mod metadata;
 mod options;
 mod order;
 mod resolver;
+mod version;
 
+pub use edit::{add_features, set_version};
 pub use id::{OciReference, Reference};
 pub use install::{Users, context_name, install, option_variable};
 pub use label::{metadata_label, users};
-pub use lockfile::{Locked, Lockfile};
+pub use lockfile::{Locked, Lockfile, without_version};
 pub use metadata::{Metadata, OptionSpec};
 pub use options::{OptionValue, Options};
 pub use resolver::{Found, Need, Resolution, Resolved, Resolver};
+pub use version::Version;
 
 use crate::error::{Error, ErrorKind};
 use crate::text::{Location, Source, Span};

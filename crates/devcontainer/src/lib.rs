@@ -38,6 +38,8 @@ mod plan;
 mod reading;
 
 pub mod features;
+pub mod readme;
+pub mod templates;
 
 pub use config::{ShutdownAction, UserEnvProbe};
 pub use discovery::{DiscoveryError, FIXED_CANDIDATES, discover};

@@ -22,6 +22,7 @@ mod archive;
 pub mod artifact;
 mod bootstrap;
 pub mod build;
+pub mod collection;
 mod compression;
 mod config;
 mod digest;

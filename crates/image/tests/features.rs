@@ -11,6 +11,9 @@ use std::sync::Arc;
 use boatyard_devcontainer::features::{Lockfile, Request};
 use boatyard_devcontainer::{Document, LocalContext};
 use boatyard_image::artifact::{Artifacts, Content, Folder, METADATA, Payload};
+use boatyard_image::collection::{
+    Choices, Kind, Packages, apply_template, outdated, template_metadata,
+};
 use boatyard_image::features::{Directory, Features};
 use boatyard_image::{Error, Options};
 use support::{Registry, options};
@@ -263,4 +266,160 @@ async fn local_features_are_read_from_the_workspace_and_missing_ones_named() {
         text.contains("devcontainer.json:1:26: Feature ./b is not there"),
         "{text}"
     );
+}
+
+fn write(root: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn collections_are_published_once_a_version_and_found_outdated() {
+    let registry = Registry::start();
+    let host = format!("127.0.0.1:{}", registry.port);
+    let folder = tempfile::tempdir().unwrap();
+    let here = artifacts(&folder.path().join("cache"), options());
+    let source = folder.path().join("src");
+    write(
+        &source,
+        &[
+            (
+                "color/devcontainer-feature.json",
+                r#"{"id":"color","version":"1.0.0","name":"Color","legacyIds":["hue"]} // comment"#,
+            ),
+            ("color/install.sh", "#!/bin/sh\n"),
+            ("empty/README.md", "nothing"),
+        ],
+    );
+    let packages = Packages::of(Kind::Feature, &source).unwrap();
+    assert_eq!(packages.skipped, ["empty"]);
+    packages.write(&folder.path().join("out")).unwrap();
+    assert!(
+        folder
+            .path()
+            .join("out/devcontainer-feature-color.tgz")
+            .is_file()
+    );
+    assert!(
+        folder
+            .path()
+            .join("out/devcontainer-collection.json")
+            .is_file()
+    );
+    let published = packages.publish(&here, &host, "Org/feats").await.unwrap();
+    let first = serde_json::to_value(&published[0].1).unwrap();
+    assert_eq!(
+        first["publishedTags"],
+        serde_json::json!(["1", "1.0", "1.0.0", "latest"])
+    );
+    assert_eq!(first["publishedLegacyIds"], serde_json::json!(["hue"]));
+    assert_eq!(first["version"], "1.0.0");
+    let again = packages.publish(&here, &host, "org/feats").await.unwrap();
+    assert_eq!(
+        serde_json::to_value(&again[0].1).unwrap(),
+        serde_json::json!({})
+    );
+
+    write(
+        &source,
+        &[(
+            "color/devcontainer-feature.json",
+            r#"{"id":"color","version":"1.1.0","name":"Color"}"#,
+        )],
+    );
+    let newer = Packages::of(Kind::Feature, &source.join("color")).unwrap();
+    let published = newer.publish(&here, &host, "org/feats").await.unwrap();
+    assert_eq!(
+        published[0].1.published_tags,
+        ["1", "1.1", "1.1.0", "latest"]
+    );
+
+    let id = format!("{host}/org/feats/color:1.0");
+    let requested = boatyard_devcontainer::features::requested("test", &id);
+    let found = outdated(&here, &requested, None).await.unwrap().unwrap();
+    assert_eq!(found.wanted.as_deref(), Some("1.0.0"));
+    assert_eq!(found.latest.as_deref(), Some("1.1.0"));
+    let file = format!(r#"{{"image":"x","features":{{"{host}/org/feats/hue":{{}}}}}}"#);
+    let renamed = Features::resolve(&here, request(&file), None, nothing_local())
+        .await
+        .unwrap();
+    assert!(
+        renamed.resolution.notes[0].contains("was renamed"),
+        "{:?}",
+        renamed.resolution.notes
+    );
+
+    write(
+        &source,
+        &[(
+            "color/devcontainer-feature.json",
+            r#"{"id":"colour","version":"1.1.0","name":"Color"}"#,
+        )],
+    );
+    let error = Packages::of(Kind::Feature, &source).unwrap_err();
+    assert!(
+        error.to_string().contains("must be its folder's name"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_published_and_applied() {
+    let registry = Registry::start();
+    let host = format!("127.0.0.1:{}", registry.port);
+    let folder = tempfile::tempdir().unwrap();
+    let here = artifacts(&folder.path().join("cache"), options());
+    let source = folder.path().join("src");
+    write(
+        &source,
+        &[
+            (
+                "t/devcontainer-template.json",
+                r#"{"id":"t","version":"1.0.0","name":"T","options":{"variant":{"type":"string","default":"bookworm"},"zsh":{"type":"boolean","default":"true"}}}"#,
+            ),
+            (
+                "t/.devcontainer/devcontainer.json",
+                "{\n  // kept\n  \"image\": \"x:${templateOption:variant}\",\n  \"containerEnv\": {\"Z\": \"${templateOption:zsh}\"}\n}\n",
+            ),
+            ("t/README.md", "r"),
+            ("t/.github/a.yml", "v: ${templateOption: variant }"),
+            ("t/src/m.txt", "m"),
+        ],
+    );
+    let packages = Packages::of(Kind::Template, &source).unwrap();
+    packages.publish(&here, &host, "org/tpl").await.unwrap();
+    let reference =
+        boatyard_devcontainer::features::OciReference::parse(&format!("{host}/org/tpl/t:1"))
+            .unwrap();
+    let metadata = template_metadata(&here, &reference).await.unwrap();
+    assert_eq!(
+        (metadata["type"].as_str(), metadata["fileCount"].as_u64()),
+        (Some("image"), Some(5))
+    );
+    let target = folder.path().join("project");
+    std::fs::create_dir(&target).unwrap();
+    let choices = Choices {
+        options: BTreeMap::from([("variant".to_owned(), "trixie".to_owned())]),
+        omit: vec!["src/*".to_owned()],
+        features: vec![("ghcr.io/a/b/c:1".to_owned(), serde_json::json!({}))],
+    };
+    let files = apply_template(&here, &reference, &choices, &target)
+        .await
+        .unwrap();
+    assert_eq!(
+        files,
+        ["./.devcontainer/devcontainer.json", "./.github/a.yml"]
+    );
+    let text = std::fs::read_to_string(target.join(".devcontainer/devcontainer.json")).unwrap();
+    for part in ["// kept", "x:trixie", "\"Z\": \"true\"", "ghcr.io/a/b/c:1"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!(
+        std::fs::read_to_string(target.join(".github/a.yml")).unwrap(),
+        "v: trixie"
+    );
+    assert!(!target.join("src").exists() && !target.join("README.md").exists());
 }

@@ -214,3 +214,12 @@ fn locked(source: &Source, path: &str, node: &Node) -> Result<Locked, Error> {
         depends_on,
     })
 }
+
+/// An identifier without its tag or digest.
+pub fn without_version(id: &str) -> &str {
+    let name = id.rfind('/').map_or(0, |slash| slash + 1);
+    match id[name..].find([':', '@']) {
+        Some(at) => &id[..name + at],
+        None => id,
+    }
+}

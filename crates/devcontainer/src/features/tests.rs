@@ -532,6 +532,104 @@ fn metadata_of_the_wrong_form_is_refused_by_place() {
     }
 }
 
+#[test]
+fn versions_sort_and_tags_move_only_forward() {
+    let sorted: Vec<String> = Version::sorted([
+        "1.10.0",
+        "latest",
+        "1",
+        "1.9.1",
+        "1.9.1-rc.2",
+        "1.9.1-rc.10",
+        "01.0.0",
+        "2.0",
+    ])
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    assert_eq!(sorted, ["1.9.1-rc.2", "1.9.1-rc.10", "1.9.1", "1.10.0"]);
+    for (version, tag, expected) in [
+        ("1.2.3", "1", true),
+        ("1.2.3", "1.2", true),
+        ("1.2.3", "1.2.3", true),
+        ("1.2.3", "1.3", false),
+        ("1.2.3", "latest", false),
+        ("1.2.3-rc.1", "1", false),
+    ] {
+        assert_eq!(
+            Version::parse(version).unwrap().satisfies(tag),
+            expected,
+            "{version} {tag}"
+        );
+    }
+    let publish = |version: &str, published: &[&str]| {
+        let published: Vec<String> = published.iter().map(ToString::to_string).collect();
+        Version::parse(version).unwrap().tags_to_publish(&published)
+    };
+    assert_eq!(
+        publish("1.2.3", &[]).unwrap(),
+        ["1", "1.2", "1.2.3", "latest"]
+    );
+    assert_eq!(publish("1.2.3", &["1.2.3", "1"]), None);
+    assert_eq!(
+        publish("1.2.4", &["1.3.0", "1.2.3", "2.0.0"]).unwrap(),
+        ["1.2", "1.2.4"]
+    );
+    assert_eq!(
+        publish("1.4.0", &["1.3.0", "2.0.0"]).unwrap(),
+        ["1", "1.4", "1.4.0"]
+    );
+}
+
+#[test]
+fn edits_keep_what_is_written_around_them() {
+    let text = "{\n  // kept\n  \"image\": \"x\",\n  \"features\": {\n    \"ghcr.io/a/b/C:1\": {} // too\n  }\n}\n";
+    let edited = set_version("f", text, "ghcr.io/a/b/c", "2.1")
+        .unwrap()
+        .unwrap();
+    assert_eq!(edited, text.replace("C:1", "C:2.1"));
+    assert_eq!(set_version("f", text, "ghcr.io/a/b/d", "2").unwrap(), None);
+    let more = [("ghcr.io/x/y/z:1".to_owned(), serde_json::json!({"v": "1"}))];
+    let added = add_features("f", text, &more).unwrap();
+    assert!(
+        added.contains("// kept") && added.contains("// too"),
+        "{added}"
+    );
+    let document = Document::parse("f", &added).unwrap();
+    let request = document.features(&LocalContext::new("/w")).unwrap();
+    assert_eq!(request.features.len(), 2);
+    let added = add_features("f", "{\"image\":\"x\"}", &more).unwrap();
+    assert!(Document::parse("f", &added).is_ok(), "{added}");
+}
+
+#[test]
+fn a_readme_shows_usage_options_and_what_is_old() {
+    use crate::readme::{About, readme};
+    let about = About {
+        file_name: "devcontainer-feature.json",
+        metadata: r#"{"id":"c","version":"1.2.3","name":"Color","description":"D","deprecated":true,"legacyIds":["hue"],"options":{"v":{"type":"string","default":"","description":"which"},"f":{"type":"boolean","default":false}},"customizations":{"vscode":{"extensions":["a.b"]}}}"#,
+        notes: "More.",
+        url: "devcontainer-feature.json",
+        published: Some(("ghcr.io", "o/r")),
+    };
+    let text = readme(&about).unwrap().unwrap();
+    for part in [
+        "### **IMPORTANT NOTE**\n- **This Feature is deprecated",
+        "'hue'",
+        "\n# Color (c)\n\nD\n\n## Example Usage\n",
+        "\"ghcr.io/o/r/c:1\": {}",
+        "| v | which | string | - |\n| f | - | boolean | false |\n",
+        "- `a.b`\n\nMore.\n\n---\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    let nameless = About {
+        metadata: "{}",
+        ..about
+    };
+    assert_eq!(readme(&nameless).unwrap(), None);
+}
+
 fn graphs() -> impl Strategy<Value = Vec<(Vec<usize>, Vec<usize>)>> {
     let edges = || proptest::collection::vec(0_usize..8, 0..3);
     proptest::collection::vec((edges(), edges()), 8)

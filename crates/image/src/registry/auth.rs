@@ -1,6 +1,7 @@
 //! Answers a registry's challenge: basic, or a token from where it says.
 //!
-//! Credentials come from docker's configuration and its credential helpers and
+//! Credentials come from docker's configuration and its credential helpers (or the
+//! variable of the reference's command line) and
 //! go to the server they are for, or to the token server it names; never over
 //! plain HTTP unless that is loopback. They are kept for one pull.
 //!
@@ -200,6 +201,12 @@ async fn credential(
     endpoint: &Endpoint,
 ) -> Result<Option<DockerCredential>, Trouble> {
     let server = endpoint.server.clone();
+    if let Some(found) = std::env::var("DEVCONTAINERS_OCI_AUTH")
+        .ok()
+        .and_then(|list| listed(&list, &endpoint.host))
+    {
+        return Ok(Some(found));
+    }
     for path in files(session.options.docker_config.as_deref()) {
         let failed = |problem: String| {
             Trouble::Final(Error::Credentials {
@@ -226,6 +233,17 @@ async fn credential(
         }
     }
     Ok(None)
+}
+
+/// As the reference's command line takes it from its environment:
+/// `registry|user|password`, several after commas.
+fn listed(list: &str, host: &str) -> Option<DockerCredential> {
+    list.split(',').find_map(|entry| {
+        let mut parts = entry.trim().splitn(3, '|');
+        let (registry, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+        (registry == host)
+            .then(|| DockerCredential::UsernamePassword(user.to_owned(), password.to_owned()))
+    })
 }
 
 fn files(given: Option<&Path>) -> Vec<PathBuf> {
@@ -271,5 +289,17 @@ fn look_up(file: &Path, server: &str) -> Result<Option<DockerCredential>, String
             Err(format!("helper {helper} says: {}", words.trim()))
         }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_list_of_credentials_is_for_its_registries_alone() {
+        let list = "ghcr.io|me|a|b, localhost:5000|u|p";
+        let found = |host: &str| format!("{:?}", super::listed(list, host));
+        assert!(found("ghcr.io").contains("\"a|b\""), "{}", found("ghcr.io"));
+        assert!(found("localhost:5000").contains("\"p\""));
+        assert_eq!(found("localhost"), "None");
     }
 }
