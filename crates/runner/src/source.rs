@@ -276,6 +276,7 @@ async fn clone(
         },
         nofile: None,
         devices: Vec::new(),
+        company: None,
     };
     let ended = context.run_to_end(spec).await?;
     let log = beneath::read(&state, "console.log")

@@ -352,6 +352,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
         },
         nofile: None,
         devices: Vec::new(),
+        company: None,
     };
     worker.save(false);
     worker.context.remove(&worker.id, &spec.state).await?;

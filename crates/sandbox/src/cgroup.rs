@@ -2,7 +2,8 @@
 //!
 //! In every hierarchy `<root>/envs/<id>` carries the limits and belongs to the host; `inner` below
 //! it belongs to the environment's root and is the root of its cgroup namespace; `inner` has the
-//! classes [`CLASSES`], between which the environment shares its processor. `<root>/system` is for
+//! classes [`CLASSES`], between which the environment shares its processor. A member's cgroup lies
+//! beside `inner` in its environment's, and has the same shape. `<root>/system` is for
 //! the server and the runner, `<root>/monitors` for the spawner and the monitors, both weighted above
 //! all environments. Version 2 is used where its root
 //! has the cpu, memory and pids controllers, else every mounted hierarchy of version 1.
@@ -103,7 +104,13 @@ pub(crate) fn create(root: &str, spec: &Spec) -> Result<Join, Failure> {
 }
 
 fn create_in(hierarchy: &Hierarchy, root: &str, spec: &Spec, join: &mut Join) -> io::Result<()> {
-    let environments = hierarchy.prepare(root)?;
+    let mut environments = hierarchy.prepare(root)?;
+    if let Some(owner) = spec.member_of() {
+        if spec.id.owner().as_ref() != Some(&owner.id) {
+            return Err(io::Error::other("its id does not name its environment"));
+        }
+        environments.push(owner.id.as_str());
+    }
     let directory = environments.join(spec.id.as_str());
     if !make(&directory)? {
         // Left by a crash: begin clean.
@@ -187,9 +194,14 @@ fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {
 pub(crate) fn remove(root: &str, id: &Id) -> io::Result<()> {
     let mut result = Ok(());
     for hierarchy in all() {
-        let directory = hierarchy.environments(root).join(id.as_str());
-        if let Err(error) = remove_tree(hierarchy, &directory) {
-            result = Err(error);
+        let environments = hierarchy.environments(root);
+        let member = id
+            .owner()
+            .map(|owner| environments.join(owner.as_str()).join(id.as_str()));
+        for directory in member.into_iter().chain([environments.join(id.as_str())]) {
+            if let Err(error) = remove_tree(hierarchy, &directory) {
+                result = Err(error);
+            }
         }
     }
     result

@@ -72,7 +72,7 @@ fn prepare(handover: &Handover<'_>) -> Result<(), Failure> {
     process::become_user(0, 0, &[]).step("become root inside")?;
     crash::point();
     net::inside::link(&spec.network)?;
-    enter_root(&root, handover.join)?;
+    enter_root(&root, handover.join, spec)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).step("set the host name")?;
     limits(spec)?;
     crash::point();
@@ -96,7 +96,7 @@ fn wait(sync: BorrowedFd<'_>, letter: u8) -> Result<(Vec<u8>, Vec<OwnedFd>), Fai
 }
 
 /// Copies the mount namespace (which locks what the monitor mounted), mounts the rest, pivots.
-fn enter_root(root: &OwnedFd, join: &Join) -> Result<(), Failure> {
+fn enter_root(root: &OwnedFd, join: &Join, spec: &Spec) -> Result<(), Failure> {
     // The working directory follows into the copied namespace; a descriptor would not.
     rustix::process::fchdir(root).step("enter the root")?;
     process::unshare(libc::CLONE_NEWNS).step("make the mount namespace")?;
@@ -131,7 +131,10 @@ fn enter_root(root: &OwnedFd, join: &Join) -> Result<(), Failure> {
         MountFlags::NOSUID | MountFlags::NOEXEC,
         Some(pts),
     )?;
-    mount(c"tmpfs", c"dev/shm", nosuid, Some(c"mode=1777"))?;
+    let size = spec.company.as_ref().and_then(|company| company.shm_bytes);
+    let size = size.map_or_else(String::new, |size| format!(",size={size}"));
+    let shm = CString::new(format!("mode=1777{size}")).step("mount /dev/shm")?;
+    mount(c"tmpfs", c"dev/shm", nosuid, Some(&shm))?;
     mount(c"mqueue", c"dev/mqueue", root::PLAIN, None)?;
     join.mount_inside()?;
     crash::point();

@@ -13,6 +13,7 @@
 //!
 //! Read next: `init` (the other end), `root`, `cgroup`, `net`.
 
+mod family;
 mod serve;
 
 use crate::error::{Failure, Step};
@@ -164,6 +165,7 @@ fn start_init(
     };
     let (argv, env) = (strings(&spec.init.argv)?, strings(&spec.init.env)?);
     let filter = seccomp::program().step("make the seccomp filter")?;
+    let family = family::find(spec)?;
     let join = made
         .cgroups
         .insert(cgroup::create(&start.host.cgroup_root, spec)?);
@@ -178,32 +180,21 @@ fn start_init(
     process::keep_capabilities().step("keep capabilities")?;
     crash::point();
     let (sync, theirs) = protocol::pair().step("make a socket to init")?;
-    let flags = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS;
-    let namespaces = u64::try_from(flags).step("clone")?;
-    let (pid, init) =
-        match process::clone(namespaces, join.unified()).step("make the namespaces")? {
-            Forked::Child => {
-                process::reset_signals();
-                drop(sync);
-                init::run(Handover {
-                    spec,
-                    sync: theirs,
-                    executable,
-                    listener,
-                    console: console_inside,
-                    join,
-                    argv: &argv,
-                    env: &env,
-                    filter: &filter,
-                })
-            }
-            Forked::Parent { pid, pidfd } => (pid, pidfd),
-        };
-    drop((theirs, listener, console_inside, executable));
+    let handover = Handover {
+        spec,
+        sync: theirs,
+        executable,
+        listener,
+        console: console_inside,
+        join,
+        argv: &argv,
+        env: &env,
+        filter: &filter,
+    };
+    let (sync, pid, init) = match family {
+        None => clone_init(sync, handover)?,
+        Some(family) => family.clone_init(sync, handover)?,
+    };
     let child = Child {
         pid,
         sync: &sync,
@@ -227,6 +218,31 @@ fn start_init(
             Err(failure)
         }
     }
+}
+
+/// The monitor's end of the socket to init, init's id and its descriptor.
+type Cloned = (OwnedFd, u32, OwnedFd);
+
+/// Clones init into namespaces of its own; init's ends of things are closed here.
+fn clone_init(sync: OwnedFd, handover: Handover<'_>) -> Result<Cloned, Failure> {
+    let flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS;
+    let namespaces = u64::try_from(flags).step("clone")?;
+    match process::clone(namespaces, handover.join.unified()).step("make the namespaces")? {
+        Forked::Child => become_init(sync, handover),
+        Forked::Parent { pid, pidfd } => Ok((sync, pid, pidfd)),
+    }
+}
+
+/// Init's side of a clone. Its copy of the monitor's end would keep it from hearing that the
+/// monitor is gone.
+fn become_init(sync: OwnedFd, handover: Handover<'_>) -> ! {
+    process::reset_signals();
+    drop(sync);
+    init::run(handover)
 }
 
 /// What made init end says more than the step of ours that failed because it had.
@@ -262,9 +278,12 @@ fn bring_up(
 ) -> Result<(Running, Vec<OwnedFd>), Failure> {
     let spec = &start.spec;
     crash::point();
-    IdMaps::environment(spec.id_base)
-        .write(child.pid)
-        .step("write the id maps")?;
+    // A member's user namespace is the environment's, which has them.
+    if spec.member_of().is_none() {
+        IdMaps::environment(spec.id_base)
+            .write(child.pid)
+            .step("write the id maps")?;
+    }
     let userns = rustix::fs::open(
         format!("/proc/{}/ns/user", child.pid),
         OFlags::RDONLY | OFlags::CLOEXEC,
@@ -274,6 +293,7 @@ fn bring_up(
     crash::point();
     *veth = true;
     net::outside::create(&start.host, spec, child.pid)?;
+    net::links::create(spec, child.pid)?;
     crash::point();
     let root = root::build(spec, userns.as_fd(), start.host.attach_layers)?;
     crash::point();

@@ -8,7 +8,8 @@
 //! [`host`] prepares the host once; [`outside`] makes the veth and the host's route, run by the
 //! monitor; [`inside`] configures the environment's own namespace, run by init; [`dns`] answers
 //! names, run by the monitor for its life. A new connection to a sandbox is possible from the host
-//! itself only.
+//! itself only. [`links`] joins the sandboxes of one environment to each other by veths of their
+//! own, of which the host has no end.
 //!
 //! Crash behaviour: a veth goes with the namespace of its inner end; one that stays is removed by
 //! name, which is made from the id.
@@ -16,6 +17,7 @@
 pub(crate) mod dns;
 pub(crate) mod host;
 pub(crate) mod inside;
+pub(crate) mod links;
 mod netlink;
 pub(crate) mod outside;
 

@@ -5,7 +5,7 @@
 //! adopts a running sandbox after a crash knows what it is.
 
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// Name of a sandbox on this host: lower-case letters, digits and `-`, 1–40 bytes. It names the
@@ -87,6 +87,76 @@ pub struct Spec {
     pub nofile: Option<u64>,
     /// Extra host devices by path, beside the fixed allow-list; bound into /dev.
     pub devices: Vec<PathBuf>,
+    /// What it has to do with other sandboxes of the same environment.
+    #[serde(default)]
+    pub company: Option<Box<Company>>,
+}
+
+/// What a sandbox has to do with others of the same environment.
+///
+/// A member is a sandbox of its own in everything but its user namespace, which is the
+/// environment's (so that they have one range of ids and may share a network namespace), and its
+/// cgroup, which lies in the environment's, so that the limits hold for their sum and an end of
+/// the environment is theirs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Company {
+    /// The environment's own sandbox, which runs; None for that one itself. A member's id is that
+    /// one's with `-s` and a number.
+    pub member_of: Option<Other>,
+    /// Number of its network namespace within the environment, below 1000: names links.
+    pub number: u32,
+    /// Sandboxes it is linked with straight, where they run; those started later link themselves.
+    pub peers: Vec<Peer>,
+    /// Lines for /etc/hosts: address and names. They replace those of the last start.
+    pub hosts: Vec<(IpAddr, Vec<String>)>,
+    /// Size of /dev/shm in bytes; the kernel's default when absent.
+    pub shm_bytes: Option<u64>,
+}
+
+/// Another sandbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Other {
+    /// Its id.
+    pub id: Id,
+    /// Its state directory.
+    pub state: PathBuf,
+}
+
+/// A sandbox with a network namespace of its own, linked by a veth that no other can see.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its state directory.
+    pub state: PathBuf,
+    /// See [`Company::number`].
+    pub number: u32,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+impl Spec {
+    /// The environment's own sandbox, for a member.
+    #[must_use]
+    pub fn member_of(&self) -> Option<&Other> {
+        self.company.as_ref()?.member_of.as_ref()
+    }
+}
+
+impl Id {
+    /// The environment's own sandbox, when this is the id of a member.
+    #[must_use]
+    pub fn owner(&self) -> Option<Id> {
+        let (owner, number) = self.0.rsplit_once("-s")?;
+        let digits = (1..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        Id::try_from(owner.to_owned()).ok().filter(|_| digits)
+    }
+
+    /// The id of a member of this environment.
+    ///
+    /// # Errors
+    /// When it would be too long.
+    pub fn member(&self, number: u32) -> Result<Id, BadId> {
+        Id::try_from(format!("{}-s{number}", self.0))
+    }
 }
 
 /// The root filesystem: files unshifted on disk, shifted by idmapped mounts.
@@ -192,6 +262,27 @@ pub enum Network {
         /// The environment's address (a /32).
         address: Ipv4Addr,
     },
+    /// Links to its peers and nothing else: no way out, no names but those of /etc/hosts.
+    Private {
+        /// Its address (a /32).
+        address: Ipv4Addr,
+    },
+    /// The network namespace of another sandbox of the same environment, which runs.
+    Shared {
+        /// That one's state directory.
+        state: PathBuf,
+    },
+}
+
+impl Network {
+    /// Its own address.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match self {
+            Network::Routed { address } | Network::Private { address } => Some(*address),
+            Network::None | Network::Shared { .. } => None,
+        }
+    }
 }
 
 /// Address on the environment's loopback where the monitor answers DNS.

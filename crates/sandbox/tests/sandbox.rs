@@ -10,6 +10,8 @@ mod crash;
 mod files;
 #[path = "sandbox/inside.rs"]
 mod inside;
+#[path = "sandbox/members.rs"]
+mod members;
 #[path = "sandbox/network.rs"]
 mod network;
 #[path = "sandbox/view.rs"]

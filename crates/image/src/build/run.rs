@@ -143,6 +143,7 @@ pub(super) fn run(
         },
         nofile: None,
         devices: Vec::new(),
+        company: None,
     };
     let sandboxed = Sandboxed {
         host: place.host,

@@ -97,6 +97,7 @@ fn main() -> ExitCode {
             },
             nofile: None,
             devices: vec![],
+            company: None,
         };
         let began = Instant::now();
         sandboxes.start(&spec).unwrap();

@@ -22,6 +22,18 @@ pub(crate) fn loopback(network: &Network) -> Result<Vec<OwnedFd>, Failure> {
                 .step("bring loopback up inside")?;
             Ok(Vec::new())
         }
+        // Whoever made it has done all.
+        Network::Shared { .. } => Ok(Vec::new()),
+        // Its address is on loopback too, so that it reaches itself by it before any peer runs.
+        Network::Private { address } => {
+            netlink
+                .all(vec![
+                    netlink::up(LOOPBACK),
+                    netlink::address(LOOPBACK, *address, AddressScope::Universe),
+                ])
+                .step("bring loopback up inside")?;
+            Ok(Vec::new())
+        }
         Network::Routed { .. } => {
             netlink
                 .all(vec![

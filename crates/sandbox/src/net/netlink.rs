@@ -117,6 +117,17 @@ pub(super) fn new_link(attributes: Vec<LinkAttribute>) -> Request {
     )
 }
 
+/// Makes a link of this index that must not exist.
+pub(super) fn new_link_at(index: u32, attributes: Vec<LinkAttribute>) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    Request(
+        RouteNetlinkMessage::NewLink(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
 /// Deletes a link by name.
 pub(super) fn delete_link(name: &str) -> Request {
     let mut message = LinkMessage::default();
@@ -174,6 +185,21 @@ pub(super) fn direct(index: u32, to: Ipv4Addr) -> Request {
     message
         .attributes
         .push(RouteAttribute::Destination(RouteAddress::Inet(to)));
+    Request(
+        RouteNetlinkMessage::NewRoute(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
+/// Refuses one address at once while no other route to it is there.
+pub(super) fn unreachable(to: Ipv4Addr) -> Request {
+    let mut message = route(0, RouteScope::Universe);
+    message.header.kind = RouteType::Unreachable;
+    message.header.destination_prefix_length = 32;
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::Inet(to)),
+        RouteAttribute::Priority(1000),
+    ];
     Request(
         RouteNetlinkMessage::NewRoute(message),
         NLM_F_CREATE | NLM_F_REPLACE,

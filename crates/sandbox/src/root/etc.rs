@@ -11,7 +11,7 @@ use crate::error::{Failure, Step};
 use crate::spec::{Network, RESOLVER, Root, Spec};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -39,8 +39,10 @@ pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
         Err(_) => return Ok(()),
     };
     let resolv = match spec.network {
-        Network::None => None,
-        Network::Routed { .. } => Some(format!("nameserver {RESOLVER}\noptions edns0\n")),
+        Network::None | Network::Private { .. } => None,
+        Network::Routed { .. } | Network::Shared { .. } => {
+            Some(format!("nameserver {RESOLVER}\noptions edns0\n"))
+        }
     };
     let hosts = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{}\n",
@@ -58,7 +60,63 @@ pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
         }
         replace(etc.as_fd(), name, &text).step_with(|| format!("write /etc/{name}"))?;
     }
-    Ok(())
+    company(spec, etc.as_fd()).step("write the services' names to /etc/hosts")
+}
+
+/// Largest /etc/hosts that lines are added to.
+const HOSTS_LIMIT: u64 = 1 << 20;
+/// Around the lines that each start replaces.
+const MARKS: [&str; 2] = ["# begin of services", "# end of services"];
+
+/// Puts the lines for others of the environment into /etc/hosts, whoever wrote the rest of it.
+fn company(spec: &Spec, etc: BorrowedFd<'_>) -> std::io::Result<()> {
+    let Some(company) = &spec.company else {
+        return Ok(());
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut text = String::new();
+    match rustix::fs::openat(etc, "hosts", flags, Mode::empty()) {
+        Ok(file) => {
+            let stat = rustix::fs::fstat(&file)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Ok(());
+            }
+            let mut bytes = Vec::new();
+            File::from(file).take(HOSTS_LIMIT).read_to_end(&mut bytes)?;
+            text = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        Err(rustix::io::Errno::NOENT) => {}
+        // A link is the user's own business.
+        Err(rustix::io::Errno::LOOP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let mut made = without_block(&text);
+    if !company.hosts.is_empty() {
+        made.push_str(MARKS[0]);
+        for (address, names) in &company.hosts {
+            made.push_str(&format!("\n{address}\t{}", names.join(" ")));
+        }
+        made.push_str(&format!("\n{}\n", MARKS[1]));
+    }
+    if made == text {
+        return Ok(());
+    }
+    replace(etc, "hosts", &made)
+}
+
+/// The text without the lines of the last start.
+fn without_block(text: &str) -> String {
+    let mut made = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        inside |= line == MARKS[0];
+        if !inside {
+            made.push_str(line);
+            made.push('\n');
+        }
+        inside &= line != MARKS[1];
+    }
+    made
 }
 
 /// Whether the private upper directory holds a plain file of that name.

@@ -27,6 +27,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// clone3 without shared memory: like fork, into the namespaces of `flags`, and into the version
 /// 2 cgroup given by descriptor. The child signals its end by SIGCHLD.
 pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let sibling = flags & u64::from(libc::CLONE_PARENT.cast_unsigned()) != 0;
     let mut pidfd: RawFd = -1;
     let into = cgroup.map_or(0, |_| CLONE_INTO_CGROUP);
     let args = libc::clone_args {
@@ -34,7 +35,8 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fo
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling signals as its parent's other child does.
+        exit_signal: if sibling { 0 } else { libc::SIGCHLD as u64 },
         stack: 0,
         stack_size: 0,
         tls: 0,

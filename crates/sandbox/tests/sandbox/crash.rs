@@ -153,7 +153,7 @@ fn teardown_removes_every_cgroup() {
 /// sandbox starts.
 #[test]
 fn a_kill_at_any_step_of_the_monitor_leaves_nothing() {
-    let killed = sweep(0);
+    let killed = sweep(0, false);
     // One of them for each hierarchy of cgroups.
     let wanted = 19 + u32::try_from(World::hierarchies()).unwrap();
     assert!(
@@ -165,22 +165,65 @@ fn a_kill_at_any_step_of_the_monitor_leaves_nothing() {
 /// The same for the steps of init, which its monitor survives and reports.
 #[test]
 fn a_kill_at_any_step_of_init_leaves_nothing() {
-    let killed = sweep(1000);
+    let killed = sweep(1000, false);
     assert!(killed >= 7, "only {killed} steps were killed");
 }
 
+/// The same for a member: its environment's own sandbox runs on unharmed, and linked anew.
+#[test]
+fn a_kill_at_any_step_of_a_members_start_leaves_nothing_of_it() {
+    let wanted = 18 + u32::try_from(World::hierarchies()).unwrap();
+    for (base, wanted) in [(0, wanted), (1000, 7)] {
+        let killed = sweep(base, true);
+        assert!(
+            killed >= wanted,
+            "only {killed} of {wanted} steps of {base} were killed"
+        );
+    }
+}
+
 /// Kills step after step until one start goes through unharmed; answers how many were killed.
-fn sweep(base: u32) -> u32 {
+fn sweep(base: u32, member: bool) -> u32 {
     let world = World::with(|options| options.network = true);
+    let owner = crate::members::owner(&world, "app", "sleep 1000", 0);
+    if member {
+        world.sandboxes.start(&owner).unwrap();
+    }
+    let left = || {
+        let mut left = world.sandboxes.list_leftovers().unwrap();
+        left.retain(|id| !(member && *id == owner.id));
+        left
+    };
+    let wait_clean = |world: &World| {
+        if !member {
+            return wait_clean(world);
+        }
+        let deadline = Instant::now() + DEADLINE;
+        while !left().is_empty()
+            || !World::cgroups_of(&world.options.cgroup_root, "app/app-s1").is_empty()
+        {
+            assert!(
+                Instant::now() < deadline,
+                "left behind: {:?}",
+                world.traces()
+            );
+            std::thread::yield_now();
+        }
+    };
     for at in 1..200 {
         let sandboxes = Sandboxes::open(boatyard_sandbox::Options {
             kill_at: base + at,
             ..world.options.clone()
         })
         .unwrap();
-        let mut spec = world.spec("one", "exit 3");
-        spec.network = Network::Routed {
-            address: std::net::Ipv4Addr::new(10, 214, if base == 0 { 1 } else { 2 }, 2),
+        let spec = if member {
+            crate::members::member(&world, &owner, 1, "exit 3", &[&owner])
+        } else {
+            let mut spec = world.spec("one", "exit 3");
+            spec.network = Network::Routed {
+                address: std::net::Ipv4Addr::new(10, 214, if base == 0 { 1 } else { 2 }, 2),
+            };
+            spec
         };
         let result = sandboxes.start(&spec);
         match &result {
@@ -203,7 +246,7 @@ fn sweep(base: u32) -> u32 {
         // Once a monitor has come to its own end, no step was left to kill.
         let complete = result.is_ok_and(|running| {
             wait_gone(running.monitor_pid.unwrap());
-            world.sandboxes.list_leftovers().unwrap().is_empty()
+            left().is_empty()
         }) && matches!(observed, Observed::Exited { code: Some(3), .. });
         world.sandboxes.remove(&spec.id, &spec.state).unwrap();
         wait_clean(&world);

@@ -111,6 +111,7 @@ impl World {
             },
             nofile: None,
             devices: vec![],
+            company: None,
         }
     }
 
@@ -168,6 +169,15 @@ impl World {
             .lines()
             .filter(|line| line.contains(" - cgroup"))
             .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+            .collect()
+    }
+
+    /// A sandbox's cgroups that are there.
+    pub(crate) fn cgroups_of(root: &str, path: &str) -> Vec<PathBuf> {
+        Self::mounted()
+            .into_iter()
+            .map(|mount| mount.join(root).join("envs").join(path))
+            .filter(|path| path.exists())
             .collect()
     }
 

@@ -183,6 +183,7 @@ fn sandboxed(
         },
         nofile: None,
         devices: vec![],
+        company: None,
     };
     time(|| {
         sandboxes.start(&spec).unwrap();
