@@ -20,6 +20,7 @@
 //!
 //! Read next: `stage` (steps in order), `run` (a process), `copy` (files), `snapshot` (a layer).
 
+mod added;
 pub(crate) mod cache;
 mod copy;
 mod digests;

@@ -356,7 +356,7 @@ fn remove(root: &OwnedFd, path: &Path, wanted: impl Fn(FileType, i64) -> bool) -
 
 /// The one thing at a path of an origin.
 pub(super) fn one(origin: &Origin, path: &str) -> io::Result<Found> {
-    let mut found = source::find(origin, path, &[])?;
+    let mut found = source::find(origin, path, &[], false)?;
     match (found.pop(), found.is_empty()) {
         (Some(found), true) => Ok(found),
         _ => Err(io::Error::new(

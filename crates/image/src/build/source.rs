@@ -9,6 +9,7 @@ use super::digests::Digests;
 use super::pattern;
 use super::tree::{Context, Ignore, Kind, Meta, Tree};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -59,7 +60,7 @@ impl Origin {
 pub(super) struct Found {
     /// What it is called as a source: the last component of its path as written.
     pub(super) name: OsString,
-    /// Its path as written, for `--parents`.
+    /// Its path as written, for `--parents` from where its folders are kept.
     pub(super) written: PathBuf,
     /// The first is itself, each folder comes before what is in it.
     pub(super) entries: Vec<Entry>,
@@ -75,11 +76,21 @@ pub(super) struct Entry {
     pub(super) digest: [u8; 32],
 }
 
-/// What is found under a pattern. A pattern with nothing to expand must find something.
-pub(super) fn find(origin: &Origin, pattern: &str, exclude: &[String]) -> io::Result<Vec<Found>> {
+/// What is found under a pattern. A pattern with nothing to expand must find something. With
+/// `parents` a `**` is any number of folders, and what is in front of a `/./` is not kept.
+pub(super) fn find(
+    origin: &Origin,
+    pattern: &str,
+    exclude: &[String],
+    parents: bool,
+) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     let parts = clean(pattern);
-    for written in expand(origin, &parts)? {
+    let before = match pattern.split_once("/./") {
+        Some((before, _)) if parents => clean(before).len(),
+        _ => 0,
+    };
+    for written in expand(origin, &parts, parents)? {
         let Some((path, meta)) = follow(origin, &written)? else {
             if parts.iter().any(|part| pattern::is_pattern(part)) {
                 continue;
@@ -114,7 +125,7 @@ pub(super) fn find(origin: &Origin, pattern: &str, exclude: &[String]) -> io::Re
         if !entries.is_empty() {
             found.push(Found {
                 name,
-                written,
+                written: written.components().skip(before).collect(),
                 entries,
             });
         }
@@ -135,9 +146,18 @@ fn clean(pattern: &str) -> Vec<String> {
     parts
 }
 
-fn expand(origin: &Origin, parts: &[String]) -> io::Result<Vec<PathBuf>> {
+fn expand(origin: &Origin, parts: &[String], deep: bool) -> io::Result<Vec<PathBuf>> {
     let mut paths = vec![PathBuf::new()];
-    for part in parts {
+    for (at, part) in parts.iter().enumerate() {
+        // At the end it is all that is there, as a single star is.
+        if deep && part == "**" && at + 1 < parts.len() {
+            let mut folders = BTreeSet::new();
+            for path in paths {
+                within(origin, path, &mut folders, 0)?;
+            }
+            paths = folders.into_iter().collect();
+            continue;
+        }
         if !pattern::is_pattern(part) {
             for path in &mut paths {
                 path.push(part);
@@ -161,6 +181,30 @@ fn expand(origin: &Origin, parts: &[String]) -> io::Result<Vec<PathBuf>> {
         paths = next;
     }
     Ok(paths)
+}
+
+/// A folder and all folders in it; links are not followed on the way.
+fn within(
+    origin: &Origin,
+    folder: PathBuf,
+    folders: &mut BTreeSet<PathBuf>,
+    depth: usize,
+) -> io::Result<()> {
+    if depth > MOST_DEPTH {
+        return Err(rustix::io::Errno::NAMETOOLONG.into());
+    }
+    let meta = origin.tree.stat(&folder, false)?;
+    if meta.is_none_or(|meta| meta.kind != Kind::Directory) || folders.contains(&folder) {
+        return Ok(());
+    }
+    for (name, meta) in sorted(origin, &folder)? {
+        let child = folder.join(name);
+        if meta.kind == Kind::Directory && !origin.ignored(&child, true) {
+            within(origin, child, folders, depth + 1)?;
+        }
+    }
+    folders.insert(folder);
+    Ok(())
 }
 
 /// Follows links up to what they lead to, which must not be left out.

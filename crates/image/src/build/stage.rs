@@ -7,6 +7,7 @@
 //!
 //! Blocking.
 
+use super::added::Added;
 use super::cache::Made as Entry;
 use super::copy::{Changes, Writer};
 use super::merged::Merged;
@@ -319,7 +320,8 @@ impl Work<'_> {
             sources.push(match source {
                 CopySource::Files { from, pattern } => {
                     let origin = self.origin(from)?;
-                    let found = source::find(&origin, pattern, &copy.exclude).map_err(failed)?;
+                    let found = source::find(&origin, pattern, &copy.exclude, copy.parents)
+                        .map_err(failed)?;
                     Source::Found(origin, found)
                 }
                 CopySource::Inline(file) => Source::Inline(file),
@@ -360,7 +362,8 @@ impl Work<'_> {
                 mode,
                 keeps_owners: false,
             };
-            write_copy(copy, &sources, &below, staging, changes)
+            let limits = &self.build.shared.images.inner.options.limits;
+            write_copy(copy, &sources, &below, staging, changes, limits)
                 .map_err(|error| self.failed(&error))
         };
         self.once(key, work)
@@ -638,6 +641,7 @@ fn write_copy(
     below: &Merged,
     staging: &Path,
     changes: Changes,
+    limits: &crate::Limits,
 ) -> io::Result<()> {
     let owner = changes.owner.unwrap_or(Owner::ROOT);
     let mut writer = Writer::new(&staging.join("tree"), below)?;
@@ -678,6 +682,20 @@ fn write_copy(
                     ..changes.clone()
                 };
                 for found in found {
+                    if let (true, [file]) = (copy.unpack, found.entries.as_slice())
+                        && file.meta.kind == Kind::File
+                        && let Some(added) =
+                            Added::unpack(&*origin.tree, file, &staging.join("added"), limits)?
+                    {
+                        let changes = Changes {
+                            owner: changes.owner,
+                            mode: None,
+                            keeps_owners: true,
+                        };
+                        writer.copy(&added.tree, &added.found, &destination, true, &changes)?;
+                        added.remove()?;
+                        continue;
+                    }
                     let kept = if copy.parents {
                         let folder = found.entries.first().map(|first| first.meta.kind)
                             == Some(Kind::Directory);
