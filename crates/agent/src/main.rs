@@ -30,19 +30,31 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
+    let mut user = None;
     match arguments.next() {
         None => {}
+        Some(word) if word == "--user" => {
+            user = arguments
+                .next()
+                .and_then(|ids| ids.to_str().and_then(server::ids));
+            if user.is_none() {
+                complain("write --user UID:GID");
+                return ExitCode::from(2);
+            }
+        }
         Some(word) if word == stage::ARGUMENT => return stage::run(),
         Some(word) if word == "--version" => {
             let _ = writeln!(std::io::stdout(), "{}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
         Some(_) => {
-            complain("boatyard-agent takes no arguments: the runner starts it inside environments");
+            complain(
+                "boatyard-agent takes no other arguments: the runner starts it inside environments",
+            );
             return ExitCode::from(2);
         }
     }
-    match server::Server::start() {
+    match server::Server::start(user) {
         Ok(server) => server.run(),
         Err(failure) => {
             complain(&failure.message);

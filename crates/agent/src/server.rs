@@ -10,6 +10,8 @@
 mod shutdown;
 mod start;
 
+pub(crate) use start::ids;
+
 use crate::failure::Failure;
 use crate::session::{
     Asked, Call, Connection, Copying, Ended, Gone, connect_failure, stage_outcome,
@@ -451,8 +453,10 @@ impl Core {
         }
         match request {
             Request::Exec(process) => self.exec(connection, process)?,
-            Request::Task { name, process } => {
-                let number = self.tasks.start_or_find(&name, process, &self.provision)?;
+            Request::Task { name, run, process } => {
+                let number = self
+                    .tasks
+                    .start_or_find(&name, run, process, &self.provision)?;
                 connection.call = Call::Task(number);
                 if let Some(greeting) = self
                     .tasks
@@ -486,11 +490,13 @@ impl Core {
     }
 
     fn exec(&mut self, connection: &mut Connection, mut process: Process) -> Result<(), Failure> {
-        process.user = process.user.or_else(|| self.defaults.user.clone());
-        process.cwd = process.cwd.or_else(|| self.defaults.cwd.clone());
-        let mut env = self.defaults.env.clone();
-        env.append(&mut process.env);
-        process.env = env;
+        if !process.bare {
+            process.user = process.user.or_else(|| self.defaults.user.clone());
+            process.cwd = process.cwd.or_else(|| self.defaults.cwd.clone());
+            let mut env = self.defaults.env.clone();
+            env.append(&mut process.env);
+            process.env = env;
+        }
         let spawned = spawn::spawn(process, Output::Separate, &self.provision)?;
         connection.call = Call::Copying(Box::new(Copying::process(spawned)));
         Ok(())

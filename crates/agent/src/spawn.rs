@@ -23,6 +23,8 @@ pub(crate) struct Provision {
     pub(crate) null: OwnedFd,
     /// Soft limit of open files before the agent raised its own.
     pub(crate) open_files: Option<u64>,
+    /// The agent's effective ids are the container user's: a stage begins as root again.
+    pub(crate) raise: bool,
 }
 
 /// Where output goes.
@@ -114,7 +116,7 @@ pub(crate) fn spawn(
             .map_err(exhausted)?;
         spawned.outputs[0] = Some(master.try_clone().map_err(exhausted)?);
         spawned.terminal = Some(master);
-        spawned.pid = start(far, &provision.null)?;
+        spawned.pid = start(far, provision)?;
     } else {
         let (stdout_read, stdout) = pipe(End::Read).map_err(scarce)?;
         spawned.outputs[0] = Some(stdout_read);
@@ -134,7 +136,7 @@ pub(crate) fn spawn(
         };
         let stdin: &dyn AsFd = stdin.as_ref().map_or(&provision.null, |stdin| stdin);
         stage::send(&order, &[stdin, &stdout, &stderr], &spawned.control)?;
-        spawned.pid = start(far, &provision.null)?;
+        spawned.pid = start(far, provision)?;
     }
     Ok(spawned)
 }
@@ -183,10 +185,21 @@ pub(crate) fn resize(
 
 /// Runs this executable as a stage. Relative, because the agent's working directory is the /proc it
 /// found at its start: what is mounted over it later changes nothing here.
-fn start(control: OwnedFd, null: &OwnedFd) -> Result<Pid, Failure> {
+fn start(control: OwnedFd, provision: &Provision) -> Result<Pid, Failure> {
     // Not Stdio::null(): it opens by name what root inside may have replaced by a FIFO.
-    let null = || null.try_clone().map(Stdio::from).map_err(exhausted);
-    let child = Command::new("self/exe")
+    let null = || {
+        provision
+            .null
+            .try_clone()
+            .map(Stdio::from)
+            .map_err(exhausted)
+    };
+    let mut command = Command::new("self/exe");
+    if provision.raise {
+        // Before exec, so that the ids are the same then: otherwise the loader would take variables away.
+        command.uid(0).gid(0);
+    }
+    let child = command
         .arg0("boatyard-agent")
         .arg(stage::ARGUMENT)
         .stdin(Stdio::from(control))

@@ -21,6 +21,7 @@ const LONGEST_NAME: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Task {
     name: String,
+    run: u64,
     pub(crate) pid: Pid,
     started: Instant,
     /// Until the process runs.
@@ -40,16 +41,31 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// The task of this name, started now if there is none. A name once used keeps its first process.
+    /// The task of this name and run, started now if there is none. A later run takes the place of
+    /// one that has ended.
     pub(crate) fn start_or_find(
         &mut self,
         name: &str,
+        run: u64,
         process: Process,
         provision: &Provision,
     ) -> Result<u32, Failure> {
         check_name(name)?;
-        if let Some((number, _)) = self.table.iter().find(|(_, task)| task.name == name) {
-            return Ok(*number);
+        let known = self.table.iter().find(|(_, task)| task.name == name);
+        let mut replaced = None;
+        if let Some((number, task)) = known {
+            if task.run >= run {
+                return Ok(*number);
+            }
+            if task.finished.is_none() {
+                return Err(Failure::busy(format!(
+                    "task {name} still runs from an earlier time; wait for its end"
+                )));
+            }
+            replaced = Some(*number);
+        }
+        if let Some(number) = replaced {
+            self.table.remove(&number);
         }
         if self.table.len() >= MOST_TASKS {
             return Err(Failure::busy(format!(
@@ -75,6 +91,7 @@ impl Tasks {
         self.last = self.last.wrapping_add(1);
         let task = Task {
             name: name.to_owned(),
+            run,
             pid: spawned.pid,
             started: Instant::now(),
             control: Some(spawned.control),

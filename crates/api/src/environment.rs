@@ -3,9 +3,16 @@
 //! The spec is what its owner wants; the status is computed by one function of the runner
 //! (`runner::status`) and written through the status subresource by nobody else.
 
+mod devcontainer;
+
+pub use devcontainer::{
+    Additional, Devcontainer, DevcontainerDefaults, Dotfiles, Lifecycle, UpdateRemoteUserUid,
+    UserEnvProbe,
+};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the owner of an environment wants.
@@ -160,6 +167,26 @@ pub struct FolderSource {
             .message("must be an absolute path without `.` and `..`")
     )]
     pub path: String,
+    /// The folder opened beneath `path`, which is then the root of the repository around it: `path`
+    /// is mounted, devcontainer.json is looked for here, and here sessions start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    #[x_kube(
+        validation = Rule::new("!self.contains('\\u0000') && !self.split('/').exists(part, part == '' || part == '.' || part == '..')")
+            .message("must be a path below the folder, without `.` and `..`")
+    )]
+    pub subfolder: Option<String>,
+}
+
+impl FolderSource {
+    /// The folder that is opened.
+    #[must_use]
+    pub fn opened(&self) -> String {
+        match &self.subfolder {
+            Some(subfolder) => format!("{}/{subfolder}", self.path.trim_end_matches('/')),
+            None => self.path.clone(),
+        }
+    }
 }
 
 /// A git repository.
@@ -180,38 +207,6 @@ pub struct GitSource {
         validation = Rule::new("!self.startsWith('-')").message("must be a branch, tag or commit")
     )]
     pub reference: Option<String>,
-}
-
-/// Which devcontainer.json applies.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Devcontainer {
-    /// Path of the devcontainer.json, relative to the source's root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    #[x_kube(
-        validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(part, part == '..')")
-            .message("must be a path inside the source")
-    )]
-    pub path: Option<String>,
-    /// Values of `${localEnv:NAME}` that the CLI read from the caller's environment.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    #[schemars(schema_with = "variables")]
-    pub local_env: std::collections::BTreeMap<String, String>,
-    /// Image used instead of the one the devcontainer.json names; without a devcontainer.json, the
-    /// image of the default configuration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub image: Option<String>,
-}
-
-/// Values of variables: the kernel takes no longer ones.
-fn variables(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "additionalProperties": {"type": "string", "maxLength": 131_072},
-        "maxProperties": 1024,
-    })
 }
 
 /// Whether an environment should run.

@@ -104,6 +104,8 @@ pub(crate) enum Verb {
         /// Environment.
         name: String,
     },
+    /// Run an environment's lifecycle commands that are left, and those of attaching, and show their output.
+    Hooks(Hooks),
     /// Stop environments; everything written is kept.
     Stop(Names),
     /// Start stopped environments.
@@ -274,6 +276,37 @@ pub(crate) struct Sh {
     /// User inside; the configured one by default.
     #[arg(long, short)]
     pub(crate) user: Option<String>,
+}
+
+/// `hooks`.
+#[derive(Debug, Args)]
+pub(crate) struct Hooks {
+    /// Environment.
+    pub(crate) name: String,
+    /// The last command to run, for example `postCreateCommand`.
+    #[arg(long)]
+    pub(crate) until: Option<String>,
+    /// End after updateContentCommand, which runs again.
+    #[arg(long)]
+    pub(crate) prebuild: bool,
+    /// End after the command that waitFor names.
+    #[arg(long)]
+    pub(crate) skip_non_blocking: bool,
+    /// Leave postAttachCommand out.
+    #[arg(long)]
+    pub(crate) skip_post_attach: bool,
+    /// JSON file of variables for the commands alone.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets_file: Option<PathBuf>,
+    /// Repository of dotfiles to install: a URL, a path inside, or owner/name on GitHub.
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(crate) dotfiles: Option<String>,
+    /// Program in the dotfiles to run.
+    #[arg(long, value_name = "PROGRAM", requires = "dotfiles")]
+    pub(crate) dotfiles_install: Option<String>,
+    /// Where the dotfiles are cloned to; ~/dotfiles by default.
+    #[arg(long, value_name = "PATH", requires = "dotfiles")]
+    pub(crate) dotfiles_target: Option<String>,
 }
 
 /// Names of environments.

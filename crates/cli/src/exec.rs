@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Value of the `Upgrade` header of a stream to an environment.
-const PROTOCOL: &str = "boatyard-stream/1";
+pub(crate) const PROTOCOL: &str = "boatyard-stream/1";
 
 /// `boatyard exec`.
 pub(crate) async fn exec(global: &Global, exec: Exec) -> Result<ExitCode, Failure> {
@@ -52,18 +52,14 @@ pub(crate) async fn shell(
 ) -> Result<ExitCode, Failure> {
     let endpoint = connect::endpoint(global).await?;
     let tty = std::io::stdin().is_terminal();
-    attach(
-        &endpoint,
-        &global.namespace,
-        name,
-        Process {
-            user,
-            stdin: true,
-            ..Process::default()
-        },
-        tty,
-    )
-    .await
+    let process = Process {
+        user,
+        stdin: true,
+        ..Process::default()
+    };
+    let attaching = crate::hooks::attached(&endpoint, &global.namespace, name, false);
+    let shell = attach(&endpoint, &global.namespace, name, process, tty);
+    tokio::join!(shell, attaching).0
 }
 
 /// `boatyard logs`.
@@ -82,7 +78,7 @@ pub(crate) async fn logs(global: &Global, name: &str) -> Result<(), Failure> {
     }
 }
 
-fn path(namespace: &str, name: &str, door: &str) -> String {
+pub(crate) fn path(namespace: &str, name: &str, door: &str) -> String {
     format!("/apis/boatyard.dev/v1/namespaces/{namespace}/environments/{name}/{door}")
 }
 

@@ -15,12 +15,14 @@ mod devcontainer;
 mod exec;
 mod failure;
 mod generate;
+mod hooks;
 mod images;
 mod lifecycle;
 mod output;
 mod show;
 mod stored;
 mod up;
+mod workspace;
 
 use args::{Cli, Verb};
 use clap::Parser;
@@ -91,6 +93,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Exec(exec) => exec::exec(&global, exec).await,
         Verb::Sh(sh) => exec::shell(&global, &sh.name, sh.user).await,
         Verb::Logs { name } => exec::logs(&global, &name).await.map(done),
+        Verb::Hooks(asked) => hooks::verb(&global, asked).await.map(done),
         Verb::Stop(names) => lifecycle::stop(&global, &names).await.map(done),
         Verb::Start(names) => lifecycle::start(&global, &names).await.map(done),
         Verb::Restart(names) => lifecycle::restart(&global, &names).await.map(done),

@@ -10,8 +10,7 @@ use crate::failure::Failure;
 use crate::lifecycle::asked_now;
 use boatyard_api::Environment;
 use boatyard_api::environment::{
-    Devcontainer, EnvironmentSpec, FolderSource, GitSource, Phase, Source, Step, StepState,
-    WantedState,
+    Devcontainer, EnvironmentSpec, GitSource, Phase, Source, Step, StepState, WantedState,
 };
 use boatyard_devcontainer::{Document, LocalContext};
 use boatyard_wire::Process;
@@ -34,12 +33,13 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         ..Devcontainer::default()
     };
     if let Some(folder) = &source.folder {
-        let folder = PathBuf::from(&folder.path);
+        let root = folder.subfolder.as_ref().map(|_| folder.path.clone());
+        let folder = PathBuf::from(folder.opened());
         if let Some((path, text)) = local_configuration(&folder, up.config.as_deref())? {
             let document =
                 Document::parse(&path, &text).map_err(|error| Failure::new(error.to_string()))?;
             devcontainer.local_env = local_variables(&document);
-            initialize(&folder, &document, &devcontainer.local_env)?;
+            initialize(&folder, root, &document, &devcontainer.local_env)?;
         }
     }
     let endpoint = connect::endpoint(global).await?;
@@ -73,6 +73,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         "environment {name} is running: {folder} as {}",
         status.remote_user.unwrap_or_default()
     );
+    crate::hooks::attached(&endpoint, &global.namespace, &name, true).await;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if up.detach || !interactive {
         eprintln!("open a shell with: boatyard sh {name}");
@@ -116,12 +117,10 @@ fn source(text: &str) -> Result<Source, Failure> {
         return Err(Failure::new(format!("{} is not a folder", path.display()))
             .hint("name the folder that holds the code"));
     }
-    let path = path
-        .to_str()
-        .ok_or_else(|| Failure::new("the folder's path is not UTF-8"))?
-        .to_owned();
+    let folder = crate::workspace::source(&path)
+        .ok_or_else(|| Failure::new("the folder's path is not UTF-8"))?;
     Ok(Source {
-        folder: Some(FolderSource { path }),
+        folder: Some(folder),
         git: None,
     })
 }
@@ -171,10 +170,12 @@ fn local_variables(document: &Document) -> BTreeMap<String, String> {
 )]
 fn initialize(
     folder: &Path,
+    root: Option<String>,
     document: &Document,
     local_env: &BTreeMap<String, String>,
 ) -> Result<(), Failure> {
     let mut context = LocalContext::new(&folder.to_string_lossy());
+    context.repository_root = root;
     context.local_env.clone_from(local_env);
     let commands = document
         .initialize(&context)
@@ -265,11 +266,14 @@ async fn find_or_make(
 /// A name in the API's grammar from the folder's or repository's.
 fn default_name(source: &Source) -> String {
     let base = match (&source.folder, &source.git) {
-        (Some(folder), _) => folder.path.as_str(),
-        (None, Some(git)) => git.url.trim_end_matches('/').trim_end_matches(".git"),
-        (None, None) => "environment",
+        (Some(folder), _) => folder.opened(),
+        (None, Some(git)) => {
+            let url = git.url.trim_end_matches('/');
+            url.trim_end_matches(".git").to_owned()
+        }
+        (None, None) => "environment".to_owned(),
     };
-    let last = base.rsplit(['/', ':']).next().unwrap_or(base);
+    let last = base.rsplit(['/', ':']).next().unwrap_or(&base);
     let clean: String = last
         .to_ascii_lowercase()
         .chars()
@@ -399,6 +403,7 @@ mod tests {
     //! What arguments mean.
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use boatyard_api::environment::FolderSource;
 
     #[test]
     fn urls_and_branches_are_told_from_folders() {
@@ -421,7 +426,10 @@ mod tests {
     #[test]
     fn names_are_derived_in_the_grammar() {
         let folder = |path: &str| Source {
-            folder: Some(FolderSource { path: path.into() }),
+            folder: Some(FolderSource {
+                path: path.into(),
+                subfolder: None,
+            }),
             git: None,
         };
         assert_eq!(

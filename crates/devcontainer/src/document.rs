@@ -5,12 +5,12 @@
 //! finds every remaining error before anything is fetched.
 
 use crate::compose;
-use crate::config::{Config, Reader, ShutdownAction};
+use crate::config::{Config, Reader, ShutdownAction, UserEnvProbe};
 use crate::error::{Error, ErrorKind, Warning};
 use crate::features;
 use crate::hooks::{Command, HookName};
 use crate::merge;
-use crate::mounts::{absolute, within};
+use crate::mounts::{self, absolute, within};
 use crate::plan::{self, RunPlan};
 use crate::substitute::{self, Variables, basename};
 use crate::text::{Source, Span};
@@ -32,6 +32,28 @@ pub struct LocalContext {
     pub id_labels: Option<BTreeMap<String, String>>,
     /// An image that replaces whatever the file names or builds.
     pub image_override: Option<String>,
+    /// Further mounts, in the string form.
+    pub additional_mounts: Vec<String>,
+    /// Variables over `remoteEnv`.
+    pub additional_remote_env: BTreeMap<String, String>,
+    /// Further Features with their options, over the file's of the same name.
+    pub additional_features: BTreeMap<String, serde_json::Value>,
+    /// For `userEnvProbe`, where nothing says it.
+    pub default_user_env_probe: Option<UserEnvProbe>,
+    /// For `updateRemoteUserUID`.
+    pub update_remote_user_uid: UidUpdate,
+}
+
+/// What the caller says of `updateRemoteUserUID`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UidUpdate {
+    /// It is not done, whatever the file says.
+    Never,
+    /// It is done unless the file says no.
+    #[default]
+    On,
+    /// It is done only when the file says yes.
+    Off,
 }
 
 impl LocalContext {
@@ -297,14 +319,46 @@ impl Document {
             folder: resolved.workspace_folder,
             target: resolved.mount_target,
         };
+        let mut merged = merge::merge(&layers);
+        self.add(context, &mut merged)?;
         Ok(plan::make(
             file,
             initialize,
-            merge::merge(&layers),
+            merged,
             workspace,
             resolved.id,
             notes,
         ))
+    }
+
+    /// What the caller says beside the file.
+    fn add(&self, context: &LocalContext, merged: &mut merge::Merged) -> Result<(), Error> {
+        for text in &context.additional_mounts {
+            let source = Source::new("additional mounts", text);
+            let node = Node {
+                span: Span {
+                    start: 0,
+                    end: text.len(),
+                },
+                value: Value::String(text.clone()),
+            };
+            let reader = Reader::new(&source, Some(&context.local_workspace_folder));
+            let mount = mounts::read(&reader, "mount", &node, reader.workspace)?;
+            merged.mounts.push(mount);
+        }
+        merged.mounts = merge::by_target(std::mem::take(&mut merged.mounts));
+        let added = context.additional_remote_env.iter();
+        let layer = &mut merged.layer;
+        layer
+            .remote_env
+            .extend(added.map(|(name, value)| (name.clone(), Some(value.clone()))));
+        layer.user_env_probe = layer.user_env_probe.or(context.default_user_env_probe);
+        layer.update_remote_user_uid = match context.update_remote_user_uid {
+            UidUpdate::Never => Some(false),
+            UidUpdate::On => layer.update_remote_user_uid,
+            UidUpdate::Off => Some(layer.update_remote_user_uid == Some(true)),
+        };
+        Ok(())
     }
 
     /// Its id, the target of the default mount, and the folder inside where the code is.

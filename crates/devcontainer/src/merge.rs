@@ -233,7 +233,7 @@ fn last<T: Clone>(into: &mut Option<T>, value: &Option<T>) {
 }
 
 /// Of several mounts on one target the last stays, at its own place in the order.
-fn by_target(mounts: Vec<Mount>) -> Vec<Mount> {
+pub(crate) fn by_target(mounts: Vec<Mount>) -> Vec<Mount> {
     let mut targets = std::collections::BTreeSet::new();
     let mut kept: Vec<Mount> = mounts
         .into_iter()

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod frames;
+pub mod lifecycle;
 pub mod tls;
 pub mod token;
 pub mod tunnel;

@@ -54,6 +54,8 @@ pub enum TargetKind {
     Runner,
     /// Output of the environment's lifecycle commands, as text, whether it runs or not.
     Logs,
+    /// The environment's lifecycle commands on request: the stream carries [`crate::lifecycle`].
+    Lifecycle,
 }
 
 /// The runner's answer to a [`Target`].

@@ -40,7 +40,7 @@ pub struct Seen {
     pub sandbox: SandboxSeen,
     /// The agent has the session's defaults (user, folder, variables).
     pub session: bool,
-    /// Lifecycle commands not yet done in this incarnation, in order.
+    /// Lifecycle commands that the runner has to run and are not done in this incarnation, in order.
     pub hooks_left: Vec<Hook>,
     /// The last failure, if the step it belongs to has not succeeded since.
     pub failure: Option<Failure>,
@@ -74,29 +74,33 @@ pub enum Hook {
     UpdateContent,
     /// Once, after creation, with the user's secrets.
     PostCreate,
+    /// Once: the owner's dotfiles are installed.
+    Dotfiles,
     /// At every start.
     PostStart,
-    /// At every attach; here, at the end of every start.
+    /// Each time somebody attaches.
     PostAttach,
 }
 
 impl Hook {
     /// All, in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::OnCreate,
         Self::UpdateContent,
         Self::PostCreate,
+        Self::Dotfiles,
         Self::PostStart,
         Self::PostAttach,
     ];
 
-    /// The property's name in devcontainer.json.
+    /// The property's name in devcontainer.json, or `dotfiles`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::OnCreate => "onCreateCommand",
             Self::UpdateContent => "updateContentCommand",
             Self::PostCreate => "postCreateCommand",
+            Self::Dotfiles => "dotfiles",
             Self::PostStart => "postStartCommand",
             Self::PostAttach => "postAttachCommand",
         }
@@ -105,7 +109,13 @@ impl Hook {
     /// Whether it runs once in an environment's life rather than at every start.
     #[must_use]
     pub fn once(self) -> bool {
-        self <= Self::PostCreate
+        self <= Self::Dotfiles
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hook| hook.name() == name)
     }
 }
 
@@ -118,6 +128,8 @@ pub struct Failure {
     pub count: u32,
     /// Whether trying again can help without anybody changing anything.
     pub transient: bool,
+    /// It was a lifecycle command: what runs goes on, and the next start tries it again.
+    pub hook: bool,
 }
 
 /// One thing to do.
@@ -189,7 +201,10 @@ fn running(restart: Option<&String>, seen: &Seen, now: Timestamp) -> Action {
             SandboxSeen::Absent => Action::Forget,
         };
     }
-    if let Some(failure) = &seen.failure {
+    let stays = |failure: &&Failure| {
+        !failure.hook || matches!(seen.sandbox, SandboxSeen::Running { agent: true })
+    };
+    if let Some(failure) = seen.failure.as_ref().filter(stays) {
         if !failure.transient {
             return Action::Idle;
         }

@@ -6,4 +6,5 @@
 //! Read next: [`environment`].
 
 pub mod environment;
+pub mod lifecycle;
 pub mod placement;

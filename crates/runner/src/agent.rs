@@ -4,6 +4,7 @@
 //! digest into the state directory, owned by host root and outside every environment: nothing
 //! inside can write it. Replies are untrusted: sizes are bounded and nothing in them names a path.
 
+use crate::lifecycle::Printer;
 use boatyard_link::frames::{Channel, Incoming};
 use boatyard_wire::{Process, Reply, Request};
 use sha2::{Digest, Sha256};
@@ -129,12 +130,19 @@ pub async fn shutdown(socket: &Path, grace: Duration) -> Result<(), Error> {
         .unwrap_or(Err(Error::Timeout))
 }
 
-/// Runs a durable task to its end (see [`Request::Task`]).
+/// Runs a durable task to its end (see [`Request::Task`]); what it prints is printed too.
 ///
 /// # Errors
 /// When the agent refuses or goes away; the task itself may then still run.
-pub async fn task(socket: &Path, name: String, process: Process) -> Result<Ended, Error> {
-    collect(socket, &Request::Task { name, process }).await
+pub(crate) async fn task(
+    socket: &Path,
+    name: String,
+    run: u64,
+    process: Process,
+    printer: &mut Printer,
+) -> Result<Ended, Error> {
+    let request = Request::Task { name, run, process };
+    collect(socket, &request, Some(printer)).await
 }
 
 /// Runs a process and collects its output.
@@ -142,7 +150,7 @@ pub async fn task(socket: &Path, name: String, process: Process) -> Result<Ended
 /// # Errors
 /// When the agent refuses or goes away.
 pub async fn exec(socket: &Path, process: Process) -> Result<Ended, Error> {
-    collect(socket, &Request::Exec(process)).await
+    collect(socket, &Request::Exec(process), None).await
 }
 
 async fn connect(socket: &Path) -> Result<UnixStream, Error> {
@@ -162,7 +170,11 @@ async fn call(socket: &Path, request: &Request) -> Result<Reply, Error> {
     }
 }
 
-async fn collect(socket: &Path, request: &Request) -> Result<Ended, Error> {
+async fn collect(
+    socket: &Path,
+    request: &Request,
+    mut printer: Option<&mut Printer>,
+) -> Result<Ended, Error> {
     let (_sender, mut receiver) = Channel::open(connect(socket).await?, request).await?;
     let mut ended = Ended {
         code: 0,
@@ -172,6 +184,9 @@ async fn collect(socket: &Path, request: &Request) -> Result<Ended, Error> {
     loop {
         match receiver.next().await?.ok_or(Error::Closed)? {
             Incoming::Stdout(bytes) => {
+                if let Some(printer) = &mut printer {
+                    printer.print(&bytes).await;
+                }
                 let room = OUTPUT_LIMIT.saturating_sub(ended.stdout.len());
                 ended
                     .stdout

@@ -28,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) images: Images,
     /// The agent's executable.
     pub(crate) agent: PathBuf,
+    /// Calls for lifecycle commands, on their way to the environments' workers.
+    pub(crate) calls: crate::lifecycle::Calls,
     /// The API, as this runner.
     pub(crate) client: kube::Client,
 }

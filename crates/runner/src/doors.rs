@@ -1,7 +1,7 @@
 //! The runner's one outbound connection: what comes through it and where it leads.
 //!
 //! Dials the server, keeps dialling when the connection ends, and joins each stream to the
-//! environment's agent socket, or to the runner's own verbs. The server has authorized the
+//! environment's agent socket, its lifecycle commands, or to the runner's own verbs. The server has authorized the
 //! stream; the runner checks only that the environment is one of its own and runs.
 
 use crate::context::Context;
@@ -87,6 +87,14 @@ async fn serve(context: Context, mut incoming: Incoming) {
                     };
                     let paths = context.layout.environment(&uid);
                     crate::verbs::logs(&paths, incoming.accept().await?).await
+                }
+                TargetKind::Lifecycle => {
+                    let Ok(uid) = Uid::try_from(target.environment_uid) else {
+                        return incoming
+                            .refuse("the environment's uid is malformed".to_owned())
+                            .await;
+                    };
+                    crate::lifecycle::serve(&context, &uid, incoming.accept().await?).await
                 }
                 TargetKind::Runner => crate::verbs::serve(&context, incoming.accept().await?).await,
             }

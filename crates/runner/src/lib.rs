@@ -14,10 +14,12 @@ pub mod agent;
 mod beneath;
 mod context;
 mod doors;
+mod dotfiles;
 mod failure;
 mod hooks;
 mod isolation;
 pub mod layout;
+mod lifecycle;
 mod mounts;
 mod objects;
 mod passwd;
@@ -158,6 +160,7 @@ impl Service {
             sandboxes,
             images,
             agent,
+            calls: lifecycle::Calls::default(),
             client,
         };
         Ok(Self {

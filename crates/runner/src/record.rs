@@ -101,6 +101,15 @@ pub struct Record {
     /// Lifecycle commands that succeeded: name → incarnation.
     #[serde(default)]
     pub hooks: BTreeMap<String, u64>,
+    /// Incarnation in which installing the dotfiles was last tried.
+    #[serde(default)]
+    pub dotfiles_tried: Option<u64>,
+    /// The lifecycle command begun last and not known to have ended: a restarted runner finds it again.
+    #[serde(default)]
+    pub hook_run: Option<HookRun>,
+    /// How many runs of lifecycle commands were begun.
+    #[serde(default)]
+    pub hook_runs: u64,
     /// Steps of this start.
     #[serde(default)]
     pub steps: Vec<StepRecord>,
@@ -153,6 +162,16 @@ pub struct Resolved {
     pub remote_uid: u32,
     /// Its primary group id inside.
     pub remote_gid: u32,
+}
+
+/// A lifecycle command under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookRun {
+    /// Its name.
+    pub hook: String,
+    /// Number of the run, as the agent knows it.
+    pub run: u64,
 }
 
 /// A step of bringing an environment up, as recorded.
@@ -313,6 +332,9 @@ impl Slots {
             started_at: None,
             restarted_at: None,
             hooks: BTreeMap::new(),
+            dotfiles_tried: None,
+            hook_run: None,
+            hook_runs: 0,
             steps: Vec::new(),
             failure: None,
         };

@@ -46,6 +46,9 @@ pub(crate) async fn fetch(
         let path = PathBuf::from(&folder.path);
         let user = owner(spec)?;
         open_directory(context, user, &path).await?;
+        if folder.subfolder.is_some() {
+            open_directory(context, user, Path::new(&folder.opened())).await?;
+        }
         return Ok(format!("folder {}", folder.path));
     }
     let paths = context.layout.environment(uid);
@@ -120,7 +123,7 @@ impl<'a> Files<'a> {
     ) -> Result<Self, Failed> {
         let place = match &spec.source.folder {
             Some(folder) => Place::Folder {
-                path: PathBuf::from(&folder.path),
+                path: PathBuf::from(folder.opened()),
                 owner: owner(spec)?,
             },
             None => Place::Clone {
@@ -139,6 +142,7 @@ impl<'a> Files<'a> {
             )
         };
         match &self.place {
+            Place::Clone { .. } if path.starts_with('/') => Ok(None),
             Place::Clone { root } => beneath::read(root, path).map_err(|error| unreadable(&error)),
             Place::Folder {
                 path: folder,

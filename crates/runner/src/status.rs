@@ -29,7 +29,10 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
     let seen = inputs.seen;
     let failure = inputs.failure;
     let wait_for_done = record.is_some_and(|record| waited(record, seen));
-    let phase = phase(inputs, wait_for_done, failure.is_some());
+    // What failed while the environment was in use already does not end that.
+    let usable = wait_for_done && failure.is_some_and(|one| Hook::named(&one.step).is_some());
+    let phase = phase(inputs, wait_for_done, failure.is_some() && !usable);
+    let complete = record.is_some_and(|record| crate::hooks::undone(record).is_empty());
     let message = match (phase, failure) {
         (_, Some(failure)) => Some(failure.message.clone()),
         (Phase::Running, None) => seen
@@ -93,7 +96,7 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
         ),
         (
             condition::LIFECYCLE_COMPLETE,
-            running && seen.session && seen.hooks_left.is_empty() && failure.is_none(),
+            running && seen.session && complete && failure.is_none(),
             ("CommandsSucceeded", "every lifecycle command succeeded"),
             reason_of(&hook_names),
         ),

@@ -7,12 +7,13 @@ use crate::failure::Failed;
 use crate::layout::private_directory;
 use crate::passwd;
 use crate::progress::Reporter;
-use crate::record::{Configured, ImageRecord, Record, Resolved, address, id_base};
+use crate::record::{Configured, HookRun, ImageRecord, Record, Resolved, address, id_base};
 use crate::source::{self, Files};
 use crate::worker::{Worker, want};
 use crate::{agent, hooks, session};
 use boatyard_api::Environment;
-use boatyard_devcontainer::{Document, ImageMetadata, LocalContext};
+use boatyard_api::environment as api;
+use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
 use boatyard_image::Reference;
 use boatyard_plan::environment::{Action, Hook, Want};
 use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec};
@@ -52,7 +53,7 @@ pub(crate) async fn apply(
         Action::StartSandbox => start(worker, object).await.map(|()| None),
         Action::AwaitAgent => await_agent(worker).await.map(|()| None),
         Action::PrepareSession => session::prepare(worker, object).await.map(|()| None),
-        Action::RunHook(hook) => run_hook(worker, *hook).await.map(Some),
+        Action::RunHook(hook) => run_hook(worker, object, *hook).await.map(Some),
         Action::StopSandbox => stop(worker).await.map(|()| None),
         Action::CleanSandbox => {
             // What lost its monitor still runs.
@@ -112,7 +113,7 @@ fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
 fn local_context(object: &Environment) -> LocalContext {
     let devcontainer = object.spec.devcontainer.clone().unwrap_or_default();
     let folder = match (&object.spec.source.folder, &object.spec.source.git) {
-        (Some(folder), _) => folder.path.clone(),
+        (Some(folder), _) => folder.opened(),
         (None, Some(git)) => format!("/{}", repository_name(&git.url)),
         (None, None) => format!(
             "/{}",
@@ -120,8 +121,28 @@ fn local_context(object: &Environment) -> LocalContext {
         ),
     };
     let mut context = LocalContext::new(&folder);
+    if let Some(root) = object.spec.source.folder.as_ref() {
+        context.repository_root = root.subfolder.as_ref().map(|_| root.path.clone());
+    }
     context.local_env = devcontainer.local_env;
     context.image_override = devcontainer.image;
+    context.id_labels = (!devcontainer.id_labels.is_empty()).then_some(devcontainer.id_labels);
+    let additional = devcontainer.additional.unwrap_or_default();
+    context.additional_mounts = additional.mounts;
+    context.additional_remote_env = additional.remote_env;
+    context.additional_features = additional.features;
+    let defaults = devcontainer.defaults.unwrap_or_default();
+    context.default_user_env_probe = defaults.user_env_probe.map(|probe| match probe {
+        api::UserEnvProbe::None => UserEnvProbe::None,
+        api::UserEnvProbe::LoginShell => UserEnvProbe::LoginShell,
+        api::UserEnvProbe::LoginInteractiveShell => UserEnvProbe::LoginInteractiveShell,
+        api::UserEnvProbe::InteractiveShell => UserEnvProbe::InteractiveShell,
+    });
+    context.update_remote_user_uid = match defaults.update_remote_user_uid {
+        Some(api::UpdateRemoteUserUid::Never) => UidUpdate::Never,
+        Some(api::UpdateRemoteUserUid::Off) => UidUpdate::Off,
+        Some(api::UpdateRemoteUserUid::On) | None => UidUpdate::On,
+    };
     context
 }
 
@@ -158,11 +179,25 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
     {
         candidates.push(wanted.to_owned());
     }
-    let path = boatyard_devcontainer::discover(&candidates, wanted)
-        .map_err(|error| Failed::lasting("ConfigurationNotFound", error.to_string()))?;
-    let text = match &path {
-        Some(path) => files.read(path).await?,
-        None => None,
+    let content = object
+        .spec
+        .devcontainer
+        .as_ref()
+        .and_then(|devcontainer| devcontainer.content.clone());
+    let found = match (&content, wanted) {
+        // The text is given: a path only says where it would stand.
+        (Some(_), Some(wanted)) => Ok(Some(wanted.to_owned())),
+        _ => boatyard_devcontainer::discover(&candidates, wanted),
+    };
+    let mut path =
+        found.map_err(|error| Failed::lasting("ConfigurationNotFound", error.to_string()))?;
+    let text = match (&path, content) {
+        (_, Some(content)) => {
+            path.get_or_insert_with(|| boatyard_devcontainer::FIXED_CANDIDATES[0].to_owned());
+            Some(content)
+        }
+        (Some(path), None) => files.read(path).await?,
+        (None, None) => None,
     };
     let mut configured = Configured {
         path,
@@ -307,7 +342,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
         .map_err(|error| Failed::disk(&paths.upper(), &error))?;
     let current = record(worker)?;
     current.incarnation += 1;
-    (current.session_of, current.started_at) = (None, None);
+    (current.session_of, current.started_at, current.hook_run) = (None, None, None);
     let record = current.clone();
     let (Some(image), Some(resolved)) = (&record.image, &record.resolved) else {
         return Err(Failed::transient("Internal", "there is no run plan yet"));
@@ -402,21 +437,73 @@ async fn await_agent(worker: &mut Worker) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn run_hook(worker: &mut Worker, hook: Hook) -> Result<String, Failed> {
+async fn run_hook(worker: &mut Worker, object: &Environment, hook: Hook) -> Result<String, Failed> {
     let socket = worker
         .context
         .layout
         .environment(&worker.uid)
         .agent_socket();
-    let env = session::variables(worker);
-    let Some(resolved) = record(worker)?.resolved.clone() else {
+    let mut env = session::variables(worker);
+    let mut output = crate::lifecycle::Output::default();
+    let mut dotfiles = None;
+    if let Some(active) = &worker.active {
+        let request = active.request();
+        let added = request.remote_env.iter().chain(&request.secrets);
+        env.extend(added.map(|(name, value)| (name.clone(), Some(value.clone()))));
+        output = active.output();
+        dotfiles.clone_from(&request.dotfiles);
+    }
+    let record = record(worker)?;
+    let Some(resolved) = record.resolved.clone() else {
         return Err(Failed::transient("Internal", "there is no run plan yet"));
     };
-    let message = hooks::run(&socket, &resolved.plan, hook, &resolved.remote_user, &env).await?;
-    let record = record(worker)?;
+    // A command that a killed runner began is found again, any other is a new run.
+    let begun = record.hook_run.take();
+    let run = begun.filter(|begun| begun.hook == hook.name());
+    let run = run.map_or(record.hook_runs + 1, |begun| begun.run);
+    record.hook_runs = record.hook_runs.max(run);
+    record.hook_run = Some(HookRun {
+        hook: hook.name().to_owned(),
+        run,
+    });
+    worker.save(false);
+    let hooks = hooks::Runner {
+        socket: &socket,
+        plan: &resolved.plan,
+        user: &resolved.remote_user,
+        env: &env,
+        run,
+        output,
+    };
+    let ended = match hook {
+        Hook::Dotfiles => {
+            let dotfiles = dotfiles.or_else(|| dotfiles_of(object));
+            hooks.dotfiles(&dotfiles.unwrap_or_default()).await
+        }
+        hook => hooks.run(hook).await,
+    };
+    let record = self::record(worker)?;
+    record.hook_run = None;
     let incarnation = record.incarnation;
+    if hook == Hook::Dotfiles {
+        record.dotfiles_tried = Some(incarnation);
+        if let Err(failed) = ended {
+            return Ok(failed.message);
+        }
+    }
+    let message = ended?;
     record.hooks.insert(hook.name().to_owned(), incarnation);
     Ok(message)
+}
+
+/// The dotfiles that the object itself names.
+fn dotfiles_of(object: &Environment) -> Option<boatyard_link::lifecycle::Dotfiles> {
+    let wanted = object.spec.devcontainer.as_ref()?.dotfiles.clone()?;
+    Some(boatyard_link::lifecycle::Dotfiles {
+        repository: wanted.repository,
+        install_command: wanted.install_command,
+        target_path: wanted.target_path,
+    })
 }
 
 async fn stop(worker: &mut Worker) -> Result<(), Failed> {

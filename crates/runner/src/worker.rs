@@ -7,6 +7,7 @@
 
 use crate::context::{Context, ended};
 use crate::failure::Failed;
+use crate::lifecycle::{Active, Call};
 use crate::record::{FailureRecord, Record, StepRecord, Uid};
 use crate::status::{Inputs, compute};
 use boatyard_api::Environment;
@@ -16,7 +17,7 @@ use boatyard_plan::environment::{Action, Failure, Hook, SandboxSeen, Seen, Want,
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::Id;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// The newest version of the object, or None when it is gone from the API.
 pub(crate) type Latest = watch::Receiver<Option<Arc<Environment>>>;
@@ -35,6 +36,19 @@ pub(crate) struct Worker {
     unrecorded: Option<(Want, FailureRecord)>,
     latest: Latest,
     status: watch::Sender<EnvironmentStatus>,
+    pub(crate) calls: mpsc::Receiver<Call>,
+    /// The call that is worked on.
+    pub(crate) active: Option<Active>,
+}
+
+/// How an action went.
+#[derive(Debug)]
+pub(crate) enum Performed {
+    Done,
+    /// With the sentence.
+    Failed(String),
+    /// Something else is wanted now, or the sandbox ended meanwhile.
+    Abandoned,
 }
 
 /// What the object asks for.
@@ -68,6 +82,7 @@ impl Worker {
                 ),
             )
         })?;
+        let calls = context.calls.of(&uid);
         Ok(Self {
             context,
             uid,
@@ -80,6 +95,8 @@ impl Worker {
             unrecorded: None,
             latest,
             status,
+            calls,
+            active: None,
         })
     }
 
@@ -92,7 +109,7 @@ impl Worker {
             let want = want(&object);
             // Whoever asks again wants it tried again.
             self.unrecorded.take_if(|(then, _)| *then != want);
-            let seen = match self.observe().await {
+            let seen = match self.observe(&object).await {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(environment = %self.uid, %error, "observing failed");
@@ -101,7 +118,9 @@ impl Worker {
                 }
             };
             self.publish(&object, &want, &seen);
-            let action = next(&want, &seen, self.context.now());
+            let asked = self.asked(&object, &want, &seen).await;
+            let action =
+                asked.map_or_else(|| next(&want, &seen, self.context.now()), Action::RunHook);
             tracing::debug!(environment = %self.uid, ?action, "next");
             match action {
                 Action::Idle => self.wait(&seen, None).await,
@@ -116,9 +135,13 @@ impl Worker {
                     }
                 }
                 action => {
-                    let done = self.perform(&object, &want, &seen, action).await;
+                    let performed = self.perform(&object, &want, &seen, action).await;
+                    let failed = matches!(performed, Performed::Failed(_));
+                    if let Some(hook) = asked {
+                        self.answered(hook, performed).await;
+                    }
                     // Towards running, planning paces itself by the failure.
-                    if !done && !matches!(want, Want::Running { .. }) {
+                    if failed && !matches!(want, Want::Running { .. }) {
                         let count = self.failure().map_or(1, |failure| failure.count);
                         let due = self.context.now().saturating_add(backoff(count));
                         self.wait(&seen, Some(due.unwrap_or(jiff::Timestamp::MAX)))
@@ -129,14 +152,14 @@ impl Worker {
         }
     }
 
-    /// Applies one action, unless the want changes meanwhile; false when it failed.
+    /// Applies one action, unless the want changes meanwhile.
     async fn perform(
         &mut self,
         object: &Environment,
         want_then: &Want,
         seen: &Seen,
         action: Action,
-    ) -> bool {
+    ) -> Performed {
         let step = step_name(&action);
         if let Some(step) = step {
             self.begin(step);
@@ -179,17 +202,25 @@ impl Worker {
                 () = died => None,
             }
         };
-        let failed = matches!(outcome, Some(Err(_)));
         match outcome {
-            Some(Ok(message)) => self.succeeded(step, step_of(&action), message),
-            Some(Err(failed)) => self.failed(want_then, step_of(&action), failed),
-            None => self.abandoned(),
+            Some(Ok(message)) => {
+                self.succeeded(step, step_of(&action), message);
+                Performed::Done
+            }
+            Some(Err(failed)) => {
+                let message = failed.message.clone();
+                self.failed(want_then, step_of(&action), failed);
+                Performed::Failed(message)
+            }
+            None => {
+                self.abandoned();
+                Performed::Abandoned
+            }
         }
-        !failed
     }
 
     /// Looks at disk and kernel.
-    async fn observe(&mut self) -> Result<Seen, Failed> {
+    async fn observe(&mut self, object: &Environment) -> Result<Seen, Failed> {
         let paths = self.context.layout.environment(&self.uid);
         let on_disk = paths.root().exists();
         let observed = self.context.observe(&self.id, &paths.run()).await?;
@@ -251,7 +282,7 @@ impl Worker {
             resolved: record.resolved.is_some(),
             sandbox,
             session: record.session_of == Some(record.incarnation),
-            hooks_left: hooks_left(record),
+            hooks_left: crate::lifecycle::left(record, object),
             failure: self.failure().map(planned),
             restarted_at: record.restarted_at.clone(),
             on_disk,
@@ -259,7 +290,7 @@ impl Worker {
     }
 
     /// The last failure, if the step it belongs to has not succeeded since.
-    fn failure(&self) -> Option<&FailureRecord> {
+    pub(crate) fn failure(&self) -> Option<&FailureRecord> {
         match &self.record {
             Some(record) => record.failure.as_ref(),
             None => self.unrecorded.as_ref().map(|(_, failure)| failure),
@@ -288,6 +319,9 @@ impl Worker {
             _ = self.latest.changed() => {}
             () = sandbox_ended => {}
             () = time => {}
+            Some(call) = self.calls.recv(), if self.active.is_none() => {
+                self.active = Some(Active::new(call));
+            }
         }
     }
 
@@ -393,6 +427,7 @@ fn planned(failure: &FailureRecord) -> Failure {
         at: failure.at,
         count: failure.count,
         transient: failure.transient,
+        hook: Hook::named(&failure.step).is_some(),
     }
 }
 
@@ -406,21 +441,6 @@ async fn one_ended([one, other]: [Option<i32>; 2]) {
         () = end(one) => {}
         () = end(other) => {}
     }
-}
-
-/// Lifecycle commands the record does not show as done for this incarnation.
-fn hooks_left(record: &Record) -> Vec<Hook> {
-    let Some(resolved) = &record.resolved else {
-        return Vec::new();
-    };
-    let defined = crate::hooks::defined(&resolved.plan);
-    let done = |hook: Hook| {
-        record
-            .hooks
-            .get(hook.name())
-            .is_some_and(|of| hook.once() || *of == record.incarnation)
-    };
-    defined.into_iter().filter(|hook| !done(*hook)).collect()
 }
 
 /// Name of the step a failure is recorded under.

@@ -1,6 +1,7 @@
 //! Doors: HTTP requests that become byte streams to a runner.
 //!
-//! An environment's `connect` leads to its agent, its `log` to its lifecycle output, a runner's
+//! An environment's `connect` leads to its agent, its `log` to its lifecycle output, its
+//! `lifecycle` runs lifecycle commands, a runner's
 //! `connect` to the runner's own verbs, a runner's `tunnel` is the runner dialling in, and its
 //! `relay` is another server with a stream for a runner that is connected here. The stream is
 //! opened before the upgrade is answered, so that a refusal is a Status.
@@ -37,7 +38,7 @@ pub(crate) struct Door {
 }
 
 /// All of them.
-pub(crate) const DOORS: [Door; 5] = [
+pub(crate) const DOORS: [Door; 6] = [
     Door {
         plural: "environments",
         name: "connect",
@@ -45,6 +46,10 @@ pub(crate) const DOORS: [Door; 5] = [
     Door {
         plural: "environments",
         name: "log",
+    },
+    Door {
+        plural: "environments",
+        name: "lifecycle",
     },
     Door {
         plural: "runners",
@@ -82,7 +87,7 @@ pub(crate) async fn open(
         return Err(Failure::no_such_path(request.uri().path()));
     }
     match (target.kind.plural.as_str(), target.subresource) {
-        ("environments", door @ ("connect" | "log")) => {
+        ("environments", door @ ("connect" | "log" | "lifecycle")) => {
             let object = handler.resources.get(caller, "create", target).await?;
             let runner = object["spec"]["runnerName"].as_str().unwrap_or_default();
             if runner.is_empty() {
@@ -90,10 +95,10 @@ pub(crate) async fn open(
                     "the environment has no runner yet; wait until it is running",
                 ));
             }
-            let kind = if door == "log" {
-                TargetKind::Logs
-            } else {
-                TargetKind::Agent
+            let kind = match door {
+                "log" => TargetKind::Logs,
+                "lifecycle" => TargetKind::Lifecycle,
+                _ => TargetKind::Agent,
             };
             forward(handler, caller, runner, meta(&object, "uid"), kind, request).await
         }

@@ -30,11 +30,15 @@ pub enum Request {
     /// SIGKILL after a grace period.
     Exec(Process),
     /// Runs a process that goes on without the caller, once per name: a second request with the
-    /// same name attaches to the running one or returns the finished one's result. Output goes to
+    /// same name attaches to the running one or returns the finished one's result, unless its `run`
+    /// is higher than that one's: a finished one is then run anew. Output goes to
     /// `LOG_DIRECTORY/<name>.log` and, while attached, to the stream.
     Task {
         /// Name; also the log file's stem. Lower-case letters, digits, `-` and `.`, at most 64 bytes.
         name: String,
+        /// Which run of this name it is.
+        #[serde(default)]
+        run: u64,
         /// What to run. `tty` and `stdin` are ignored.
         process: Process,
     },
@@ -94,6 +98,8 @@ pub struct Process {
     pub stdin: bool,
     /// Which fair share it counts to.
     pub class: Class,
+    /// Takes nothing from the session's defaults.
+    pub bare: bool,
 }
 
 /// Rows and columns of a terminal, in characters.

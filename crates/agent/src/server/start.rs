@@ -12,7 +12,7 @@ use crate::task::Tasks;
 use boatyard_wire::AGENT_LISTENER_FD;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, Rlimit};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -24,8 +24,8 @@ use std::time::Instant;
 const OPEN_FILES: u64 = 4096;
 
 impl Server {
-    /// Takes the listener and prepares for being PID 1.
-    pub(crate) fn start() -> Result<Self, Failure> {
+    /// Takes the listener and prepares for being PID 1, seen as a process of `user`.
+    pub(crate) fn start(user: Option<(u32, u32)>) -> Result<Self, Failure> {
         let listener = take_listener()?;
         close_strays(&listener);
         heed_signals()?;
@@ -53,6 +53,11 @@ impl Server {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(internal("cannot open /dev/null"))?;
 
+        let open_files = raise_open_files();
+        if let Some(ids) = user {
+            appear_as(ids).map_err(internal("cannot become the container's user"))?;
+        }
+
         Ok(Self {
             listener: listener.into(),
             signals,
@@ -62,7 +67,8 @@ impl Server {
             core: Core {
                 provision: Provision {
                     null,
-                    open_files: raise_open_files(),
+                    open_files,
+                    raise: user.is_some(),
                 },
                 defaults: boatyard_wire::SessionDefaults::default(),
                 tasks: Tasks::default(),
@@ -73,6 +79,25 @@ impl Server {
             scratch: vec![0; 64 * 1024],
         })
     }
+}
+
+/// `UID:GID`.
+pub(crate) fn ids(text: &str) -> Option<(u32, u32)> {
+    let (uid, gid) = text.split_once(':')?;
+    let id = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX);
+    Some((id(uid)?, id(gid)?))
+}
+
+/// Takes the container user's ids as its effective ones, which is whose process it then is to `ps` and
+/// `/proc`, and keeps root's as its real and saved ones and every capability: it is to run processes as
+/// anybody. Those who have the user's id can neither signal it nor look into it: the one takes the real
+/// id, the other no more capabilities than one's own.
+fn appear_as((uid, gid): (u32, u32)) -> rustix::io::Result<()> {
+    rustix::thread::set_thread_res_gid(None, Gid::from_raw(gid), None)?;
+    rustix::thread::set_thread_res_uid(None, Uid::from_raw(uid), None)?;
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    rustix::thread::set_capabilities(None, sets)
 }
 
 fn take_listener() -> Result<OwnedFd, Failure> {

@@ -303,6 +303,7 @@ fn session_defaults_lie_beneath_the_call() {
     assert_eq!(agent.exec(own).finish().text(), "root / default default\n");
     let task = Request::Task {
         name: "plain".into(),
+        run: 0,
         process: sh(script),
     };
     assert_eq!(agent.ask(&task).finish().text(), "root /root\n");

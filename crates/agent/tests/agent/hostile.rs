@@ -116,6 +116,7 @@ fn exhausted_processes_become_an_answer() {
     assert!(message.refused("busy").contains("limit of processes"));
     let task = boatyard_wire::Request::Task {
         name: "none".into(),
+        run: 0,
         process: sh("true"),
     };
     agent.ask(&task).finish().refused("busy");

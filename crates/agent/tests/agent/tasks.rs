@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 fn task(agent: &Agent, name: &str, process: Process) -> Call {
     agent.ask(&Request::Task {
         name: name.into(),
+        run: 0,
         process,
     })
 }

@@ -140,6 +140,7 @@ fn gone_removes_from_any_state() {
                 at: at(0),
                 count: 1,
                 transient: false,
+                hook: false,
             }),
             ..running()
         },
@@ -160,6 +161,7 @@ fn a_lasting_failure_waits_for_a_change_and_restart_clears_it() {
         at: at(0),
         count: 1,
         transient: false,
+        hook: false,
     });
     assert_eq!(next(&run(), &seen, at(1_000_000)), Action::Idle);
     let want = Want::Running {
@@ -179,8 +181,12 @@ fn a_failed_hook_leaves_the_sandbox_running() {
         at: at(0),
         count: 1,
         transient: false,
+        hook: true,
     });
     assert_eq!(next(&run(), &seen, at(5)), Action::Idle);
+    // What dies after that is started again, and the hook tried again.
+    seen.sandbox = SandboxSeen::Ended;
+    assert_eq!(next(&run(), &seen, at(5)), Action::CleanSandbox);
 }
 
 #[test]
@@ -196,6 +202,7 @@ fn a_transient_failure_is_retried_after_a_growing_pause() {
             at: at(100),
             count,
             transient: true,
+            hook: false,
         });
         assert_eq!(
             next(&run(), &seen, at(100)),

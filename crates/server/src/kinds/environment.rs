@@ -26,6 +26,7 @@ const ACCESS: &[Grant] = &[
     Grant::local("finalizers", &["update"], When::Own),
     Grant::local("connect", &["create"], When::Own),
     Grant::local("log", &["create"], When::Own),
+    Grant::local("lifecycle", &["create"], When::Own),
     Grant::runner("", &["list", "watch"], When::Selected),
     Grant::runner("", &["get"], When::OwnOrAbsent),
     Grant::runner("", &["patch", "update"], When::Own),
@@ -134,7 +135,8 @@ fn from_project(object: &mut Value, project: Option<&Value>) -> Result<(), Failu
     }
     let path = &project["spec"]["devcontainer"]["path"];
     let own = &spec["devcontainer"];
-    if own["path"].is_null() && own["image"].is_null() && !path.is_null() {
+    let other = ["path", "image", "content"];
+    if other.iter().all(|field| own[*field].is_null()) && !path.is_null() {
         spec["devcontainer"]["path"] = path.clone();
     }
     Ok(())

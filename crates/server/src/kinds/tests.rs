@@ -101,6 +101,13 @@ fn every_rule_of_our_kinds_lets_good_through_and_tells_what_is_wrong() {
         git("ssh://git@example.org/x"),
         reference("main"),
         devcontainer(".devcontainer/devcontainer.json"),
+        devcontainer("/elsewhere/devcontainer.json"),
+        json!({"source": {"folder": {"path": "/a", "subfolder": "b/..c"}}}),
+        json!({"devcontainer": {"lifecycle": "OnRequest", "content": "{}", "idLabels": {"a": "b"},
+            "additional": {"mounts": ["type=volume,target=/x"], "remoteEnv": {"A": "b"},
+                "features": {"./a": {"version": "1"}, "./b": "lts", "./c": true}},
+            "defaults": {"userEnvProbe": "none", "updateRemoteUserUid": "Off"},
+            "dotfiles": {"repository": "a/b"}}}),
     ] {
         assert_eq!(told("environments", None, good.clone()), [""; 0], "{good}");
     }
@@ -132,14 +139,24 @@ fn every_rule_of_our_kinds_lets_good_through_and_tells_what_is_wrong() {
             "give folder or git, not both",
         ),
         (
-            devcontainer("../x.json"),
+            devcontainer("/a/../x.json"),
             "spec.devcontainer.path",
-            "must be a path inside the source",
+            "must be a path without `..`",
         ),
         (
-            devcontainer("/x.json"),
-            "spec.devcontainer.path",
-            "must be a path inside the source",
+            json!({"source": {"folder": {"path": "/a", "subfolder": "b/../../c"}}}),
+            "spec.source.folder.subfolder",
+            "must be a path below the folder, without `.` and `..`",
+        ),
+        (
+            json!({"source": {"folder": {"path": "/a", "subfolder": "/b"}}}),
+            "spec.source.folder.subfolder",
+            "must be a path below the folder, without `.` and `..`",
+        ),
+        (
+            json!({"devcontainer": {"lifecycle": "Never"}}),
+            "spec.devcontainer.lifecycle",
+            "supported values: \"Automatic\", \"OnRequest\"",
         ),
         (
             folder(&format!("/{}", "a".repeat(4096))),
