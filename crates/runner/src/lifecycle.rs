@@ -21,6 +21,7 @@ use boatyard_plan::lifecycle::{Asked, Ending, sequence};
 use boatyard_wire::frame::{Kind, MAX_PAYLOAD};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
+use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub(crate) struct Call {
     request: Request,
     asked: Asked,
     output: Output,
+    /// What failed since is not tried again for this call.
+    came: Timestamp,
 }
 
 /// Something for the caller.
@@ -165,7 +168,7 @@ pub(crate) async fn serve(context: &Context, uid: &Uid, stream: Stream) -> std::
     let Ok(Some(first)) = first else {
         return Ok(());
     };
-    let taken = take(&first.map_err(broken)?.payload);
+    let taken = take(&first.map_err(broken)?.payload, context.now());
     let (detached, mut events) = match taken {
         Ok((call, events)) => {
             let detached = call.request.detach;
@@ -210,7 +213,7 @@ pub(crate) async fn serve(context: &Context, uid: &Uid, stream: Stream) -> std::
     }
 }
 
-fn take(payload: &[u8]) -> Result<(Call, mpsc::Receiver<Event>), String> {
+fn take(payload: &[u8], came: Timestamp) -> Result<(Call, mpsc::Receiver<Event>), String> {
     let request: Request = serde_json::from_slice(payload)
         .map_err(|error| format!("the request is not understood: {error}"))?;
     let until = match &request.until {
@@ -239,6 +242,7 @@ fn take(payload: &[u8]) -> Result<(Call, mpsc::Receiver<Event>), String> {
         request,
         asked,
         output,
+        came,
     };
     Ok((call, events))
 }
@@ -380,6 +384,12 @@ impl Worker {
                         return None;
                     }
                 }
+            }
+            let since = failure.filter(|failure| hook_failed && failure.at >= active.call.came);
+            if let Some(failure) = since {
+                let (hook, message) = (failure.step.clone(), failure.message.clone());
+                active.finish(Some(HookFailure { hook, message })).await;
+                continue;
             }
             let active = self.begin_call(object, active, hook_failed);
             match active.hooks.as_ref().and_then(VecDeque::front).copied() {

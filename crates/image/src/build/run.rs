@@ -205,9 +205,8 @@ fn exchange(
         env,
         cwd: Some(cwd.to_owned()),
         user: (!op.user.is_empty()).then(|| op.user.clone()),
-        tty: None,
-        stdin: false,
         class: Class::Builds,
+        ..Process::default()
     };
     let request = serde_json::to_vec(&Request::Exec(process))?;
     if request.len() > MAX_PAYLOAD {
