@@ -27,7 +27,7 @@ mod version;
 
 pub use edit::{add_features, set_version};
 pub use id::{OciReference, Reference};
-pub use install::{Users, context_name, install, option_variable};
+pub use install::{Users, context_name, extend, install, option_variable};
 pub use label::{metadata_label, users};
 pub use lockfile::{Locked, Lockfile, without_version};
 pub use metadata::{Metadata, OptionSpec};

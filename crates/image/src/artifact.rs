@@ -116,7 +116,7 @@ impl Artifacts {
 
     fn shared(options: Arc<Options>, cache: &Path) -> Result<Artifacts, Error> {
         use std::os::unix::fs::DirBuilderExt as _;
-        for name in ["blobs", "tags"] {
+        for name in ["blobs", "tags", "folders"] {
             let directory = cache.join(name);
             std::fs::DirBuilder::new()
                 .recursive(true)
@@ -254,6 +254,36 @@ impl Artifacts {
         };
         let digest = Digest::of(&bytes).to_string();
         Ok((digest, unpack(url.to_owned(), bytes).await?))
+    }
+
+    /// A directory with exactly these files, for who mounts or copies them; it
+    /// stays, under the digest of what is in it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn directory(&self, folder: Arc<Folder>) -> Result<PathBuf, Error> {
+        let folders = self.cache.join("folders");
+        blocking("write a Feature's folder", move || {
+            let digest = folder.digest();
+            let path = folders.join(digest.trim_start_matches("sha256:"));
+            if path.is_dir() {
+                return Ok(path);
+            }
+            let half = path.with_extension(format!("{}-half", std::process::id()));
+            let write = || -> io::Result<()> {
+                let _ = std::fs::remove_dir_all(&half);
+                std::fs::create_dir(&half)?;
+                folder.write(&half)?;
+                match std::fs::rename(&half, &path) {
+                    // Somebody else was first.
+                    Err(_) if path.is_dir() => std::fs::remove_dir_all(&half),
+                    outcome => outcome,
+                }
+            };
+            write().map_err(Error::io("write", &path))?;
+            Ok(path)
+        })
+        .await
     }
 
     /// All tags of an artifact; None when the registry has nothing of that

@@ -13,10 +13,12 @@ use std::sync::Arc;
 
 use boatyard_devcontainer::features::{
     Found, Lockfile, Metadata, Need, Reference, Request, Requested, Resolution, Resolver,
+    context_name,
 };
 use tokio::task::JoinSet;
 
 use crate::artifact::{Artifact, Artifacts, Folder, METADATA};
+use crate::build::Context;
 use crate::error::Unreachable;
 use crate::images::blocking;
 use crate::{Error, artifact};
@@ -187,6 +189,25 @@ impl Features {
             folders.push(folder);
         }
         Ok(folders)
+    }
+}
+
+impl Features {
+    /// The build contexts of the steps that install them, by name.
+    ///
+    /// # Errors
+    /// As [`Features::folders`].
+    pub async fn contexts(
+        &self,
+        local: Arc<dyn Local>,
+    ) -> Result<BTreeMap<String, Context>, Error> {
+        let mut contexts = BTreeMap::new();
+        for (place, folder) in self.folders(local).await?.into_iter().enumerate() {
+            let path = self.artifacts.directory(folder).await?;
+            let context = Context::folder(&path).map_err(Error::io("open", &path))?;
+            contexts.insert(context_name(place), context);
+        }
+        Ok(contexts)
     }
 }
 

@@ -6,7 +6,9 @@
 //! variables are all it depends on.
 
 use super::{Resolved, options};
-use crate::build::{Base, ImageState, Op, Origin, Run, RunMount, RunMountKind, Stage, Step};
+use crate::build::{
+    Base, BuildPlan, ImageState, Op, Origin, Run, RunMount, RunMountKind, Stage, Step,
+};
 
 /// Where the folder of a Feature is while it is installed.
 const FOLDER: &str = "/tmp/dev-container-features";
@@ -53,9 +55,12 @@ pub fn install(
             text: crate::config::shown(text.trim_end()),
             location: Some(feature.location.clone()),
             op: Op::Run(Run {
-                argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), script(feature)],
+                argv: vec![
+                    "/bin/sh".to_owned(),
+                    "-c".to_owned(),
+                    script(feature, &folder),
+                ],
                 env,
-                cwd: folder.clone(),
                 mounts: vec![RunMount {
                     target: folder,
                     kind: RunMountKind::Bind {
@@ -79,6 +84,16 @@ pub fn install(
     }
 }
 
+/// Adds the stage to a plan, on what the plan came to so far.
+pub fn extend(plan: &mut BuildPlan, features: &[Resolved], users: &Users, label: Option<String>) {
+    let Some(last) = plan.stages.last() else {
+        return;
+    };
+    let (base, state) = (Base::Stage(plan.stages.len() - 1), last.state.clone());
+    plan.stages
+        .push(install(base, state, features, users, label));
+}
+
 /// A name for a folder, of its author's making: it is shown by what `install.sh` prints.
 fn folder_name(feature: &Resolved) -> String {
     let name: String = feature
@@ -96,7 +111,7 @@ fn folder_name(feature: &Resolved) -> String {
 }
 
 /// Homes are looked up where the users are: a Feature before this one may have made them.
-fn script(feature: &Resolved) -> String {
+fn script(feature: &Resolved, folder: &str) -> String {
     let metadata = &feature.metadata;
     let name = metadata.name.as_deref().unwrap_or(&metadata.id);
     let mut failed = format!("ERROR: Feature \"{name}\" failed to install!");
@@ -113,6 +128,7 @@ fn script(feature: &Resolved) -> String {
 _CONTAINER_USER_HOME=$(home "$_CONTAINER_USER")
 _REMOTE_USER_HOME=$(home "$_REMOTE_USER")
 export _CONTAINER_USER_HOME _REMOTE_USER_HOME
+cd {folder} || exit
 chmod -R 0755 . || exit
 ./install.sh
 code=$?

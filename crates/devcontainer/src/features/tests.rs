@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::build::{Base, ImageState, Op};
+use crate::build::{Base, BuildPlan, ImageState, Op};
 use crate::{Document, LocalContext};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -471,7 +471,17 @@ fn each_feature_is_a_step_with_its_variables_and_a_mounted_folder() {
             "{name}"
         );
     }
-    assert_eq!(first.cwd, first.mounts[0].target);
+    let target = &first.mounts[0].target;
+    assert!(
+        first.argv[2].contains(&format!("cd {target} ||")),
+        "{:?}",
+        first.argv
+    );
+    let mut plan = BuildPlan {
+        stages: vec![stage.clone()],
+    };
+    extend(&mut plan, &resolution.order, &users, None);
+    assert_eq!(plan.stages[1].base, Base::Stage(0));
     let Op::Run(second) = &stage.steps[1].op else {
         panic!()
     };

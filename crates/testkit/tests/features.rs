@@ -1,0 +1,251 @@
+//! Features installed by the builder in real sandboxes, and what a project pays for them.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use boatyard_devcontainer::build::BuildPlan;
+use boatyard_devcontainer::build::{Base, Stage};
+use boatyard_devcontainer::features::{extend, metadata_label, users};
+use boatyard_devcontainer::{Document, ImageMetadata, LocalContext};
+use boatyard_image::build::{Alone, BuildProgress, Builder, Event, Outcome, Policy, Request};
+use boatyard_image::features::{Directory, Features};
+use boatyard_image::{Image, Images, Quiet, Reference};
+use boatyard_sandbox::{Options, Sandboxes};
+use boatyard_testkit::archive;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+#[derive(Default)]
+struct Noted {
+    outcomes: Mutex<Vec<Outcome>>,
+    output: Mutex<Vec<u8>>,
+}
+
+impl BuildProgress for Noted {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Ended { outcome, .. } => self.outcomes.lock().unwrap().push(outcome),
+            Event::Output { bytes, .. } => self.output.lock().unwrap().extend(bytes),
+            Event::Began { .. } => {}
+        }
+    }
+}
+
+struct Yard {
+    folder: tempfile::TempDir,
+    images: Images,
+    builder: Builder,
+}
+
+/// What a build told: its output, and how many steps were done and found.
+struct Told {
+    text: String,
+    done: usize,
+    cached: usize,
+}
+
+impl Yard {
+    async fn new() -> Yard {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let unique = std::process::id() % 0xffff * 0x100 + number;
+        let folder = tempfile::Builder::new()
+            .prefix("boatyard-features-test-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
+        let sandboxes = Sandboxes::open(Options {
+            executable: boatyard_testkit::daemon::binary(),
+            cgroup_root: format!("boatyard-features-{unique:x}"),
+            table: format!("boatyard_features_{unique:x}"),
+            state_dir: folder.path().join("host"),
+            network: false,
+            ..Options::default()
+        })
+        .unwrap();
+        let options = boatyard_image::Options::default();
+        let images = Images::open(&folder.path().join("images"), options).unwrap();
+        let path = folder.path().join("base.tar");
+        let config =
+            serde_json::json!({"Labels": {"devcontainer.metadata": "[{\"remoteUser\":\"dev\"}]"}});
+        archive::write(&path, "base:1", &config);
+        let name = Reference::parse("base:1").unwrap();
+        images
+            .import(&path, Some(&name), Arc::new(Quiet))
+            .await
+            .unwrap();
+        let agent = boatyard_runner::agent::install(folder.path()).unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open).unwrap();
+        let base = 0x3800_0000 + (unique % 64) * 64 * boatyard_sandbox::spec::ID_RANGE;
+        let builder = Builder::open(
+            images.clone(),
+            Arc::new(Alone::new(sandboxes, base)),
+            agent,
+            Policy::default(),
+        )
+        .unwrap();
+        Yard {
+            folder,
+            images,
+            builder,
+        }
+    }
+
+    /// A project of this name with these files below `.devcontainer`.
+    fn project(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let root = self.folder.path().join(name);
+        for (path, text) in files {
+            let path = root.join(".devcontainer").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    async fn build(&self, project: &Path) -> (Result<Image, boatyard_image::Error>, Told) {
+        let file = ".devcontainer/devcontainer.json";
+        let text = std::fs::read_to_string(project.join(file)).unwrap();
+        let document = Document::parse(file, &text).unwrap();
+        let context = LocalContext::new(project.to_str().unwrap());
+        let local: Arc<Directory> = Arc::new(Directory::new(project));
+        let artifacts = self.images.artifacts().unwrap();
+        let request = document.features(&context).unwrap();
+        let features = Features::resolve(&artifacts, request, None, local.clone());
+        let features = features.await.unwrap();
+        let base = Reference::parse(&document.image(&context).unwrap()).unwrap();
+        let state = self.images.state(&base).unwrap();
+        let metadata = ImageMetadata {
+            labels: state.labels.clone(),
+            ..ImageMetadata::default()
+        };
+        let plan = document.run_plan(&context, &metadata).unwrap();
+        let known = state
+            .labels
+            .get("devcontainer.metadata")
+            .map(String::as_str);
+        let order = &features.resolution.order;
+        let label = metadata_label(known, order, None);
+        let told = users(&plan, Some(&state.user));
+        let mut plan = BuildPlan {
+            stages: vec![Stage {
+                name: "base".into(),
+                base: Base::Image(base.to_string()),
+                steps: Vec::new(),
+                state,
+            }],
+        };
+        extend(&mut plan, order, &told, label);
+        let request = Request {
+            plan,
+            names: vec![Reference::parse("built:1").unwrap()],
+            contexts: features.contexts(local).await.unwrap(),
+            secrets: BTreeMap::new(),
+            no_cache: false,
+        };
+        let noted = Arc::new(Noted::default());
+        let built = self.builder.build(request, noted.clone()).await;
+        let outcomes = noted.outcomes.lock().unwrap();
+        let count = |outcome| outcomes.iter().filter(|other| **other == outcome).count();
+        let told = Told {
+            text: String::from_utf8(noted.output.lock().unwrap().clone()).unwrap(),
+            // The base image is told of too.
+            done: count(Outcome::Done) - 1,
+            cached: count(Outcome::Cached),
+        };
+        (built, told)
+    }
+}
+
+fn read(image: &Image, path: &str) -> Option<String> {
+    image
+        .layers
+        .iter()
+        .find_map(|layer| std::fs::read_to_string(layer.directory.join(path)).ok())
+}
+
+const A: &str = r#"{"id":"a","version":"1.0.0","name":"A","options":{"color":{"type":"string","default":"blue"}},"containerEnv":{"AVAR":"one two","PATH":"/opt/a/bin:${PATH}"},"entrypoint":"/ea"}"#;
+const A_INSTALL: &str = "#!/bin/sh\nset -e\n. ./lib.sh\nmkdir -p /opt/a/bin\nprintf '#!/bin/sh\\necho tool\\n' > /opt/a/bin/atool\nchmod +x /opt/a/bin/atool\necho \"$COLOR $EXTRA $AVAR $_REMOTE_USER $_REMOTE_USER_HOME $_CONTAINER_USER $_CONTAINER_USER_HOME $(id -u) $LIB\" > /a\n";
+const B: &str = r#"{"id":"b","name":"B","installsAfter":["./a"]}"#;
+const B_INSTALL: &str =
+    "#!/bin/sh\nset -e\necho \"$AVAR $(atool) [$COLOR]\" > /b\necho trash > here\n";
+
+fn files<'a>(configuration: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("devcontainer.json", configuration),
+        ("a/devcontainer-feature.json", A),
+        ("a/install.sh", A_INSTALL),
+        ("a/lib.sh", "LIB=lib\n"),
+        ("b/devcontainer-feature.json", B),
+        ("b/install.sh", B_INSTALL),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn features_are_installed_in_order_with_options_users_and_variables_and_shared() {
+    let yard = Yard::new().await;
+    let text = r#"{"image":"base:1","features":{"./b":{},"./a":{"extra":"e x"}}}"#;
+    let first = yard.project("first", &files(text));
+    let (built, told) = yard.build(&first).await;
+    let image = built.unwrap_or_else(|error| panic!("{error}\n{}", told.text));
+    let a = read(&image, "a").unwrap();
+    assert_eq!(a, "blue e x one two dev /home/dev root /root 0 lib\n");
+    assert_eq!(read(&image, "b").unwrap(), "one two tool []\n");
+    assert!(
+        image
+            .config
+            .env
+            .contains(&"PATH=/opt/a/bin:/bin".to_owned())
+    );
+    let label: serde_json::Value =
+        serde_json::from_str(&image.config.labels["devcontainer.metadata"]).unwrap();
+    let expected =
+        serde_json::json!([{"remoteUser":"dev"},{"id":"./a","entrypoint":"/ea"},{"id":"./b"}]);
+    assert_eq!(label, expected);
+    assert_eq!((told.done, told.cached), (2, 0));
+    let traces = image.layers.iter().any(|layer| {
+        layer.directory.join("tmp/dev-container-features").exists()
+            || layer.directory.join("here").exists()
+    });
+    assert!(!traces, "nothing of a Feature's folder stays");
+
+    // Another project, another file around the same Features: nothing is done again.
+    let text = r#"{"image":"base:1","name":"other","postCreateCommand":"x","features":{"./a":{"extra":"e x"},"./b":{}}}"#;
+    let second = yard.project("second", &files(text));
+    let (built, told) = yard.build(&second).await;
+    assert_eq!(built.unwrap().layers, image.layers);
+    assert_eq!((told.done, told.cached), (0, 2));
+
+    // What comes after a Feature with other options is done again, on what it left.
+    let text = r#"{"image":"base:1","features":{"./a":{"extra":"e x"},"./b":{"more":"1"}}}"#;
+    let third = yard.project("third", &files(text));
+    let (_, told) = yard.build(&third).await;
+    assert_eq!((told.done, told.cached), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feature_that_fails_fails_the_build_with_what_it_said() {
+    let yard = Yard::new().await;
+    let project = yard.project(
+        "bad",
+        &[
+            (
+                "devcontainer.json",
+                r#"{"image":"base:1","features":{"./bad":{}}}"#,
+            ),
+            (
+                "bad/devcontainer-feature.json",
+                r#"{"id":"bad","name":"Bad's","documentationURL":"https://x.example"}"#,
+            ),
+            ("bad/install.sh", "#!/bin/sh\necho about-to-fail\nexit 3\n"),
+        ],
+    );
+    let (built, told) = yard.build(&project).await;
+    let error = built.unwrap_err().to_string();
+    assert!(told.text.contains("about-to-fail"), "{}", told.text);
+    let said = "ERROR: Feature \"Bad's\" failed to install! Look at the documentation at https://x.example";
+    assert!(told.text.contains(said), "{}", told.text);
+    assert!(
+        error.contains("FEATURE ./bad") && error.contains('3'),
+        "{error}"
+    );
+}
