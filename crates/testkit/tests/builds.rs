@@ -456,3 +456,60 @@ async fn a_step_is_as_strictly_isolated_as_an_environment() {
     // Loopback alone.
     assert!(output.trim_end().ends_with('1'), "{output}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_are_seen_and_part_of_no_key() {
+    let yard = Yard::new().await;
+    let with = |proxy: &str| Run {
+        unkeyed_env: vec![("http_proxy".to_owned(), proxy.to_owned())],
+        ..sh("echo $http_proxy > /proxy; echo $http_proxy")
+    };
+    let (_, output) = yard.run(with("http://one")).await;
+    assert_eq!(output, "http://one\n");
+    let (built, noted) = yard.build(yard.request(vec![with("http://two")])).await;
+    built.unwrap();
+    assert_eq!(
+        noted.outcomes.lock().unwrap().last(),
+        Some(&Outcome::Cached)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dockerfile_runs_as_it_is_written() {
+    use boatyard_devcontainer::dockerfile::{Answer, Dockerfile, Request as Wanted};
+    let yard = Yard::new().await;
+    let text = "ARG V=1\nFROM base:1 AS made\nARG V\nSHELL [\"/bin/sh\", \"-ec\"]\nWORKDIR /w\n\
+                RUN <<EOF\necho one$V\necho two > two\nEOF\n\
+                RUN <<'SCRIPT'\n#!/bin/sh\necho script $0 $V\nSCRIPT\n\
+                RUN cat <<-A > three\n\tthree $V\n\tA\n\
+                FROM base:1\nCOPY --from=made /w /x\n\
+                RUN --network=none --mount=from=made,source=/w,target=/m cat /m/two /x/three [V=$V]; \\\n\
+                # a comment\n  true\n";
+    let file = Dockerfile::parse("Dockerfile", text).unwrap();
+    let mut wanted = Wanted::new("linux/amd64");
+    wanted.build_args.insert("V".to_owned(), "7".to_owned());
+    let images = BTreeMap::from([("base:1".to_owned(), ImageState::default())]);
+    let Answer::Plan(planned) = file.plan(&wanted, &images).unwrap() else {
+        panic!("needs more images")
+    };
+    let request = Request {
+        plan: planned.plan,
+        ..yard.request(Vec::new())
+    };
+    let (built, noted) = yard.build(request).await;
+    let output = noted.text();
+    let image = built.unwrap_or_else(|error| panic!("{error}\n{output}"));
+    for line in ["one7", "script /dev/pipes/SCRIPT 7", "two", "three 7"] {
+        assert!(
+            output.lines().any(|found| found == line),
+            "{line}: {output}"
+        );
+    }
+    assert!(
+        output.contains("[V=]"),
+        "an argument ends with its stage: {output}"
+    );
+    let copied = std::fs::read_to_string(image.layers[0].directory.join("x/two"));
+    assert_eq!(copied.unwrap(), "two\n");
+    assert_eq!(yard.leftovers(), Vec::<String>::new());
+}

@@ -196,7 +196,8 @@ fn exchange(
         .into_iter()
         .map(|name| (name.to_owned(), None))
         .collect();
-    for (name, value) in place.env.iter().chain(&op.env).chain(more_env) {
+    let own = op.env.iter().chain(&op.unkeyed_env);
+    for (name, value) in place.env.iter().chain(own).chain(more_env) {
         env.insert(name.clone(), Some(value.clone()));
     }
     let cwd = if op.cwd.is_empty() { "/" } else { &op.cwd };
