@@ -114,6 +114,7 @@ fn read<'de, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<Parsed
     let value = Reader {
         state: &state,
         depth: 0,
+        at: None,
     }
     .deserialize(deserializer)
     .map_err(|error| malformed(what, error))?;
@@ -127,14 +128,38 @@ fn read<'de, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<Parsed
 struct State {
     values: usize,
     bytes: usize,
-    path: Vec<String>,
     duplicates: Vec<String>,
+}
+
+/// A step to the value that is read; its path is written out only when it is told.
+struct Step<'a> {
+    from: Option<&'a Step<'a>>,
+    to: To<'a>,
+}
+
+enum To<'a> {
+    Member(&'a str),
+    Item(usize),
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(from) = self.from {
+            from.fmt(formatter)?;
+        }
+        match (&self.to, self.from) {
+            (To::Item(number), _) => write!(formatter, "[{number}]"),
+            (To::Member(name), None) => formatter.write_str(name),
+            (To::Member(name), Some(_)) => write!(formatter, ".{name}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     state: &'a RefCell<State>,
     depth: usize,
+    at: Option<&'a Step<'a>>,
 }
 
 impl Reader<'_> {
@@ -215,12 +240,15 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let below = self.deeper()?;
         let mut list = Vec::new();
         loop {
-            self.state
-                .borrow_mut()
-                .path
-                .push(format!("[{}]", list.len()));
-            let item = items.next_element_seed(below)?;
-            self.state.borrow_mut().path.pop();
+            let step = Step {
+                from: self.at,
+                to: To::Item(list.len()),
+            };
+            let item = items.next_element_seed(Reader {
+                state: self.state,
+                depth: below.depth,
+                at: Some(&step),
+            })?;
             match item {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -234,16 +262,21 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             self.spend(name.len())?;
-            self.state.borrow_mut().path.push(name.clone());
+            let step = Step {
+                from: self.at,
+                to: To::Member(&name),
+            };
             if map.contains_key(&name) {
                 let mut state = self.state.borrow_mut();
                 if state.duplicates.len() < MOST_DUPLICATES {
-                    let path = state.path.join(".").replace(".[", "[");
-                    state.duplicates.push(path);
+                    state.duplicates.push(step.to_string());
                 }
             }
-            let value = members.next_value_seed(below)?;
-            self.state.borrow_mut().path.pop();
+            let value = members.next_value_seed(Reader {
+                state: self.state,
+                depth: below.depth,
+                at: Some(&step),
+            })?;
             map.insert(name, value);
         }
         Ok(Value::Object(map))

@@ -64,11 +64,11 @@ fn ignored(write: &Write<'_>) -> &'static Set {
     static PLAIN: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&NOBODYS));
     static MAIN: LazyLock<Set> = LazyLock::new(|| {
         let status = Set::of_fields(&[&["status"]]);
-        Set::of_fields(&NOBODYS).union(&status)
+        Set::of_fields(&NOBODYS).union(status)
     });
     static STATUS: LazyLock<Set> = LazyLock::new(|| {
         let rest = Set::of_fields(&[&["metadata"], &["spec"]]);
-        Set::of_fields(&NOBODYS).union(&rest)
+        Set::of_fields(&NOBODYS).union(rest)
     });
     match (write.subresource, write.kind.has_status) {
         ("status", _) => &STATUS,

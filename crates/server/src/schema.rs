@@ -12,11 +12,13 @@
 //! Source: "Extend the Kubernetes API with CustomResourceDefinitions". Read next: `compile`,
 //! `rules`.
 
+mod at;
 mod compile;
 mod format;
 mod patterns;
 mod rules;
 
+use at::At;
 use boatyard_api::rules::FieldError;
 use format::Format;
 use regex::Regex;
@@ -139,27 +141,16 @@ fn brief(value: &Value) -> Value {
     }
 }
 
-fn join(path: &str, field: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
-    if !field.chars().all(plain) || field.is_empty() {
-        format!("{path}[{field}]")
-    } else if path.is_empty() {
-        field.to_owned()
-    } else {
-        format!("{path}.{field}")
-    }
-}
-
 impl Schema {
     /// Removes unknown fields, fills in defaults, and finds what is wrong with what `old` had not.
     pub(crate) fn check(&self, value: &mut Value, old: Option<&Value>) -> Findings {
         let mut findings = Findings::default();
-        self.walk(value, old, "", &mut findings);
+        self.walk(value, old, At::Root, &mut findings);
         findings.unknown.truncate(MOST);
         findings
     }
 
-    fn walk(&self, value: &mut Value, old: Option<&Value>, path: &str, findings: &mut Findings) {
+    fn walk(&self, value: &mut Value, old: Option<&Value>, path: At<'_>, findings: &mut Findings) {
         // What was stored was pruned, defaulted and judged then.
         if old == Some(value) {
             return;
@@ -177,7 +168,7 @@ impl Schema {
                     let former = Former::of(&self.list, old);
                     for (number, item) in items.iter_mut().enumerate() {
                         let old = former.at(item);
-                        below.walk(item, old, &format!("{path}[{number}]"), findings);
+                        below.walk(item, old, At::Item(&path, number), findings);
                     }
                 }
                 self.list(items, path, findings);
@@ -188,7 +179,7 @@ impl Schema {
     }
 
     /// Judges what needs no look below; whether to look there.
-    fn scalar(&self, value: &Value, path: &str, findings: &mut Findings) -> bool {
+    fn scalar(&self, value: &Value, path: At<'_>, findings: &mut Findings) -> bool {
         if self.int_or_string {
             let fits = Type::String.fits(value) || Type::Integer.fits(value);
             if !fits {
@@ -220,7 +211,7 @@ impl Schema {
         true
     }
 
-    fn text(&self, text: &str, path: &str, findings: &mut Findings) {
+    fn text(&self, text: &str, path: At<'_>, findings: &mut Findings) {
         // Counting letters is needed only where bytes are more than may be, or too few.
         let letters = || text.chars().count();
         if let Some(most) = self
@@ -243,7 +234,7 @@ impl Schema {
         }
     }
 
-    fn number(&self, number: f64, value: &Value, path: &str, findings: &mut Findings) {
+    fn number(&self, number: f64, value: &Value, path: At<'_>, findings: &mut Findings) {
         let mut bound = |bound: Option<Bound>, outside: fn(f64, f64) -> bool, word: &str| {
             let Some(Bound {
                 value: limit,
@@ -268,7 +259,13 @@ impl Schema {
         }
     }
 
-    fn object(&self, value: &mut Value, old: Option<&Value>, path: &str, findings: &mut Findings) {
+    fn object(
+        &self,
+        value: &mut Value,
+        old: Option<&Value>,
+        path: At<'_>,
+        findings: &mut Findings,
+    ) {
         let Value::Object(members) = value else {
             return;
         };
@@ -279,7 +276,7 @@ impl Schema {
             } else if self.additional.is_some() || self.open {
                 true
             } else {
-                findings.unknown.push(join(path, name));
+                findings.unknown.push(At::Member(&path, name).to_string());
                 false
             }
         });
@@ -295,7 +292,7 @@ impl Schema {
             .iter()
             .filter(|name| !members.contains_key(*name))
         {
-            findings.wrong(FieldError::required(join(path, name), ""));
+            findings.wrong(FieldError::required(At::Member(&path, name), ""));
         }
         if let Some(most) = self.most.filter(|most| members.len() > *most) {
             findings.wrong(FieldError::too_many(path, members.len(), most));
@@ -308,12 +305,12 @@ impl Schema {
             let below = self.properties.get(name).or(self.additional.as_deref());
             if let Some(below) = below {
                 let old = old.and_then(|old| old.get(name));
-                below.walk(member, old, &join(path, name), findings);
+                below.walk(member, old, At::Member(&path, name), findings);
             }
         }
     }
 
-    fn list(&self, items: &[Value], path: &str, findings: &mut Findings) {
+    fn list(&self, items: &[Value], path: At<'_>, findings: &mut Findings) {
         if let Some(most) = self.most.filter(|most| items.len() > *most) {
             return findings.wrong(FieldError::too_many(path, items.len(), most));
         }
@@ -329,13 +326,13 @@ impl Schema {
                 List::Map(keys) => (key_of(keys, item), keys_of(keys, item)),
             };
             if !seen.insert(known) {
-                findings.wrong(FieldError::duplicate(format!("{path}[{number}]"), shown));
+                findings.wrong(FieldError::duplicate(At::Item(&path, number), shown));
             }
         }
     }
 
     /// What holds for the value as a whole: these only judge, as structural schemas demand.
-    fn junctions(&self, value: &Value, path: &str, findings: &mut Findings) {
+    fn junctions(&self, value: &Value, path: At<'_>, findings: &mut Findings) {
         for one in &self.all_of {
             one.judge(value, path, findings);
         }
@@ -356,12 +353,12 @@ impl Schema {
 
     fn holds(&self, value: &Value) -> bool {
         let mut findings = Findings::default();
-        self.judge(value, "", &mut findings);
+        self.judge(value, At::Root, &mut findings);
         findings.errors.is_empty()
     }
 
     /// Judges without pruning or defaulting.
-    fn judge(&self, value: &Value, path: &str, findings: &mut Findings) {
+    fn judge(&self, value: &Value, path: At<'_>, findings: &mut Findings) {
         if (value.is_null() && self.nullable) || !self.scalar(value, path, findings) {
             return;
         }
@@ -372,18 +369,18 @@ impl Schema {
                     .iter()
                     .filter(|name| !members.contains_key(*name))
                 {
-                    findings.wrong(FieldError::required(join(path, name), ""));
+                    findings.wrong(FieldError::required(At::Member(&path, name), ""));
                 }
                 for (name, below) in &self.properties {
                     if let Some(member) = members.get(name) {
-                        below.judge(member, &join(path, name), findings);
+                        below.judge(member, At::Member(&path, name), findings);
                     }
                 }
             }
             Value::Array(items) => {
                 for (number, item) in items.iter().enumerate() {
                     if let Some(below) = &self.items {
-                        below.judge(item, &format!("{path}[{number}]"), findings);
+                        below.judge(item, At::Item(&path, number), findings);
                     }
                 }
                 self.list(items, path, findings);

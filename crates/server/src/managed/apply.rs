@@ -38,7 +38,7 @@ pub(crate) fn apply(
     if owners.is_empty() {
         // Everything the object has is somebody's.
         let all = compare(write.kind.merging(), &nothing(write), &before);
-        record(write, &mut owners, &all.without(ignored(write)), BEFORE);
+        record(write, &mut owners, all.without(ignored(write)), BEFORE);
     }
     modernize(&mut owners, write.kind.merging(), &write.kind.api_version());
     let mut applied = merged(write, &before, config, &owners, force);
@@ -112,11 +112,11 @@ fn merged(
     let mut object = merge(of, live, config);
     if !last.fields.is_empty() {
         let others = owners.0.iter().filter(|(owner, _)| **owner != applier);
-        let held = others.fold(stated, |held, (_, owned)| held.union(&owned.fields));
+        let held = others.fold(stated, |held, (_, owned)| held.union(owned.fields.clone()));
         object = prune(of, &object, &last.fields, &held);
     }
     let changes = compare(of, live, &object).without(ignored(write));
-    let taken = changes.modified.clone().union(&changes.added);
+    let taken = changes.modified.clone().union(changes.added.clone());
     let others = owners.0.iter().filter(|(owner, _)| **owner != applier);
     let conflicts: Conflicts = others
         .map(|(owner, owned)| (owner.clone(), owned.fields.intersection(&taken)))
@@ -154,7 +154,7 @@ fn prune(of: &Ref, merged: &Value, last: &Set, held: &Set) -> Value {
     let pruned = remove(of, merged, &last, &nothing);
     // What others hold comes back, with all that leads to it.
     let left = fields(of, &pruned).with_named_fields(of);
-    let left = left.union(&held.with_named_fields(of));
+    let left = left.union(held.with_named_fields(of));
     let pruned = remove(of, merged, &all.clone().difference(&left), &nothing);
     // And so does what nobody holds but the applier never had: only its own goes.
     let left = fields(of, &pruned).with_named_fields(of);

@@ -5,6 +5,7 @@ use super::set::Set;
 use super::typed::{element, has_no_members, items};
 use super::types::{Items, List, Map, Ref, Shape};
 use serde_json::Value;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The difference; no path is in two of the sets.
@@ -33,8 +34,38 @@ impl Comparison {
 /// Compares two values of a type.
 pub(crate) fn compare(of: &Ref, old: &Value, new: &Value) -> Comparison {
     let mut walk = Walk::default();
-    walk.value(of, Some(old), Some(new));
+    // Most of an object is as it was.
+    if old != new {
+        walk.value(of, Some(old), Some(new));
+    }
     walk.found
+}
+
+/// What there is below a value that was not there.
+fn below(of: &Ref, value: &Value) -> Set {
+    match (of.atom().shape(Some(value)), value) {
+        (Shape::Map(map), Value::Object(members)) if !map.atomic => {
+            let members = members.iter().map(|(name, member)| {
+                let of = map.member(name);
+                (Element::field(name), below(of, member))
+            });
+            Set::of_members(members.collect())
+        }
+        (Shape::List(list), Value::Array(items)) if list.relation != Items::Atomic => {
+            let mut found: BTreeMap<Element, Set> = BTreeMap::new();
+            for item in items {
+                if let Ok(step) = element(list, item) {
+                    match found.entry(step) {
+                        Entry::Vacant(entry) => drop(entry.insert(below(&list.items, item))),
+                        // Items that are there twice are taken together, as one value.
+                        Entry::Occupied(mut entry) => drop(entry.insert(Set::default())),
+                    }
+                }
+            }
+            Set::of_members(found.into_iter().collect())
+        }
+        _ => Set::default(),
+    }
 }
 
 #[derive(Default)]
@@ -44,10 +75,10 @@ struct Walk {
 }
 
 impl Walk {
+    /// Of two that differ.
     fn value(&mut self, of: &Ref, old: Option<&Value>, new: Option<&Value>) {
-        // Most of an object is as it was.
-        if old == new {
-            return;
+        if let (None, Some(new)) = (old, new) {
+            return self.found.added.graft(&self.path, below(of, new));
         }
         let atom = of.atom();
         let (was, is) = (atom.shape(old), atom.shape(new));
@@ -114,6 +145,7 @@ impl Walk {
                 old.and_then(|members| members.get(name)),
                 new.and_then(|members| members.get(name)),
             );
+            // Most of an object is as it was.
             if old == new {
                 continue;
             }
@@ -140,7 +172,10 @@ impl Walk {
             // Items that are there twice are taken together, as one value.
             match (old.as_slice(), new.as_slice()) {
                 ([] | [_], [] | [_]) => {
-                    self.value(&list.items, old.first().copied(), new.first().copied());
+                    let (old, new) = (old.first().copied(), new.first().copied());
+                    if old != new {
+                        self.value(&list.items, old, new);
+                    }
                 }
                 ([_, _, ..], [_, _, ..]) => {
                     if old != new {

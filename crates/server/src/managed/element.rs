@@ -63,7 +63,7 @@ impl Element {
     /// As the text in FieldsV1.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Field(name) => format!("f:{name}"),
+            Self::Field(name) => ["f:", name].concat(),
             Self::Key(keys) => {
                 let members: Vec<String> = keys
                     .iter()

@@ -9,6 +9,9 @@ const LONGEST: usize = 128;
 const LONGEST_SUBRESOURCE: usize = 256;
 
 fn is_printable(letter: char) -> bool {
+    if letter.is_ascii() {
+        return !letter.is_ascii_control();
+    }
     // Only at the beginning of a text would a mark be escaped too.
     let escaped = format!("a{letter}").escape_debug().to_string();
     !(escaped.contains("\\u{") || "\0\t\r\n".contains(letter))

@@ -195,7 +195,7 @@ impl Owners {
         };
         for (_, owner) in writers.into_iter().take(over + 1) {
             if let Some(owned) = self.0.remove(&owner) {
-                ancient.fields = ancient.fields.union(&owned.fields);
+                ancient.fields = ancient.fields.union(owned.fields);
                 ancient.time = owned.time;
             }
         }

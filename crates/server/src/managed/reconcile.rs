@@ -11,7 +11,7 @@ use super::types::{Items, Ref};
 pub(crate) fn reconcile(of: &Ref, fields: &Set) -> Option<Set> {
     let mut whole = Set::default();
     visit(of, fields, &mut Vec::new(), &mut whole);
-    (!whole.is_empty()).then(|| fields.clone().recursive_difference(&whole).union(&whole))
+    (!whole.is_empty()).then(|| fields.clone().recursive_difference(&whole).union(whole))
 }
 
 fn visit(of: &Ref, fields: &Set, path: &mut Vec<Element>, whole: &mut Set) {

@@ -7,12 +7,12 @@
 use super::element::{BadElement, Element};
 use super::types::{Atom, Ref};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::cmp::Ordering;
 
-/// A set of paths.
+/// A set of paths: the first elements in order, each with what is below it. Sets are made and merged
+/// from beginning to end, and most are small.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Set(BTreeMap<Element, Node>);
+pub(crate) struct Set(Vec<(Element, Node)>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Node {
@@ -53,56 +53,100 @@ impl Set {
         self.0.is_empty()
     }
 
+    fn find(&self, element: &Element) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(element))
+    }
+
+    fn get(&self, element: &Element) -> Option<&Node> {
+        self.find(element).ok().map(|at| &self.0[at].1)
+    }
+
     /// Adds a path; the empty one, the whole object, is nobody's.
     pub(crate) fn insert(&mut self, path: &[Element]) {
+        self.graft(path, Self::default());
+    }
+
+    /// Adds a path and what is below it, of which there was nothing.
+    pub(crate) fn graft(&mut self, path: &[Element], below: Self) {
         let Some((first, rest)) = path.split_first() else {
             return;
         };
-        // Most paths lead to what is there already: no copy of the element for those.
-        if !self.0.contains_key(first) {
-            self.0.insert(first.clone(), Node::default());
+        let at = self.find(first).unwrap_or_else(|at| {
+            // Most paths lead to what is there already: no copy of the element for those.
+            self.0.insert(at, (first.clone(), Node::default()));
+            at
+        });
+        let node = &mut self.0[at].1;
+        if !rest.is_empty() {
+            node.below.graft(rest, below);
+        } else {
+            node.member = true;
+            node.below.extend(below);
         }
-        if let Some(node) = self.0.get_mut(first) {
-            if rest.is_empty() {
-                node.member = true;
-            } else {
-                node.below.insert(rest);
-            }
+    }
+
+    /// Of members in any order, each once, and what is below them.
+    pub(crate) fn of_members(mut members: Vec<(Element, Self)>) -> Self {
+        if !members.is_sorted_by(|a, b| a.0 < b.0) {
+            members.sort_by(|a, b| a.0.cmp(&b.0));
         }
+        let nodes = members.into_iter().map(|(element, below)| {
+            let node = Node {
+                member: true,
+                below,
+            };
+            (element, node)
+        });
+        Self(nodes.collect())
     }
 
     /// Whether an element is in the set itself.
     pub(crate) fn has_element(&self, element: &Element) -> bool {
-        self.0.get(element).is_some_and(|node| node.member)
+        self.get(element).is_some_and(|node| node.member)
     }
 
     /// What the set has below an element.
     pub(crate) fn below(&self, element: &Element) -> Option<&Self> {
-        let below = &self.0.get(element)?.below;
+        let below = &self.get(element)?.below;
         (!below.is_empty()).then_some(below)
     }
 
-    pub(crate) fn union(mut self, other: &Self) -> Self {
+    pub(crate) fn union(mut self, other: Self) -> Self {
         self.extend(other);
         self
     }
 
-    fn extend(&mut self, other: &Self) {
-        for (element, theirs) in &other.0 {
-            match self.0.entry(element.clone()) {
-                Entry::Vacant(entry) => drop(entry.insert(theirs.clone())),
-                Entry::Occupied(mut entry) => {
-                    let ours = entry.get_mut();
-                    ours.member |= theirs.member;
-                    ours.below.extend(&theirs.below);
+    fn extend(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        if other.is_empty() {
+            return;
+        }
+        let mut merged = Vec::with_capacity(self.0.len() + other.0.len());
+        let mut ours = std::mem::take(&mut self.0).into_iter().peekable();
+        for (element, theirs) in other.0 {
+            while let Some(before) = ours.next_if(|(known, _)| *known < element) {
+                merged.push(before);
+            }
+            match ours.next_if(|(known, _)| *known == element) {
+                None => merged.push((element, theirs)),
+                Some((element, mut node)) => {
+                    node.member |= theirs.member;
+                    node.below.extend(theirs.below);
+                    merged.push((element, node));
                 }
             }
         }
+        merged.extend(ours);
+        self.0 = merged;
     }
 
     pub(crate) fn intersection(&self, other: &Self) -> Self {
+        let mut theirs = other.0.as_slice();
         let both = self.0.iter().filter_map(|(element, ours)| {
-            let theirs = other.0.get(element)?;
+            let theirs = seek(&mut theirs, element)?;
             let node = Node {
                 member: ours.member && theirs.member,
                 below: ours.below.intersection(&theirs.below),
@@ -122,8 +166,9 @@ impl Set {
         if other.is_empty() {
             return;
         }
-        self.0.retain(|element, ours| {
-            if let Some(theirs) = other.0.get(element) {
+        let mut theirs = other.0.as_slice();
+        self.0.retain_mut(|(element, ours)| {
+            if let Some(theirs) = seek(&mut theirs, element) {
                 ours.member &= !theirs.member;
                 ours.below.remove(&theirs.below);
             }
@@ -138,8 +183,12 @@ impl Set {
     }
 
     fn remove_all(&mut self, other: &Self) {
-        self.0.retain(|element, ours| {
-            if let Some(theirs) = other.0.get(element) {
+        if other.is_empty() {
+            return;
+        }
+        let mut theirs = other.0.as_slice();
+        self.0.retain_mut(|(element, ours)| {
+            if let Some(theirs) = seek(&mut theirs, element) {
                 if theirs.member {
                     return false;
                 }
@@ -206,6 +255,18 @@ impl Set {
     }
 }
 
+/// Goes on to an element; elements are asked for in order.
+fn seek<'a>(nodes: &mut &'a [(Element, Node)], element: &Element) -> Option<&'a Node> {
+    while let [(known, node), rest @ ..] = *nodes {
+        match known.cmp(element) {
+            Ordering::Less => *nodes = rest,
+            Ordering::Equal => return Some(node),
+            Ordering::Greater => break,
+        }
+    }
+    None
+}
+
 /// What stands below one element.
 fn decode(fields: &Value, name: &str) -> Result<Node, BadSet> {
     let mut found = Node::default();
@@ -225,7 +286,11 @@ fn decode(fields: &Value, name: &str) -> Result<Node, BadSet> {
             Err(malformed) => return Err(malformed.into()),
             Ok(element) => {
                 let node = decode(fields, name)?;
-                found.below.0.insert(element, node);
+                match found.below.find(&element) {
+                    // Two forms of one element: the later one counts.
+                    Ok(at) => found.below.0[at].1 = node,
+                    Err(at) => found.below.0.insert(at, (element, node)),
+                }
             }
         }
     }

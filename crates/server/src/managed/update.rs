@@ -36,7 +36,7 @@ pub(super) fn nothing(write: &Write<'_>) -> Value {
 /// What the server decided itself, from what the client asked for.
 pub(crate) fn decided(kind: &Kind, asked: &Value, admitted: &Value) -> Set {
     let changes = compare(kind.merging(), asked, admitted);
-    changes.modified.union(&changes.added)
+    changes.modified.union(changes.added)
 }
 
 /// The managed fields of `new` after it is written over `live`, which is none for a creation;
@@ -78,22 +78,22 @@ pub(crate) fn update(
     if owners.is_empty() && live.is_some() {
         return Value::Null;
     }
-    record(write, &mut owners, &changes, write.manager);
+    record(write, &mut owners, changes, write.manager);
     owners.encode()
 }
 
 /// Gives the changes to a writer.
-pub(super) fn record(write: &Write<'_>, owners: &mut Owners, changes: &Comparison, name: &str) {
+pub(super) fn record(write: &Write<'_>, owners: &mut Owners, changes: Comparison, name: &str) {
     let version = write.kind.api_version();
     modernize(owners, write.kind.merging(), &version);
-    let taken = changes.modified.clone().union(&changes.added);
+    let taken = changes.modified.union(changes.added);
     yield_to(owners, &taken, &changes.removed, None);
     let taken = taken.difference(&METADATA);
     if !taken.is_empty() {
         let name = if name.is_empty() { "unknown" } else { name };
         let owner = Owner::new(name, Operation::Update, &version, write.subresource);
         let owned = owners.0.entry(owner).or_default();
-        let fields = std::mem::take(&mut owned.fields).union(&taken);
+        let fields = std::mem::take(&mut owned.fields).union(taken);
         let time = stamp(write.now).as_str().map(ToOwned::to_owned);
         *owned = Owned {
             fields,

@@ -11,7 +11,8 @@
 //!
 //! Source: "Validation rules" in Kubernetes's documentation of custom resources.
 
-use super::{Former, MOST, Schema, Type, brief, join};
+use super::at::join;
+use super::{Former, MOST, Schema, Type, brief};
 use boatyard_api::rules::{FieldError, Reason};
 use cel::common::ast::{EntryExpr, Expr};
 use cel::objects::{Key, Map, OptionalValue};

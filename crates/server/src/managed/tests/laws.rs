@@ -142,7 +142,7 @@ fn acts() -> impl Strategy<Value = Vec<(Act, Value)>> {
 proptest! {
     #[test]
     fn sets_are_sets(a in sets(), b in sets(), c in sets()) {
-        let union = |a: &Set, b: &Set| a.clone().union(b);
+        let union = |a: &Set, b: &Set| a.clone().union(b.clone());
         let without = |a: &Set, b: &Set| a.clone().difference(b);
         prop_assert_eq!(union(&a, &b), union(&b, &a));
         prop_assert_eq!(union(&union(&a, &b), &c), union(&a, &union(&b, &c)));
@@ -231,7 +231,7 @@ proptest! {
                     let next = updated(&at(&kind, name, second), live.as_ref(), &wanted);
                     let nothing = json!({"metadata": {}});
                     let changes = compare(of, live.as_ref().unwrap_or(&nothing), &next);
-                    let changed = changes.modified.union(&changes.added);
+                    let changed = changes.modified.union(changes.added);
                     let found = Owners::decode(&next["metadata"]["managedFields"]).unwrap();
                     for (owner, owned) in &found.0 {
                         let is_writer = owner.name == name && owner.version == "boatyard.dev/v1";
