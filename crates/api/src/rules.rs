@@ -5,8 +5,9 @@
 //! (`#[x_kube(validation = …)]`), so that clients can read it; here is what neither can say:
 //! quantities, what this version does not support yet, defaults that depend on other objects.
 //!
-//! Pure: the server calls [`Rules::defaults`] on every write before [`Rules::validate`], with the
-//! stored object where there is one, so that rules can speak of changes.
+//! Pure: the server calls [`Rules::defaults`] on every write before [`Rules::validate`], with the spec
+//! and the status as they are to be and of the metadata the name alone; what is to be said of changes
+//! is said in CEL.
 //!
 //! Read next: [`error`](FieldError), then the types.
 
@@ -30,8 +31,8 @@ pub trait Rules: Sized {
     fn samples() -> [Self; 2];
     /// Fills in what the user left out.
     fn defaults(&mut self) {}
-    /// Everything wrong with the object, or with its change from `old`.
-    fn validate(&self, _old: Option<&Self>) -> Vec<FieldError> {
+    /// Everything wrong with the object.
+    fn validate(&self) -> Vec<FieldError> {
         Vec::new()
     }
 }
@@ -83,7 +84,7 @@ impl Rules for EnvironmentClass {
         [("2", 1024), ("500m", 2048)].map(|(cpu, pids)| Self::new("most", sized(cpu, pids)))
     }
 
-    fn validate(&self, _old: Option<&Self>) -> Vec<FieldError> {
+    fn validate(&self) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let resources = &self.spec.resources;
         if self.spec.isolation == Isolation::VM {

@@ -75,7 +75,7 @@ pub struct Kind {
     /// The schema as merging sees it, once it is asked for.
     merging: OnceLock<crate::managed::Type>,
     samples: fn() -> [Value; 2],
-    /// Defaults and rules: (object, stored object) → defaulted object, or everything wrong with it.
+    /// Defaults and rules: object → defaulted object, or everything wrong with it.
     prepare: Prepare,
     /// What it has of its own.
     pub(crate) behaviour: &'static dyn Behaviour,
@@ -84,7 +84,7 @@ pub struct Kind {
 /// Adds a type and all its parts to a generator, and refers to it.
 pub type Definition = fn(&mut SchemaGenerator) -> schemars::Schema;
 
-type Prepare = fn(&Value, Option<&Value>) -> Result<Value, Vec<FieldError>>;
+type Prepare = fn(&Value) -> Result<Value, Vec<FieldError>>;
 
 /// A column of a table.
 #[derive(Debug)]
@@ -182,17 +182,27 @@ impl Kind {
     pub(crate) fn prepare(
         &self,
         name: &str,
-        object: &Value,
+        mut object: Value,
         old: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let prepared = (self.prepare)(object, old);
-        let mut errors = self
-            .structure
-            .judge_rules(prepared.as_ref().unwrap_or(object), old);
-        match prepared {
-            Ok(prepared) if errors.is_empty() => return Ok(prepared),
-            Ok(_) => {}
-            Err(more) => errors.extend(more),
+        // Of metadata the types may know less: it stays as it is, and no type is made of it.
+        let metadata = object["metadata"].take();
+        object["metadata"] = json!({"name": name});
+        let prepared = (self.prepare)(&object);
+        let (mut prepared, wrong) = match prepared {
+            Ok(mut prepared) => {
+                for member in ["apiVersion", "kind"] {
+                    prepared[member] = object[member].take();
+                }
+                (prepared, Vec::new())
+            }
+            Err(wrong) => (object, wrong),
+        };
+        prepared["metadata"] = metadata;
+        let mut errors = self.structure.judge_rules(&prepared, old);
+        errors.extend(wrong);
+        if errors.is_empty() {
+            return Ok(prepared);
         }
         Err(Failure::invalid(&self.kind, &self.group, name, &errors))
     }
@@ -355,26 +365,19 @@ fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<FieldError>> {
 
 fn prepare<T: Rules + Serialize + DeserializeOwned>(
     object: &Value,
-    old: Option<&Value>,
 ) -> Result<Value, Vec<FieldError>> {
     let mut parsed: T = parse(object)?;
-    let old: Option<T> = old.map(parse).transpose()?;
     parsed.defaults();
-    let errors = parsed.validate(old.as_ref());
+    let errors = parsed.validate();
     if errors.is_empty() {
-        Ok(reserialized(object, &parsed))
+        Ok(reserialized(&parsed))
     } else {
         Err(errors)
     }
 }
 
-/// The typed object as JSON, with the metadata as it was sent: types may know less of it.
-fn reserialized<T: Serialize>(object: &Value, parsed: &T) -> Value {
-    let mut value = serde_json::to_value(parsed).unwrap_or_default();
-    for member in ["metadata", "apiVersion", "kind"] {
-        value[member] = object[member].clone();
-    }
-    value
+fn reserialized<T: Serialize>(parsed: &T) -> Value {
+    serde_json::to_value(parsed).unwrap_or_default()
 }
 
 /// Anybody reads what can be chosen from.
@@ -429,6 +432,17 @@ impl Kinds {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Kind> {
         self.0.iter()
+    }
+
+    /// Where one of them is.
+    pub(crate) fn number(&self, kind: &Kind) -> usize {
+        let same = |known: &Kind| std::ptr::eq(known, kind);
+        self.iter().position(same).unwrap_or_default()
+    }
+
+    /// The one at a place that [`Self::number`] has told.
+    pub(crate) fn numbered(&self, number: usize) -> &Kind {
+        &self.0[number]
     }
 
     /// One by group, version and plural.

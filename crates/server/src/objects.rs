@@ -292,7 +292,7 @@ pub(crate) fn update(
             }
         }
     }
-    let mut object = kind.prepare(&name, &object, Some(old))?;
+    let mut object = kind.prepare(&name, object, Some(old))?;
     if object["spec"] != old["spec"] {
         object["metadata"]["generation"] =
             json!(old["metadata"]["generation"].as_i64().unwrap_or_default() + 1);

@@ -7,6 +7,7 @@
 //! Read next: `write`.
 
 mod scale;
+mod takers;
 mod write;
 
 pub(crate) use scale::Change;
@@ -25,6 +26,7 @@ use boatyard_store::{Key, Revision, Scope, Store, Stored};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use takers::Takers;
 
 /// Largest body and largest object, as in Kubernetes.
 pub(crate) const LARGEST: usize = 3 * 1024 * 1024;
@@ -48,6 +50,8 @@ pub(crate) struct Resources {
     pub(crate) store: Arc<dyn Store>,
     /// The newest events, written out once for all watchers.
     pub(crate) events: Shared,
+    /// Namespaces that are not being deleted.
+    takers: Takers,
     /// Whether new environments will find a runner.
     pub(crate) outlook: Outlook,
     authorizer: Arc<dyn Authorizer>,
@@ -72,6 +76,7 @@ impl Resources {
             kinds: Kinds::default(),
             store,
             events: Shared::default(),
+            takers: Takers::default(),
             outlook: Outlook::default(),
             authorizer,
         }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::kinds::Kind;
 use crate::resources::parse;
 use crate::selectors::{Fields, is, lookup};
-use boatyard_store::{Event, Revision};
+use boatyard_store::{Event, Revision, Stored};
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -80,15 +80,18 @@ impl Versioned {
     }
 }
 
-/// The parts of a list, written out as its reader takes them: `head` is the list without its items.
-pub(crate) fn list(
+/// The parts of a list, written out as its reader takes them: `head` is the list without the member
+/// that has the items, `write` appends one.
+pub(crate) fn list<T: Send, W: Fn(T, &mut Vec<u8>) + Send>(
     head: &Value,
-    items: Vec<Versioned>,
-) -> impl Iterator<Item = Bytes> + Send + use<> {
+    member: &str,
+    items: Vec<T>,
+    write: W,
+) -> impl Iterator<Item = Bytes> + Send + use<T, W> {
     let mut head = head.to_string().into_bytes();
     // What closes the list comes after its items.
     head.pop();
-    head.extend_from_slice(b",\"items\":[");
+    head.extend_from_slice(format!(",\"{member}\":[").as_bytes());
     let mut items = items.into_iter();
     let mut next = Some(head);
     let mut first = true;
@@ -103,7 +106,7 @@ pub(crate) fn list(
                 part.push(b',');
             }
             first = false;
-            item.write(&mut part);
+            write(item, &mut part);
         }
         next = Some(Vec::with_capacity(PART + PART / 4));
         Some(part.into())
@@ -121,12 +124,26 @@ impl Outline {
     pub(crate) fn of<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
         let mut outline = Self::default();
         for path in paths {
-            let mut below = &mut outline;
-            for member in path.split('.') {
-                below = below.0.entry(member.to_owned()).or_default();
-            }
+            outline.add(path);
         }
         outline
+    }
+
+    fn add(&mut self, path: &str) {
+        let (member, rest) = path.split_once('.').unwrap_or((path, ""));
+        match self.0.get_mut(member) {
+            // Everything below is read already.
+            Some(below) if below.0.is_empty() => {}
+            Some(below) if rest.is_empty() => below.0.clear(),
+            Some(below) => below.add(rest),
+            None => {
+                let mut below = Self::default();
+                if !rest.is_empty() {
+                    below.add(rest);
+                }
+                self.0.insert(member.to_owned(), below);
+            }
+        }
     }
 
     /// What selectors and visibility read of a kind's objects.
@@ -150,6 +167,20 @@ impl Outline {
         let mut deserializer = serde_json::Deserializer::from_slice(data);
         self.deserialize(&mut deserializer)
             .map_err(|error| Failure::internal(format!("a stored object is damaged: {error}")))
+    }
+}
+
+impl Outline {
+    /// The same, with the resourceVersion.
+    ///
+    /// # Errors
+    /// When what is stored is no JSON.
+    pub(crate) fn object(&self, stored: &Stored) -> Result<Value, Failure> {
+        let mut object = self.read(&stored.data)?;
+        if object.is_object() {
+            object["metadata"]["resourceVersion"] = stored.revision.0.to_string().into();
+        }
+        Ok(object)
     }
 }
 

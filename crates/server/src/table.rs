@@ -3,7 +3,8 @@
 //! Columns and their paths are the kinds'; a kind whose columns name it itself, as events do, has
 //! no name in front.
 
-use crate::kinds::{Column, Kind};
+use crate::kinds::{Column, Kind, Path};
+use crate::stored::Outline;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,19 +17,35 @@ pub(crate) enum Rows {
 }
 
 /// An object's metadata alone.
-pub(crate) fn partial(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+pub(crate) fn partial(mut object: Value) -> Value {
+    let metadata = object["metadata"].take();
+    let mut partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"});
+    partial["metadata"] = metadata;
+    partial
 }
 
 /// A Table of `objects`; `headed` is false for all but the first event of a watch.
 pub(crate) fn table(
     kind: &Kind,
-    objects: &[Value],
+    objects: Vec<Value>,
     metadata: &Value,
     now: Timestamp,
     headed: bool,
     rows: Rows,
 ) -> Value {
+    let mut table = headings(kind, metadata);
+    if !headed {
+        table["columnDefinitions"] = json!([]);
+    }
+    let shown = objects
+        .into_iter()
+        .map(|object| row(kind, object, now, rows));
+    table["rows"] = shown.collect();
+    table
+}
+
+/// A Table without its rows.
+pub(crate) fn headings(kind: &Kind, metadata: &Value) -> Value {
     let mut columns = Vec::new();
     if !names_itself(kind) {
         columns.push(json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}));
@@ -45,12 +62,24 @@ pub(crate) fn table(
     if kind.columns.is_empty() {
         columns.push(json!({"name": "Age", "type": "string", "format": "", "description": "Age", "priority": 0}));
     }
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| row(kind, object, now, rows))
-        .collect();
-    let columns = if headed { columns } else { Vec::new() };
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns})
+}
+
+/// What a kind's rows are made of.
+pub(crate) fn read_by(kind: &Kind, rows: Rows) -> Outline {
+    let always = match rows {
+        // The whole object.
+        Rows::Object => return Outline::default(),
+        Rows::Metadata => ["metadata", "metadata"],
+        Rows::None => ["metadata.name", "metadata.creationTimestamp"],
+    };
+    let paths = kind.columns.iter().flat_map(|column| &column.paths);
+    let paths: Option<Vec<String>> = paths.map(Path::members).collect();
+    match paths {
+        // One that begins with no member reads the whole object.
+        None => Outline::default(),
+        Some(paths) => Outline::of(paths.iter().map(String::as_str).chain(always)),
+    }
 }
 
 /// Whether one of the kind's own columns is the name, which is the first of all others.
@@ -58,19 +87,20 @@ fn names_itself(kind: &Kind) -> bool {
     kind.columns.iter().any(|column| column.name == "Name")
 }
 
-fn row(kind: &Kind, object: &Value, now: Timestamp, rows: Rows) -> Value {
+/// The row of an object, of which what [`read_by`] says is enough.
+pub(crate) fn row(kind: &Kind, object: Value, now: Timestamp, rows: Rows) -> Value {
     let mut cells = Vec::with_capacity(kind.columns.len() + 1);
     if !names_itself(kind) {
         cells.push(object["metadata"]["name"].clone());
     }
-    cells.extend(kind.columns.iter().map(|column| cell(column, object, now)));
+    cells.extend(kind.columns.iter().map(|column| cell(column, &object, now)));
     if kind.columns.is_empty() {
         cells.push(age(&object["metadata"]["creationTimestamp"], now));
     }
     let carried = match rows {
         Rows::None => Value::Null,
         Rows::Metadata => partial(object),
-        Rows::Object => object.clone(),
+        Rows::Object => object,
     };
     json!({"cells": cells, "object": carried})
 }

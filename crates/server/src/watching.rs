@@ -277,14 +277,14 @@ impl View {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 crate::table::table(
                     kind,
-                    &[object],
+                    vec![object],
                     &metadata,
                     self.resources.now(),
                     self.headed,
                     self.rows,
                 )
             }
-            (Form::Partial, _) => crate::table::partial(&object),
+            (Form::Partial, _) => crate::table::partial(object),
             _ => object,
         };
         self.headed = false;

@@ -14,7 +14,7 @@ fn an_environment_names_a_class_always() {
 fn quantities_and_what_is_not_supported_are_told_with_path_and_value() {
     let quantity = |text: &str| Some(Quantity(text.to_owned()));
     let told = |spec: EnvironmentClassSpec| -> Vec<String> {
-        let errors = EnvironmentClass::new("c", spec).validate(None);
+        let errors = EnvironmentClass::new("c", spec).validate();
         let shown = |error: FieldError| format!("{}: {}", error.path, error.message);
         errors.into_iter().map(shown).collect()
     };

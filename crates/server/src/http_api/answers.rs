@@ -4,6 +4,7 @@
 
 use crate::failure::Failure;
 use crate::resources::Written;
+use crate::stored::Versioned;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -22,7 +23,12 @@ pub(crate) fn full(text: impl Into<Bytes>) -> Body {
 }
 
 pub(super) fn respond(code: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(full(value.to_string()));
+    written(code, value.to_string())
+}
+
+/// An answer of JSON that is written out already.
+fn written(code: StatusCode, json: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(json));
     *response.status_mut() = code;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -57,17 +63,26 @@ pub(super) fn bare(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, full(""))
 }
 
-/// A written object, in the form `shown` gives it.
-pub(super) fn answer(written: Written, shown: impl FnOnce(Value) -> Value) -> Response<Body> {
-    let mut response = respond(
-        if written.created {
-            StatusCode::CREATED
-        } else {
-            StatusCode::OK
-        },
-        &shown(written.object),
-    );
-    for warning in &written.warnings {
+/// A written object, in the form `shown` gives it; none for the whole object as it is stored.
+pub(super) fn answer(
+    result: Written,
+    shown: Option<impl FnOnce(Value) -> Value>,
+) -> Result<Response<Body>, Failure> {
+    let code = if result.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = match (shown, result.stored) {
+        (Some(shown), _) => respond(code, &shown(result.object)),
+        (None, None) => respond(code, &result.object),
+        (None, Some(stored)) => {
+            let mut whole = Vec::new();
+            Versioned::new(stored.data, stored.revision)?.write(&mut whole);
+            written(code, whole)
+        }
+    };
+    for warning in &result.warnings {
         if let Ok(value) = HeaderValue::try_from(format!(
             "299 - \"{}\"",
             warning.replace('\\', "\\\\").replace('"', "\\\"")
@@ -75,7 +90,7 @@ pub(super) fn answer(written: Written, shown: impl FnOnce(Value) -> Value) -> Re
             response.headers_mut().append(header::WARNING, value);
         }
     }
-    response
+    Ok(response)
 }
 
 /// An answer whose body comes in pieces.

@@ -12,10 +12,11 @@ use crate::kinds::Kind;
 use crate::managed;
 use crate::request::{Query, continue_token};
 use crate::resources::{Listed, Patch, Target, WriteOptions};
-use crate::stored::{self, Versioned};
-use crate::table::{partial, table};
+use crate::stored::{self, Outline, Versioned};
+use crate::table::{headings, partial, read_by, row, table};
 use crate::watching::{self, WatchOptions};
 use boatyard_api::rules::FieldError;
+use boatyard_store::Stored;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -66,16 +67,14 @@ impl Handler {
         let rows = query.rows()?;
         let shown = |object: Value| match form {
             Form::Whole => object,
-            Form::Partial => partial(&object),
-            Form::Table => table(
-                target.kind,
-                std::slice::from_ref(&object),
-                &json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
-                self.resources.now(),
-                true,
-                rows,
-            ),
+            Form::Partial => partial(object),
+            Form::Table => {
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                let now = self.resources.now();
+                table(target.kind, vec![object], &metadata, now, true, rows)
+            }
         };
+        let written_as = (form != Form::Whole).then_some(shown);
         let method = request.method().clone();
         match (method, target.name.is_empty()) {
             (Method::GET, false) => Ok(respond(
@@ -89,7 +88,7 @@ impl Handler {
                     .resources
                     .create(caller, target, object, &options)
                     .await?;
-                Ok(answer(written, shown))
+                answer(written, written_as)
             }
             (Method::PUT, false) => {
                 let (options, object) = Self::object(query, request, "UpdateOptions").await?;
@@ -97,7 +96,7 @@ impl Handler {
                     .resources
                     .update(caller, target, object, &options)
                     .await?;
-                Ok(answer(written, shown))
+                answer(written, written_as)
             }
             (Method::PATCH, false) => {
                 let mut options = options(query, request.headers(), "PatchOptions")?;
@@ -107,7 +106,7 @@ impl Handler {
                     .resources
                     .patch(caller, target, &patch, &options)
                     .await?;
-                Ok(answer(written, shown))
+                answer(written, written_as)
             }
             (Method::DELETE, false) => {
                 let options = Self::deletion(query, request).await?;
@@ -169,22 +168,29 @@ impl Handler {
             self.flow.learn(&resource, target.namespace, total);
         }
         let metadata = about(&listed);
-        let list = match form {
-            Form::Whole => return whole(target.kind, listed),
+        let kinds = self.resources.kinds.clone();
+        match form {
+            Form::Whole => whole(target.kind, listed),
             Form::Partial => {
-                let items: Vec<Value> = listed.objects()?.iter().map(partial).collect();
-                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": items})
+                let head = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata});
+                let outline = Outline::of(["metadata"]);
+                let written = move |stored: Stored, part: &mut Vec<u8>| {
+                    let object = outline.object(&stored).unwrap_or_default();
+                    append(&partial(object), part);
+                };
+                Ok(parts(stored::list(&head, "items", listed.items, written)))
             }
-            Form::Table => table(
-                target.kind,
-                &listed.objects()?,
-                &metadata,
-                self.resources.now(),
-                true,
-                query.rows()?,
-            ),
-        };
-        Ok(respond(StatusCode::OK, &list))
+            Form::Table => {
+                let (rows, now) = (query.rows()?, self.resources.now());
+                let head = headings(target.kind, &metadata);
+                let (kind, outline) = (kinds.number(target.kind), read_by(target.kind, rows));
+                let written = move |stored: Stored, part: &mut Vec<u8>| {
+                    let object = outline.object(&stored).unwrap_or_default();
+                    append(&row(kinds.numbered(kind), object, now, rows), part);
+                };
+                Ok(parts(stored::list(&head, "rows", listed.items, written)))
+            }
+        }
     }
 
     pub(super) async fn watch(
@@ -303,10 +309,21 @@ fn whole(kind: &Kind, listed: Listed) -> Result<Response<Body>, Failure> {
     let head = json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": about(&listed)});
     let items = listed.items.into_iter();
     let items = items.map(|stored| Versioned::new(stored.data, stored.revision));
-    let parts = stored::list(&head, items.collect::<Result<_, _>>()?);
+    let items: Vec<Versioned> = items.collect::<Result<_, _>>()?;
+    let written = |item: Versioned, part: &mut Vec<u8>| item.write(part);
+    Ok(parts(stored::list(&head, "items", items, written)))
+}
+
+/// A list that is written out an item at a time.
+fn parts(parts: impl Iterator<Item = Bytes> + Send + 'static) -> Response<Body> {
     let mut response = streamed("application/json", futures::stream::iter(parts));
     response.extensions_mut().insert(Ends);
-    Ok(response)
+    response
+}
+
+fn append(value: &Value, part: &mut Vec<u8>) {
+    // A tree of JSON and memory have nothing to fail at.
+    drop(serde_json::to_writer(part, value));
 }
 
 pub(super) fn patch(

@@ -9,6 +9,7 @@ use crate::request::Query;
 use crate::resources::{Change, Target};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use serde_json::Value;
 
 impl Handler {
     /// Answers a request about an object's Scale.
@@ -37,6 +38,6 @@ impl Handler {
         };
         let rescaling = self.resources.rescale(caller, target, &change, &options);
         let written = rescaling.await?;
-        Ok(answer(written, |shown| shown))
+        answer(written, None::<fn(Value) -> Value>)
     }
 }

@@ -136,12 +136,9 @@ fn kind<T: Serialize + DeserializeOwned + JsonSchema>(
     }
 }
 
-fn prepare<T: Serialize + DeserializeOwned>(
-    object: &Value,
-    _old: Option<&Value>,
-) -> Result<Value, Vec<FieldError>> {
+fn prepare<T: Serialize + DeserializeOwned>(object: &Value) -> Result<Value, Vec<FieldError>> {
     let parsed: T = parse(object)?;
-    Ok(reserialized(object, &parsed))
+    Ok(reserialized(&parsed))
 }
 
 /// Heading, type, paths of which the first with a value counts, priority.

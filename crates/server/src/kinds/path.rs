@@ -41,6 +41,18 @@ impl Path {
         (!steps.is_empty()).then_some(Self(steps))
     }
 
+    /// The members it begins with, with dots between them: an object with these alone has all that the
+    /// path leads to. None when it begins with none.
+    #[must_use]
+    pub(crate) fn members(&self) -> Option<String> {
+        let names = self.0.iter().map_while(|step| match step {
+            Step::Member(name) if !name.contains('.') => Some(name.as_str()),
+            _ => None,
+        });
+        let names: Vec<&str> = names.collect();
+        (!names.is_empty()).then(|| names.join("."))
+    }
+
     /// What the path leads to, in order; nulls are nothing.
     #[must_use]
     pub fn values<'a>(&self, object: &'a Value) -> Vec<&'a Value> {
@@ -166,6 +178,15 @@ mod tests {
         ] {
             let found = json!(Path::parse(path).unwrap().values(&object));
             assert_eq!(found, wanted, "{path}");
+        }
+        for (path, wanted) in [
+            (".a.b[0]", Some("a.b")),
+            (".a['x.y/z']", Some("a")),
+            (".conditions.*.type", Some("conditions")),
+            ("['x.y'].a", None),
+        ] {
+            let members = Path::parse(path).unwrap().members();
+            assert_eq!(members.as_deref(), wanted, "{path}");
         }
         for bad in [
             "",

@@ -68,14 +68,14 @@ fn told(plural: &str, old: Option<Value>, new: Value) -> Vec<String> {
     let old = old.map(|spec| {
         let (findings, object) = whole(spec);
         assert!(findings.errors.is_empty(), "{findings:?}");
-        kind.prepare("x", &object, None).unwrap()
+        kind.prepare("x", object, None).unwrap()
     });
     let (findings, object) = whole(new);
     let shown = |error: FieldError| format!("{}: {}", error.path, error.message);
     if !findings.errors.is_empty() {
         return findings.errors.into_iter().map(shown).collect();
     }
-    match kind.prepare("x", &object, old.as_ref()) {
+    match kind.prepare("x", object, old.as_ref()) {
         Ok(_) => Vec::new(),
         Err(failure) => {
             let causes = failure.details["causes"].as_array().unwrap().iter();

@@ -11,7 +11,7 @@ fn environment(kinds: &Kinds) -> &Kind {
 fn created(kind: &Kind) -> Value {
     let object = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "Running"}});
     let object = create(kind, object, "default", Timestamp::UNIX_EPOCH).unwrap();
-    kind.prepare("a", &object, None).unwrap()
+    kind.prepare("a", object, None).unwrap()
 }
 
 #[test]

@@ -172,11 +172,10 @@ impl Resources {
             set(&mut object, &paths.wanted, wanted(&scale, target, &old)?);
             let warnings = self.checked(target, &mut object, Some(&old), options)?;
             let replaced = self.replace(caller, target, object, &old, options, false);
-            if let Some(object) = replaced.await? {
+            if let Some(written) = replaced.await? {
                 return Ok(Written {
-                    object: view(paths, &object),
                     warnings,
-                    created: false,
+                    ..Written::unstored(view(paths, &written.object))
                 });
             }
         }

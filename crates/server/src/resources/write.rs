@@ -50,6 +50,8 @@ pub(crate) enum Patch {
 /// A written object and warnings for the caller.
 pub(crate) struct Written {
     pub(crate) object: Value,
+    /// As it is stored, if it is.
+    pub(crate) stored: Option<Stored>,
     pub(crate) warnings: Vec<String>,
     pub(crate) created: bool,
 }
@@ -98,10 +100,26 @@ impl Serialize for MetadataWithout<'_> {
     }
 }
 
-/// What was stored, as clients see it: with its version. Nobody reads it again for that.
-fn versioned(mut object: Value, stored: &Stored) -> Value {
-    object["metadata"]["resourceVersion"] = json!(stored.revision.0.to_string());
-    object
+impl Written {
+    /// What was stored, as clients see it: with its version. Nobody reads it again for that.
+    fn stored(mut object: Value, stored: Stored, created: bool) -> Self {
+        object["metadata"]["resourceVersion"] = json!(stored.revision.0.to_string());
+        Self {
+            stored: Some(stored),
+            created,
+            ..Self::unstored(object)
+        }
+    }
+
+    /// What nothing was stored of.
+    pub(super) fn unstored(object: Value) -> Self {
+        Self {
+            object,
+            stored: None,
+            warnings: Vec::new(),
+            created: false,
+        }
+    }
 }
 
 /// The bytes of an object that is to stay: patches make objects grow without end, and what is
@@ -248,13 +266,13 @@ impl Resources {
         if let Some(status) = status {
             object["status"] = status;
         }
-        let mut object = target.kind.prepare(meta(&object, "name"), &object, None)?;
+        let name = meta(&object, "name").to_owned();
+        let mut object = target.kind.prepare(&name, object, None)?;
         if !applied {
             let write = self.write(caller, target, options);
             entries = managed::update(&write, None, &object, &entries, &decided);
         }
         manage(target.kind, &mut object, entries)?;
-        let name = meta(&object, "name").to_owned();
         if options.dry_run {
             if self
                 .store
@@ -270,9 +288,9 @@ impl Resources {
                 ));
             }
             return Ok(Written {
-                object,
                 warnings,
                 created: true,
+                ..Written::unstored(object)
             });
         }
         let data = match within_bound(&object, &Value::Null, "") {
@@ -296,9 +314,8 @@ impl Resources {
             return Err(refused);
         }
         Ok(Written {
-            object: versioned(object, &stored),
             warnings,
-            created: true,
+            ..Written::stored(object, stored, true)
         })
     }
 
@@ -407,8 +424,12 @@ impl Resources {
             .await
             .map_err(|error| Failure::unavailable(error.to_string()))?;
         let found = found.ok_or_else(|| Failure::not_found("namespaces", "", namespace))?;
+        if self.takers.has(namespace, &found.data) {
+            return Ok(());
+        }
         let outline = Outline::of(["metadata.deletionTimestamp"]).read(&found.data)?;
         if meta(&outline, "deletionTimestamp").is_empty() {
+            self.takers.note(namespace, found.data);
             return Ok(());
         }
         Err(Failure::terminating(namespace))
@@ -432,11 +453,10 @@ impl Resources {
                 return Err(modified(target));
             }
             let replaced = self.replace(caller, target, object, &old, options, false);
-            if let Some(object) = replaced.await? {
+            if let Some(written) = replaced.await? {
                 return Ok(Written {
-                    object,
                     warnings,
-                    created: false,
+                    ..written
                 });
             }
         }
@@ -502,11 +522,10 @@ impl Resources {
             }
             let applied = matches!(patch, Patch::Apply(..));
             let replaced = self.replace(caller, target, object, &old, options, applied);
-            if let Some(object) = replaced.await? {
+            if let Some(written) = replaced.await? {
                 return Ok(Written {
-                    object,
                     warnings,
-                    created: false,
+                    ..written
                 });
             }
         }
@@ -559,7 +578,7 @@ impl Resources {
         old: &Value,
         options: &WriteOptions,
         applied: bool,
-    ) -> Result<Option<Value>, Failure> {
+    ) -> Result<Option<Written>, Failure> {
         let expected = Revision(meta(old, "resourceVersion").parse().unwrap_or_default());
         self.admit(caller, target, &mut object, Some(old)).await?;
         let mut entries = managed::take(&mut object);
@@ -573,10 +592,10 @@ impl Resources {
         }
         manage(target.kind, &mut object, entries)?;
         if managed::settle(old, &object) {
-            return Ok(Some(old.clone()));
+            return Ok(Some(Written::unstored(old.clone())));
         }
         if options.dry_run {
-            return Ok(Some(object));
+            return Ok(Some(Written::unstored(object)));
         }
         let key = Self::key(target, target.name);
         let stored = if objects::is_released(target.kind, &object) {
@@ -587,7 +606,7 @@ impl Resources {
             self.store.update(key, expected, data).await
         };
         match stored {
-            Ok(stored) => Ok(Some(versioned(object, &stored))),
+            Ok(stored) => Ok(Some(Written::stored(object, stored, false))),
             Err(boatyard_store::Error::Conflict { .. }) => Ok(None),
             Err(error) => Err(Self::store_failure(target, target.name, error)),
         }

@@ -40,7 +40,9 @@ fn a_list_is_the_same_in_however_many_parts() {
         let object = |number: usize| json!({"metadata": {"name": number.to_string(), "labels": {"x": text}}});
         let items = (0..count)
             .map(|number| Versioned::new(object(number).to_string().into(), Revision(9)).unwrap());
-        let written: Vec<Bytes> = list(&json!({"kind": "BoatList"}), items.collect()).collect();
+        let head = json!({"kind": "BoatList"});
+        let write = |item: Versioned, part: &mut Vec<u8>| item.write(part);
+        let written: Vec<Bytes> = list(&head, "items", items.collect(), write).collect();
         assert_eq!(written.len(), parts);
         let whole: Value = serde_json::from_slice(&written.concat()).unwrap();
         assert_eq!(whole["kind"], "BoatList");
@@ -67,6 +69,11 @@ fn an_outline_has_its_paths_and_nothing_else() {
         json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "status": null,
             "spec": {"owner": {"uid": 0, "more": [1, "2"]}}})
     );
+    for paths in [["a", "a.b"], ["a.b", "a"]] {
+        let object = json!({"a": {"b": 1, "c": 2}});
+        let outlined = Outline::of(paths).read(object.to_string().as_bytes());
+        assert_eq!(outlined.unwrap(), object);
+    }
     for odd in ["[1]", "1", "-1", "1.5", "true", "\"x\"", "null"] {
         let object = format!("{{\"status\":{odd}}}");
         assert_eq!(

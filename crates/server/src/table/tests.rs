@@ -38,7 +38,7 @@ fn events_tell_what_they_are_about_and_environments_where_they_are() {
     let kinds = Kinds::default();
     let rows = |group: &str, plural: &str, object: Value| {
         let kind = kinds.find(group, "v1", plural).unwrap();
-        let table = table(kind, &[object], &json!({}), now, true, Rows::None);
+        let table = table(kind, vec![object], &json!({}), now, true, Rows::None);
         let columns = table["columnDefinitions"].as_array().unwrap().clone();
         let cells = table["rows"][0]["cells"].as_array().unwrap().clone();
         assert_eq!(columns.len(), cells.len());
@@ -73,5 +73,24 @@ fn events_tell_what_they_are_about_and_environments_where_they_are() {
     );
     for (name, wanted) in [("Wanted", "Stopped"), ("Class", "large"), ("Runner", "r1")] {
         assert!(web.contains(&(name.to_owned(), 1, json!(wanted))), "{name}");
+    }
+}
+
+#[test]
+fn a_row_is_made_of_what_it_reads_as_of_the_whole_object() {
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    for kind in Kinds::default().iter() {
+        for mut object in kind.samples() {
+            object["metadata"] = json!({"name": "x", "namespace": "y", "labels": {"a": "b"}, "creationTimestamp": "2025-01-01T00:00:00Z"});
+            for rows in [Rows::None, Rows::Metadata, Rows::Object] {
+                let read = read_by(kind, rows).read(object.to_string().as_bytes());
+                assert_eq!(
+                    row(kind, read.unwrap(), now, rows),
+                    row(kind, object.clone(), now, rows),
+                    "{} {rows:?}",
+                    kind.kind
+                );
+            }
+        }
     }
 }
