@@ -88,6 +88,35 @@ pub(crate) struct Local {
     pub(crate) first_slot: u32,
 }
 
+/// `boatyard build`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Build {
+    /// Folder that the Dockerfile copies from.
+    #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// The Dockerfile; without it, the folder's `Dockerfile`.
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the image; may be given several times.
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+    /// Stage to build; the last without it.
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// Build argument, as `NAME=value`; `NAME` alone takes the variable's value.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Further context, as `NAME=FOLDER` or `NAME=docker-image://REFERENCE`.
+    #[arg(long = "build-context", value_name = "NAME=FOLDER")]
+    pub(crate) build_contexts: Vec<String>,
+    /// Secret, as `id=ID,src=FILE` or `id=ID,env=VARIABLE`.
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub(crate) secrets: Vec<String>,
+    /// Do every step again.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -129,6 +158,8 @@ pub(crate) enum Verb {
         #[arg(short, long = "filename", required = true)]
         filename: Vec<PathBuf>,
     },
+    /// Build an image from a Dockerfile.
+    Build(Build),
     /// Images of this machine's runner.
     #[command(subcommand)]
     Image(Image),

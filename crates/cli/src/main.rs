@@ -9,6 +9,7 @@
 mod api;
 mod apply;
 mod args;
+mod build;
 mod connect;
 mod daemon;
 mod devcontainer;
@@ -99,6 +100,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Restart(names) => lifecycle::restart(&global, &names).await.map(done),
         Verb::Rm(rm) => lifecycle::remove(&global, &rm).await.map(done),
         Verb::Apply { filename } => apply::run(&global, &filename).await.map(done),
+        Verb::Build(build) => build::run(&global, build).await.map(done),
         Verb::Image(image) => images::run(&global, image).await.map(done),
         Verb::Doctor { output } => images::doctor(&global, &output).await,
         Verb::Daemon(daemon) => daemon::run(&global, daemon).await.map(done),

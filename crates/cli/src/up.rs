@@ -12,7 +12,7 @@ use boatyard_api::Environment;
 use boatyard_api::environment::{
     Devcontainer, EnvironmentSpec, GitSource, Phase, Source, Step, StepState, WantedState,
 };
-use boatyard_devcontainer::{Document, LocalContext};
+use boatyard_devcontainer::{DockerfileSource, Document, LocalContext};
 use boatyard_wire::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 use kube::ResourceExt;
@@ -32,6 +32,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         image: up.image.clone(),
         ..Devcontainer::default()
     };
+    let mut built = None;
     if let Some(folder) = &source.folder {
         let root = folder.subfolder.as_ref().map(|_| folder.path.clone());
         let folder = PathBuf::from(folder.opened());
@@ -40,6 +41,12 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
                 Document::parse(&path, &text).map_err(|error| Failure::new(error.to_string()))?;
             devcontainer.local_env = local_variables(&document);
             initialize(&folder, root, &document, &devcontainer.local_env)?;
+            let mut context = LocalContext::new(&folder.to_string_lossy());
+            context.local_env.clone_from(&devcontainer.local_env);
+            context.image_override.clone_from(&devcontainer.image);
+            built = document
+                .dockerfile(&context)
+                .map_err(|error| Failure::new(error.to_string()))?;
         }
     }
     let endpoint = connect::endpoint(global).await?;
@@ -52,7 +59,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         state: WantedState::Running,
         ..EnvironmentSpec::default()
     };
-    let (name, made) = find_or_make(&environments, &up, spec).await?;
+    let (name, made) = find_or_make(global, &environments, &up, spec, built).await?;
     let shown = follow(&environments, &name);
     let outcome = tokio::select! {
         outcome = shown => outcome,
@@ -201,10 +208,30 @@ fn initialize(
 }
 
 /// The environment of this source, made when there is none; whether it was made now.
+/// Builds what the environment will be made of, for everybody to see: its own step then finds all
+/// of it made, and what cannot be built leaves no environment. For who may not ask the runner, the
+/// environment's own step builds.
+async fn prepare(global: &Global, built: Option<&DockerfileSource>) -> Result<(), Failure> {
+    let Some(source) = built.filter(|_| global.server.is_none()) else {
+        return Ok(());
+    };
+    let request = boatyard_link::verbs::Build {
+        file: source.file.clone(),
+        context: source.context.clone(),
+        target: source.target.clone(),
+        args: source.args.clone(),
+        names: vec![source.name()],
+        ..boatyard_link::verbs::Build::default()
+    };
+    crate::build::build(global, request).await.map(drop)
+}
+
 async fn find_or_make(
+    global: &Global,
     environments: &Api<Environment>,
     up: &Up,
     spec: EnvironmentSpec,
+    built: Option<DockerfileSource>,
 ) -> Result<(String, bool), Failure> {
     let all = environments.list(&ListParams::default()).await?;
     let same = |object: &&Environment| {
@@ -227,6 +254,7 @@ async fn find_or_make(
             change["devcontainer"] = serde_json::to_value(&spec.devcontainer).unwrap_or_default();
         }
         if failed || changed {
+            prepare(global, built.as_ref()).await?;
             change["restartedAt"] = asked_now().into();
         }
         if found.spec.state != WantedState::Running || failed || changed {
@@ -234,6 +262,7 @@ async fn find_or_make(
         }
         return Ok((name, false));
     }
+    prepare(global, built.as_ref()).await?;
     let wanted = up
         .name
         .clone()

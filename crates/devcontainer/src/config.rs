@@ -92,6 +92,7 @@ pub(crate) struct Config {
     pub(crate) compose_files: Option<(Vec<String>, Span)>,
     pub(crate) service: Option<String>,
     pub(crate) run_services: Vec<String>,
+    pub(crate) build: Build,
     pub(crate) unsupported: Vec<Unsupported>,
     pub(crate) notes: Vec<String>,
 }
@@ -512,23 +513,15 @@ impl Config {
     fn unsupported_property(&mut self, reader: &Reader<'_>, entry: &Entry) -> Result<(), Error> {
         let (path, node) = (entry.key.as_str(), &entry.node);
         match path {
-            "build" => {
-                reader.object(path, node)?;
-                self.refuse(
-                    path,
-                    entry.key_span,
-                    "name a finished \"image\" instead of building one",
-                    true,
-                );
+            "build" => self.build.read(reader, path, node)?,
+            // The older form, which the newer one overrides wherever it stands.
+            "dockerFile" => {
+                let file = (reader.string(path, node)?, node.span);
+                self.build.dockerfile.get_or_insert(file);
             }
-            "dockerFile" | "context" => {
-                reader.string(path, node)?;
-                self.refuse(
-                    path,
-                    entry.key_span,
-                    "name a finished \"image\" instead of building one",
-                    true,
-                );
+            "context" => {
+                let folder = reader.string(path, node)?;
+                self.build.context.get_or_insert(folder);
             }
             "dockerComposeFile" => {
                 let files = match node.as_str() {
@@ -554,6 +547,84 @@ impl Config {
             remedy,
             image_source,
         });
+    }
+}
+
+/// What of a configuration says how an image is built.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Build {
+    /// As written, and where.
+    pub(crate) dockerfile: Option<(String, Span)>,
+    pub(crate) context: Option<String>,
+    pub(crate) args: BTreeMap<String, String>,
+    pub(crate) target: Option<String>,
+    pub(crate) cache_from: Vec<String>,
+}
+
+const BUILD_KNOWN: &[&str] = &[
+    "dockerfile",
+    "context",
+    "args",
+    "target",
+    "cacheFrom",
+    "options",
+];
+
+impl Build {
+    fn read(&mut self, reader: &Reader<'_>, path: &str, node: &Node) -> Result<(), Error> {
+        for entry in reader.object(path, node)? {
+            let (path, node) = (format!("{path}.{}", entry.key), &entry.node);
+            match entry.key.as_str() {
+                "dockerfile" => self.dockerfile = Some((reader.string(&path, node)?, node.span)),
+                "context" => self.context = Some(reader.string(&path, node)?),
+                "target" => self.target = Some(reader.string(&path, node)?),
+                "args" => {
+                    for argument in reader.object(&path, node)? {
+                        let path = format!("{path}.{}", argument.key);
+                        let value = reader.string(&path, &argument.node)?;
+                        self.args.insert(argument.key.clone(), value);
+                    }
+                }
+                "cacheFrom" => {
+                    self.cache_from = match node.as_str() {
+                        Some(one) => vec![one.to_owned()],
+                        None => reader.strings(&path, node)?,
+                    };
+                }
+                "options" => self.options(reader, &path, node)?,
+                _ => reader.unknown(entry, &path, BUILD_KNOWN),
+            }
+        }
+        Ok(())
+    }
+
+    /// Options of `docker build`: those that say what is built have a meaning here.
+    fn options(&mut self, reader: &Reader<'_>, path: &str, node: &Node) -> Result<(), Error> {
+        let options = reader.strings(path, node)?;
+        let mut options = options.iter();
+        while let Some(option) = options.next() {
+            let (name, mut value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            let known = matches!(name, "--build-arg" | "--target" | "--cache-from");
+            if known && value.is_none() {
+                value = options.next().map(String::as_str);
+            }
+            match (name, value) {
+                ("--build-arg", Some(argument)) => {
+                    let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+                    self.args.insert(name.to_owned(), value.to_owned());
+                }
+                ("--target", Some(target)) => self.target = Some(target.to_owned()),
+                ("--cache-from", Some(image)) => self.cache_from.push(image.to_owned()),
+                _ => reader.warn(
+                    node.span,
+                    format!("{path}: {option} is an option of docker's that has no effect here"),
+                ),
+            }
+        }
+        Ok(())
     }
 }
 

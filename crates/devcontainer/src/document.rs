@@ -56,6 +56,45 @@ pub enum UidUpdate {
     Off,
 }
 
+/// An image to build, its paths absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DockerfileSource {
+    /// The Dockerfile.
+    pub file: String,
+    /// The folder it copies from.
+    pub context: String,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// The stage wanted; None for the last.
+    pub target: Option<String>,
+    /// Images whose layers may be used.
+    pub cache_from: Vec<String>,
+}
+
+impl DockerfileSource {
+    /// A name for the image, the same whenever the same Dockerfile is built with the same
+    /// arguments.
+    pub fn name(&self) -> String {
+        let mut what: BTreeMap<String, String> = self.args.clone();
+        what.insert(" file".to_owned(), self.file.clone());
+        what.insert(" context".to_owned(), self.context.clone());
+        what.insert(
+            " target".to_owned(),
+            self.target.clone().unwrap_or_default(),
+        );
+        let id = substitute::devcontainer_id(&what);
+        let words: String = basename(&self.context)
+            .to_ascii_lowercase()
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(60)
+            .collect();
+        let words = if words.is_empty() { "image" } else { &words };
+        format!("boatyard.local/{words}:{id}")
+    }
+}
+
 impl LocalContext {
     /// A folder, and nothing else known.
     pub fn new(local_workspace_folder: &str) -> LocalContext {
@@ -183,6 +222,12 @@ impl Document {
         let resolved = self.resolve(context)?;
         match context.image_override.clone().or(resolved.config.image) {
             Some(image) => Ok(image),
+            None if resolved.config.build.dockerfile.is_some() => {
+                let span = resolved.config.build.dockerfile.map(|(_, span)| span);
+                let what = "the image is what the Dockerfile builds".to_owned();
+                let kind = ErrorKind::Missing(what);
+                Err(Error::new(&self.source, span.unwrap_or_default(), kind))
+            }
             None => Err(match resolved.config.compose_files {
                 Some((_, span)) => {
                     let what =
@@ -192,6 +237,44 @@ impl Document {
                 None => self.no_image(),
             }),
         }
+    }
+
+    /// The Dockerfile it has built; None when it names none, or when an image given from outside
+    /// takes its place. A file that also names an image names the result.
+    pub fn dockerfile(&self, context: &LocalContext) -> Result<Option<DockerfileSource>, Error> {
+        let config = self.resolve(context)?.config;
+        let Some((file, span)) = config.build.dockerfile else {
+            return Ok(None);
+        };
+        if context.image_override.is_some() {
+            return Ok(None);
+        }
+        let own: &str = &self.source.file;
+        let workspace = context.local_workspace_folder.trim_end_matches('/');
+        let own = if own.starts_with('/') {
+            own.to_owned()
+        } else {
+            format!("{workspace}/{own}")
+        };
+        let folder = own.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let place = |path: &str| {
+            let joined = if path.starts_with('/') {
+                path.to_owned()
+            } else {
+                format!("{folder}/{path}")
+            };
+            absolute(&joined).ok_or_else(|| {
+                let kind = ErrorKind::Missing(format!("{path:?} is no path"));
+                Error::new(&self.source, span, kind)
+            })
+        };
+        Ok(Some(DockerfileSource {
+            file: place(&file)?,
+            context: place(config.build.context.as_deref().unwrap_or("."))?,
+            args: config.build.args,
+            target: config.build.target,
+            cache_from: config.build.cache_from,
+        }))
     }
 
     /// The Compose project it names a service of; None when it names none, or when an image given
@@ -439,7 +522,8 @@ impl Document {
             };
             return Err(Error::new(&self.source, unsupported.span, kind));
         }
-        if config.image.is_none() && config.compose_files.is_none() && !overridden {
+        let built = config.compose_files.is_some() || config.build.dockerfile.is_some();
+        if config.image.is_none() && !built && !overridden {
             return Err(self.no_image());
         }
         if self.is_composed(context) {

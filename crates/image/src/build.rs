@@ -330,9 +330,9 @@ impl Progress for Teller {
         }
     }
     fn message(&self, text: &str) {
-        self.progress.event(Event::Output {
+        self.progress.event(Event::Note {
             vertex: self.vertex,
-            bytes: format!("{text}\n").into_bytes(),
+            text: text.to_owned(),
         });
     }
 }

@@ -42,6 +42,10 @@ pub struct Target {
     pub environment_uid: String,
     /// What of it.
     pub kind: TargetKind,
+    /// User and group id of a caller on the server's own host, by the socket's word; only such a
+    /// caller's folders are opened.
+    #[serde(default)]
+    pub local: Option<(u32, u32)>,
 }
 
 /// What a stream speaks to.

@@ -5,6 +5,7 @@
 //! (towards the runner, ended by an empty frame) or `Stdout` frames. `Done` or `Error` is last.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,8 +56,63 @@ pub enum Request {
     },
     /// Removes layers that no name and no environment uses.
     ImagePrune,
+    /// Builds an image from a Dockerfile: any number of [`Reply::Build`], then [`Reply::Image`].
+    Build(Box<Build>),
     /// Checks of the runner's host: [`Reply::Checks`].
     Doctor,
+}
+
+/// A Dockerfile to build. Paths are absolute and read with the caller's credentials.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Build {
+    /// The Dockerfile.
+    pub file: String,
+    /// The folder it copies from.
+    pub context: String,
+    /// The stage wanted; the last when absent.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Further contexts by name: a folder's path, or `docker-image://` and a reference.
+    pub contexts: BTreeMap<String, String>,
+    /// By id.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Names of the result; at least one.
+    pub names: Vec<String>,
+    /// Does every step again.
+    pub no_cache: bool,
+    /// Pushes the result under all its names.
+    pub push: bool,
+}
+
+/// Something that happened in a build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum BuildEvent {
+    /// A line of work begins.
+    Began {
+        /// Its number, from 1.
+        vertex: u32,
+        /// As BuildKit names it.
+        name: String,
+    },
+    /// It printed something; whole lines or not.
+    Output {
+        /// Whose.
+        vertex: u32,
+        /// What, as text.
+        text: String,
+    },
+    /// It is over.
+    Ended {
+        /// Which.
+        vertex: u32,
+        /// `done`, `cached` or `failed`.
+        outcome: String,
+        /// After how many milliseconds.
+        millis: u64,
+    },
 }
 
 /// Form of an exported image.
@@ -84,6 +140,8 @@ pub enum Reply {
         /// Bytes in all, when known.
         total: Option<u64>,
     },
+    /// Of a build.
+    Build(BuildEvent),
     /// A line for the user.
     Message {
         /// One line.

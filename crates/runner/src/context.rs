@@ -5,6 +5,7 @@ use crate::isolation::Sandbox;
 use crate::layout::Layout;
 use crate::record::Slots;
 use boatyard_image::Images;
+use boatyard_image::build::Builder;
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::{Id, Spec};
 use jiff::Timestamp;
@@ -26,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) sandboxes: Arc<dyn Sandbox>,
     /// Images.
     pub(crate) images: Images,
+    /// Builds into them.
+    pub(crate) builder: Builder,
     /// The agent's executable.
     pub(crate) agent: PathBuf,
     /// Calls for lifecycle commands, on their way to the environments' workers.

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::record::Uid;
 use boatyard_link::client::Endpoint;
 use boatyard_link::tunnel::{Incoming, PROTOCOL, TargetKind, accept};
+use boatyard_sandbox::spec::User;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -96,7 +97,10 @@ async fn serve(context: Context, mut incoming: Incoming) {
                     };
                     crate::lifecycle::serve(&context, &uid, incoming.accept().await?).await
                 }
-                TargetKind::Runner => crate::verbs::serve(&context, incoming.accept().await?).await,
+                TargetKind::Runner => {
+                    let caller = target.local.map(|(uid, gid)| User { uid, gid });
+                    crate::verbs::serve(&context, incoming.accept().await?, caller).await
+                }
             }
         };
     if let Err(error) = served.await {

@@ -7,6 +7,7 @@
 //! Read next: `context`, which calls it.
 
 use boatyard_sandbox::spec::{Id, Spec, User};
+use boatyard_sandbox::view::View;
 use boatyard_sandbox::{Error, Observed, Running, Sandboxes};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -38,6 +39,11 @@ pub trait Sandbox: Send + Sync + 'static {
     /// # Errors
     /// When the user may not.
     fn open_as(&self, user: User, path: &Path) -> Result<OwnedFd, Error>;
+    /// A folder of the host as a user sees it.
+    ///
+    /// # Errors
+    /// When the user may not.
+    fn view(&self, user: User, path: &Path) -> Result<View, Error>;
 }
 
 impl Sandbox for Sandboxes {
@@ -59,5 +65,9 @@ impl Sandbox for Sandboxes {
 
     fn open_as(&self, user: User, path: &Path) -> Result<OwnedFd, Error> {
         Self::open_as(self, user, path)
+    }
+
+    fn view(&self, user: User, path: &Path) -> Result<View, Error> {
+        Self::view(self, user, path)
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod agent;
 mod beneath;
+mod build;
 mod context;
 mod doors;
 mod dotfiles;
@@ -38,6 +39,7 @@ pub use steps::DEFAULT_IMAGE;
 
 use boatyard_api::{Environment, RunnerStatus};
 use boatyard_image::Images;
+use boatyard_image::build::Builder;
 use boatyard_link::client::Endpoint;
 use boatyard_sandbox::Sandboxes;
 use context::Context;
@@ -153,12 +155,16 @@ impl Service {
         let images = Images::open(&layout.images(), options.images.clone())?;
         let sandboxes = sandboxes(&options)?;
         let client = options.endpoint.kube();
+        let host = build::Host::new(sandboxes.clone(), slots.clone());
+        let policy = boatyard_image::build::Policy::default();
+        let builder = Builder::open(images.clone(), Arc::new(host), agent.clone(), policy)?;
         let context = Context {
             runner: options.name,
             layout,
             slots,
             sandboxes,
             images,
+            builder,
             agent,
             calls: lifecycle::Calls::default(),
             client,

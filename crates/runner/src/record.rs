@@ -126,8 +126,11 @@ pub struct Configured {
     pub path: Option<String>,
     /// Its text.
     pub text: Option<String>,
-    /// Image it names.
+    /// Image it names, or the name of the one it has built.
     pub image: String,
+    /// What builds it.
+    #[serde(default)]
+    pub dockerfile: Option<boatyard_devcontainer::DockerfileSource>,
 }
 
 /// The image as found.
@@ -348,9 +351,41 @@ impl Slots {
         Ok(record)
     }
 
+    /// Takes a slot for something that has no record: it is free again when the answer is dropped,
+    /// or this process ends.
+    ///
+    /// # Errors
+    /// When all slots are taken.
+    pub fn borrow(&self) -> std::io::Result<Borrowed> {
+        let mut taken = self.taken();
+        let free = (self.first..SLOTS).find(|slot| !taken.contains(slot));
+        let slot = free.ok_or_else(|| {
+            std::io::Error::other("every slot of this runner is taken: remove environments")
+        })?;
+        taken.insert(slot);
+        Ok(Borrowed {
+            slots: self.clone(),
+            slot,
+        })
+    }
+
     /// Frees a slot whose environment has nothing left on disk.
     pub fn free(&self, slot: u32) {
         self.taken().remove(&slot);
+    }
+}
+
+/// A slot without a record.
+#[derive(Debug)]
+pub struct Borrowed {
+    slots: Slots,
+    /// Its number.
+    pub slot: u32,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.slots.free(self.slot);
     }
 }
 

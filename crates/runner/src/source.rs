@@ -93,6 +93,32 @@ async fn open_directory(context: &Context, user: User, path: &Path) -> Result<Fi
     }
 }
 
+/// The text of a file as a user may read it; None when there is none.
+pub(crate) async fn read_as(
+    context: &Context,
+    user: User,
+    path: &Path,
+) -> Result<Option<String>, Failed> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Failed::lasting(
+            "SourceUnreadable",
+            format!("{} cannot be read: {error}", path.display()),
+        )
+    };
+    let (sandboxes, wanted) = (context.sandboxes.clone(), path.to_owned());
+    match context
+        .blocking(move || sandboxes.open_as(user, &wanted))
+        .await
+    {
+        Ok(file) => beneath::text(File::from(file))
+            .map(Some)
+            .map_err(|error| unreadable(&error)),
+        Err(error) if not_found(&error) => Ok(None),
+        Err(error) if refused(&error) => Err(unreadable(&error)),
+        Err(error) => Err(Failed::internal(&error)),
+    }
+}
+
 /// Whether it was the path that could not be opened, and not the runner's helper that failed.
 fn refused(error: &boatyard_sandbox::Error) -> bool {
     matches!(error, boatyard_sandbox::Error::OpenAs { .. })

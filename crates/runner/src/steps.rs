@@ -48,7 +48,7 @@ pub(crate) async fn apply(
             Ok(Some(message))
         }
         Action::Configure => configure(worker, object).await.map(Some),
-        Action::FetchImage => fetch_image(worker).await.map(Some),
+        Action::FetchImage => fetch_image(worker, object).await.map(Some),
         Action::Resolve => resolve(worker, object).map(Some),
         Action::StartSandbox => start(worker, object).await.map(|()| None),
         Action::AwaitAgent => await_agent(worker).await.map(|()| None),
@@ -203,6 +203,7 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
         path,
         text,
         image: String::new(),
+        dockerfile: None,
     };
     let document = document(&configured)?;
     let features = document
@@ -217,29 +218,52 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
             ),
         ));
     }
-    let image = document
-        .image(&local_context(object))
-        .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
-    configured.image = image;
-    let message = match &configured.path {
-        Some(path) => format!("{path}: image {}", configured.image),
-        None => format!("no devcontainer.json; default image {}", configured.image),
+    let invalid = |error: boatyard_devcontainer::Error| {
+        Failed::lasting("ConfigurationInvalid", error.to_string())
+    };
+    let local = local_context(object);
+    configured.dockerfile = document.dockerfile(&local).map_err(invalid)?;
+    configured.image = match &configured.dockerfile {
+        Some(dockerfile) => dockerfile.name(),
+        None => document.image(&local).map_err(invalid)?,
+    };
+    let message = match (&configured.path, &configured.dockerfile) {
+        (Some(path), Some(dockerfile)) => format!("{path}: Dockerfile {}", dockerfile.file),
+        (Some(path), None) => format!("{path}: image {}", configured.image),
+        (None, _) => format!("no devcontainer.json; default image {}", configured.image),
     };
     record(worker)?.configured = Some(configured);
     Ok(message)
 }
 
-async fn fetch_image(worker: &mut Worker) -> Result<String, Failed> {
+async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
     let configured = record(worker)?
         .configured
         .clone()
         .ok_or_else(|| Failed::transient("Internal", "no configuration"))?;
     let reference = Reference::parse(&configured.image)
         .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
-    let progress = Arc::new(Reporter::default());
-    let ensured = worker.context.images.ensure(&reference, progress).await;
-    let image = ensured.map_err(|error| Failed::image(&error))?;
-    let message = format!("{} ({} layers)", image.reference, image.layers.len());
+    let (image, verb) = match &configured.dockerfile {
+        Some(dockerfile) => {
+            let prefix = local_context(object).local_workspace_folder;
+            let built = crate::build::for_environment(
+                &worker.context,
+                &worker.uid,
+                &object.spec,
+                &prefix,
+                dockerfile,
+                &reference,
+            );
+            (built.await?, "built ")
+        }
+        None => {
+            let progress = Arc::new(Reporter::default());
+            let ensured = worker.context.images.ensure(&reference, progress).await;
+            (ensured.map_err(|error| Failed::image(&error))?, "")
+        }
+    };
+    let layers = image.layers.len();
+    let message = format!("{verb}{} ({layers} layers)", image.reference);
     record(worker)?.image = Some(ImageRecord {
         reference: configured.image,
         digest: image.digest.clone(),

@@ -12,6 +12,7 @@ use boatyard_image::{Format, LayerId, LayerProgress, Progress, Reference};
 use boatyard_link::frames::{Codec, Frame};
 use boatyard_link::tunnel::Stream;
 use boatyard_link::verbs::{ArchiveFormat, Check, ImageLine, Reply, Request};
+use boatyard_sandbox::spec::User;
 use boatyard_wire::frame::{Kind, MAX_PAYLOAD};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -49,14 +50,18 @@ impl Progress for Forward {
 }
 
 /// Answers one request.
-pub(crate) async fn serve(context: &Context, stream: Stream) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    context: &Context,
+    stream: Stream,
+    caller: Option<User>,
+) -> std::io::Result<()> {
     let mut frames = Framed::new(stream, Codec);
     let broken = |error: boatyard_link::frames::Error| std::io::Error::other(error);
     let Some(first) = frames.next().await else {
         return Ok(());
     };
     let request: Request = serde_json::from_slice(&first.map_err(broken)?.payload)?;
-    let outcome = answer(context, &mut frames, request).await;
+    let outcome = answer(context, &mut frames, request, caller).await;
     let last = match outcome {
         Ok(()) => Reply::Done,
         Err(failed) => Reply::Error {
@@ -90,7 +95,12 @@ fn gone(error: boatyard_link::frames::Error) -> Failed {
     Failed::transient("CallerGone", chain(&error))
 }
 
-async fn answer(context: &Context, frames: &mut Frames, request: Request) -> Result<(), Failed> {
+async fn answer(
+    context: &Context,
+    frames: &mut Frames,
+    request: Request,
+    caller: Option<User>,
+) -> Result<(), Failed> {
     let images = &context.images;
     let (sender, progress) = mpsc::channel(BACKLOG);
     let forward: Arc<dyn Progress> = Arc::new(Forward(sender));
@@ -182,6 +192,7 @@ async fn answer(context: &Context, frames: &mut Frames, request: Request) -> Res
                 bytes: pruned.bytes,
             }
         }
+        Request::Build(build) => image(build_image(context, frames, *build, caller).await?),
         Request::Doctor => {
             let checks = context.blocking(boatyard_sandbox::doctor).await;
             let checks = checks.into_iter().map(|check| Check {
@@ -209,6 +220,35 @@ async fn relayed<T>(
         tokio::select! {
             outcome = &mut work => return outcome.map_err(failed),
             Some(reply) = progress.recv() => send(frames, &reply).await.map_err(gone)?,
+            frame = frames.next() => {
+                if frame.is_none_or(|frame| frame.is_err()) {
+                    return Err(Failed::transient("CallerGone", "the caller went away"));
+                }
+            }
+        }
+    }
+}
+
+/// Builds, sending what happens to the caller; the caller going away ends it.
+async fn build_image(
+    context: &Context,
+    frames: &mut Frames,
+    request: boatyard_link::verbs::Build,
+    caller: Option<User>,
+) -> Result<boatyard_image::Image, Failed> {
+    let events = crate::build::Events::default();
+    let work = crate::build::for_caller(context, request, caller, events.sender());
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            event = events.next() => send(frames, &Reply::Build(event)).await.map_err(gone)?,
+            outcome = &mut work => {
+                while let Some(event) = events.left() {
+                    send(frames, &Reply::Build(event)).await.map_err(gone)?;
+                }
+                return outcome;
+            }
             frame = frames.next() => {
                 if frame.is_none_or(|frame| frame.is_err()) {
                     return Err(Failed::transient("CallerGone", "the caller went away"));

@@ -141,6 +141,8 @@ pub(crate) async fn open(
             let wanted = tunnel::Target {
                 environment_uid: query.get("environment").to_owned(),
                 kind,
+                // Of another server's host: nothing here is theirs.
+                local: None,
             };
             expect(&request, PROTOCOL)?;
             let far = handler.tunnels.open(target.name, &wanted).await;
@@ -208,6 +210,7 @@ async fn forward(
     let target = tunnel::Target {
         environment_uid: uid.to_owned(),
         kind,
+        local: caller.local,
     };
     match reach(handler, runner, &target).await? {
         Far::Here(far) => Ok(splice(handler, request, far, Some(held))),

@@ -28,7 +28,7 @@ impl BuildProgress for Noted {
         match event {
             Event::Ended { outcome, .. } => self.outcomes.lock().unwrap().push(outcome),
             Event::Output { bytes, .. } => self.output.lock().unwrap().extend(bytes),
-            Event::Began { .. } => {}
+            Event::Began { .. } | Event::Note { .. } => {}
         }
     }
 }

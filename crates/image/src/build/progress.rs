@@ -19,6 +19,13 @@ pub enum Event {
         /// As printed.
         bytes: Vec<u8>,
     },
+    /// A line about work that is no process's; nobody waits for who reads it.
+    Note {
+        /// Whose.
+        vertex: u32,
+        /// The line.
+        text: String,
+    },
     /// It is over.
     Ended {
         /// Which.
@@ -41,7 +48,8 @@ pub enum Outcome {
     Failed,
 }
 
-/// Called from several threads. A call that waits makes the process that prints wait.
+/// Called from several threads. An [`Event::Output`] may be made to wait, and then the process that
+/// prints waits; the others come from where waiting would hold up everybody.
 pub trait BuildProgress: Send + Sync {
     /// One event; those of one vertex in order.
     fn event(&self, event: Event);

@@ -7,6 +7,7 @@ fn target() -> Target {
     Target {
         environment_uid: "u1".into(),
         kind: TargetKind::Agent,
+        local: None,
     }
 }
 

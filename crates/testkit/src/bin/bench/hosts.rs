@@ -88,6 +88,10 @@ impl Sandbox for Host {
     fn open_as(&self, _user: User, path: &Path) -> Result<OwnedFd, Error> {
         Ok(std::fs::File::open(path).unwrap().into())
     }
+
+    fn view(&self, _user: User, path: &Path) -> Result<boatyard_sandbox::view::View, Error> {
+        unreachable!("nobody here reads {}", path.display())
+    }
 }
 
 /// Answers as every agent.

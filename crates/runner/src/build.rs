@@ -1,0 +1,535 @@
+//! Builds Dockerfiles for callers and environments: reads them with their rights, plans, and hands
+//! the plan to the builder.
+//!
+//! A caller's folders are read by processes with the caller's credentials; a clone, which this
+//! runner made, is read as it is and never left. What a build does is `boatyard-image`'s
+//! business, what a Dockerfile means `boatyard-devcontainer`'s.
+//!
+//! Crash behaviour: a build dies with the runner; its finished steps are found again.
+
+use crate::beneath;
+use crate::context::Context;
+use crate::failure::Failed;
+use crate::isolation::Sandbox;
+use crate::layout::private_directory;
+use crate::record::{Slots, Uid, address, id_base};
+use crate::source;
+use boatyard_api::environment::EnvironmentSpec;
+use boatyard_devcontainer::DockerfileSource;
+use boatyard_devcontainer::dockerfile::{self, Answer, Dockerfile, Ignore, NamedContext};
+use boatyard_image::build::{self as image_build, BuildProgress, Event, Outcome, Seat};
+use boatyard_image::{Image, LayerProgress, Progress, Reference};
+use boatyard_link::verbs::{Build, BuildEvent};
+use boatyard_sandbox::spec::{Id, Spec, User};
+use rustix::fs::OFlags;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Events under way to a caller that does not read, above which processes wait.
+const BACKLOG: usize = 256;
+/// Output is sent in pieces of this many bytes: as JSON it may be six times that.
+const PIECE: usize = 8 << 10;
+/// Bytes of an environment's build log.
+const LOG_LIMIT: u64 = 16 << 20;
+/// Rounds of planning: each brings an image that the one before asked for.
+const ROUNDS: usize = 64;
+
+/// What the builder has of this host.
+pub(crate) struct Host {
+    sandboxes: Arc<dyn Sandbox>,
+    slots: Slots,
+}
+
+impl Host {
+    pub(crate) fn new(sandboxes: Arc<dyn Sandbox>, slots: Slots) -> Self {
+        Self { sandboxes, slots }
+    }
+}
+
+impl image_build::Host for Host {
+    fn seat(&self) -> Result<Seat, String> {
+        let borrowed = self.slots.borrow().map_err(|error| error.to_string())?;
+        let slot = borrowed.slot;
+        Ok(Seat {
+            id: Id::try_from(format!("build-{slot}")).map_err(|error| error.to_string())?,
+            id_base: id_base(slot),
+            address: Some(address(slot)),
+            held: Some(Box::new(borrowed)),
+        })
+    }
+
+    fn start(&self, spec: &Spec) -> Result<(), boatyard_sandbox::Error> {
+        self.sandboxes.start(spec).map(drop)
+    }
+
+    fn remove(&self, id: &Id, state: &Path) -> Result<(), boatyard_sandbox::Error> {
+        self.sandboxes.remove(id, state)
+    }
+}
+
+/// Whose files are read.
+struct Place<'a> {
+    context: &'a Context,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Absolute paths, as this user may.
+    User(User),
+    /// A clone, of which paths begin with the prefix.
+    Clone { root: PathBuf, prefix: String },
+}
+
+impl Place<'_> {
+    fn within<'p>(path: &'p str, prefix: &str) -> Result<&'p str, Failed> {
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+        match rest {
+            Some("") => Ok("."),
+            Some(rest) if rest.starts_with('/') => Ok(rest.trim_start_matches('/')),
+            _ => Err(Failed::lasting(
+                "SourceUnreadable",
+                format!("{path} lies outside of the repository, and only that was cloned"),
+            )),
+        }
+    }
+
+    async fn text(&self, path: &str) -> Result<Option<String>, Failed> {
+        let unreadable = |error: std::io::Error| {
+            Failed::lasting(
+                "SourceUnreadable",
+                format!("{path} cannot be read: {error}"),
+            )
+        };
+        match &self.kind {
+            Kind::User(user) => source::read_as(self.context, *user, Path::new(path)).await,
+            Kind::Clone { root, prefix } => {
+                beneath::read(root, Self::within(path, prefix)?).map_err(unreadable)
+            }
+        }
+    }
+
+    async fn folder(&self, path: &str) -> Result<image_build::Context, Failed> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Failed::lasting(
+                "SourceUnreadable",
+                format!("the folder {path} cannot be read: {error}"),
+            )
+        };
+        match &self.kind {
+            Kind::User(user) => {
+                let (sandboxes, user, folder) =
+                    (self.context.sandboxes.clone(), *user, PathBuf::from(path));
+                let view = self
+                    .context
+                    .blocking(move || sandboxes.view(user, &folder))
+                    .await
+                    .map_err(|error| unreadable(&error))?;
+                Ok(image_build::Context::view(view, user.uid))
+            }
+            Kind::Clone { root, prefix } => {
+                let relative = Self::within(path, prefix)?;
+                let open = || {
+                    let folder = beneath::open(File::open(root)?, relative, OFlags::DIRECTORY)?;
+                    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+                    image_build::Context::folder(Path::new(&path))
+                };
+                let mut context = open().map_err(|error| unreadable(&error))?;
+                context.identity = Some(root.join(relative).display().to_string());
+                Ok(context)
+            }
+        }
+    }
+}
+
+/// Builds what a caller of this host asks for.
+pub(crate) async fn for_caller(
+    context: &Context,
+    request: Build,
+    caller: Option<User>,
+    progress: Arc<dyn BuildProgress>,
+) -> Result<Image, Failed> {
+    let user = caller.ok_or_else(|| {
+        Failed::lasting(
+            "SourceNotLocal",
+            "folders can be built only for callers on this host's unix socket",
+        )
+    })?;
+    if request.push {
+        return Err(Failed::lasting("BuildFailed", "pushing is not there yet"));
+    }
+    let names = request
+        .names
+        .iter()
+        .map(|name| {
+            Reference::parse(name)
+                .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let place = Place {
+        context,
+        kind: Kind::User(user),
+    };
+    let source = DockerfileSource {
+        file: request.file,
+        context: request.context,
+        args: request.args,
+        target: request.target,
+        cache_from: Vec::new(),
+    };
+    let wanted = Wanted {
+        source: &source,
+        contexts: request.contexts,
+        secrets: request.secrets,
+        names,
+        no_cache: request.no_cache,
+    };
+    carry_out(&place, wanted, progress).await
+}
+
+/// Builds the image of an environment; its log is kept.
+pub(crate) async fn for_environment(
+    context: &Context,
+    uid: &Uid,
+    spec: &EnvironmentSpec,
+    prefix: &str,
+    source: &DockerfileSource,
+    name: &Reference,
+) -> Result<Image, Failed> {
+    let paths = context.layout.environment(uid);
+    let kind = match &spec.source.folder {
+        Some(_) => Kind::User(source::owner(spec)?),
+        None => Kind::Clone {
+            root: paths.workspace(),
+            prefix: prefix.to_owned(),
+        },
+    };
+    let logs = paths.logs();
+    private_directory(&logs).map_err(|error| Failed::disk(&logs, &error))?;
+    // Root inside owns this folder while the environment runs: nothing there is written through.
+    let path = logs.join("build.log");
+    let _ = std::fs::remove_file(&path);
+    let log = File::create_new(&path).map_err(|error| Failed::disk(&path, &error))?;
+    let wanted = Wanted {
+        source,
+        contexts: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        names: vec![name.clone()],
+        no_cache: false,
+    };
+    let progress = Arc::new(Log(Mutex::new((log, 0))));
+    carry_out(&Place { context, kind }, wanted, progress).await
+}
+
+struct Wanted<'a> {
+    source: &'a DockerfileSource,
+    contexts: BTreeMap<String, String>,
+    secrets: BTreeMap<String, Vec<u8>>,
+    names: Vec<Reference>,
+    no_cache: bool,
+}
+
+fn wrong(error: &dyn std::fmt::Display) -> Failed {
+    Failed::lasting("BuildFailed", error.to_string())
+}
+
+async fn carry_out(
+    place: &Place<'_>,
+    wanted: Wanted<'_>,
+    progress: Arc<dyn BuildProgress>,
+) -> Result<Image, Failed> {
+    let Wanted {
+        source,
+        contexts: named,
+        secrets,
+        names,
+        no_cache,
+    } = wanted;
+    let text = place.text(&source.file).await?.ok_or_else(|| {
+        Failed::lasting(
+            "BuildFailed",
+            format!(
+                "there is no {}; write a Dockerfile, or name another with -f",
+                source.file
+            ),
+        )
+    })?;
+    let below = source
+        .file
+        .strip_prefix(source.context.trim_end_matches('/'))
+        .and_then(|rest| rest.strip_prefix('/'));
+    let file = below.unwrap_or(&source.file);
+    let dockerfile = Dockerfile::parse(file, &text).map_err(|error| wrong(&error))?;
+    let mut request = dockerfile::Request::new(&format!("linux/{}", architecture()));
+    request.target.clone_from(&source.target);
+    request.build_args.clone_from(&source.args);
+    let mut contexts = BTreeMap::new();
+    for (name, location) in named {
+        let kind = match location.strip_prefix("docker-image://") {
+            Some(image) => NamedContext::Image(image.to_owned()),
+            None if location.starts_with('/') => {
+                contexts.insert(name.clone(), place.folder(&location).await?);
+                NamedContext::Files
+            }
+            None => {
+                return Err(wrong(&format!(
+                    "build context {name}={location} is neither a folder nor docker-image://…"
+                )));
+            }
+        };
+        request.contexts.insert(name, kind);
+    }
+    let plan = plan(place.context, &dockerfile, &request, &progress).await?;
+    if plan.needs.contexts.contains("") {
+        let main = place.folder(&source.context).await?;
+        contexts.insert(String::new(), ignoring(place, source, main).await?);
+    }
+    for warning in &plan.warnings {
+        progress.event(Event::Note {
+            vertex: 0,
+            text: warning.to_string(),
+        });
+    }
+    let request = image_build::Request {
+        plan: plan.plan,
+        names,
+        contexts,
+        secrets,
+        no_cache,
+    };
+    let built = place.context.builder.build(request, progress).await;
+    built.map_err(|error| Failed::image(&error))
+}
+
+/// As images name it.
+fn architecture() -> String {
+    boatyard_image::Options::default().architecture
+}
+
+/// Plans, fetching the images whose configurations take part.
+async fn plan(
+    context: &Context,
+    dockerfile: &Dockerfile,
+    request: &dockerfile::Request,
+    progress: &Arc<dyn BuildProgress>,
+) -> Result<dockerfile::Planned, Failed> {
+    let mut wanted = dockerfile
+        .needs(request)
+        .map_err(|error| wrong(&error))?
+        .images;
+    let mut images = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for name in std::mem::take(&mut wanted) {
+            let reference = Reference::parse(&name)
+                .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
+            let noting = Arc::new(Noting(Arc::clone(progress)));
+            let ensured = context.images.ensure(&reference, noting).await;
+            ensured.map_err(|error| Failed::image(&error))?;
+            let state = context.images.state(&reference);
+            images.insert(name, state.map_err(|error| Failed::image(&error))?);
+        }
+        match dockerfile
+            .plan(request, &images)
+            .map_err(|error| wrong(&error))?
+        {
+            Answer::Plan(planned) => return Ok(planned),
+            Answer::NeedsMore(more) => wanted = more,
+        }
+    }
+    Err(wrong(&"images ask for further images without end"))
+}
+
+/// The main context without what its `.dockerignore` leaves out.
+async fn ignoring(
+    place: &Place<'_>,
+    source: &DockerfileSource,
+    main: image_build::Context,
+) -> Result<image_build::Context, Failed> {
+    let [beside, root] = Ignore::candidates(&source.file);
+    let (name, text) = match place.text(&beside).await? {
+        Some(text) => (beside, text),
+        None => {
+            let tree = Arc::clone(&main.tree);
+            let path = PathBuf::from(&root);
+            let read = place
+                .context
+                .blocking(move || match tree.stat(&path, true)? {
+                    Some(_) => beneath::text(tree.open(&path)?).map(Some),
+                    None => Ok(None),
+                })
+                .await;
+            match read {
+                Ok(Some(text)) => (root, text),
+                Ok(None) => return Ok(main),
+                Err(error) => {
+                    return Err(Failed::lasting(
+                        "SourceUnreadable",
+                        format!("{root} cannot be read: {error}"),
+                    ));
+                }
+            }
+        }
+    };
+    let ignore = Ignore::parse(&name, &text).map_err(|error| wrong(&error))?;
+    if ignore.is_empty() {
+        return Ok(main);
+    }
+    let hides = move |path: &Path, folder| ignore.hides(&path.to_string_lossy(), folder);
+    Ok(main.ignoring(Arc::new(hides)))
+}
+
+/// A pull's lines as notes of a build.
+struct Noting(Arc<dyn BuildProgress>);
+
+impl Progress for Noting {
+    fn layer(&self, id: &str, state: LayerProgress) {
+        if state.phase == boatyard_image::Phase::Done {
+            self.message(&format!("layer {id}: {} bytes", state.bytes_total));
+        }
+    }
+    fn message(&self, text: &str) {
+        self.0.event(Event::Note {
+            vertex: 0,
+            text: text.to_owned(),
+        });
+    }
+}
+
+/// Events on their way to a caller. Dropped, it lets go whoever waits.
+#[derive(Default)]
+pub(crate) struct Events(Arc<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    room: Condvar,
+    ready: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<BuildEvent>,
+    closed: bool,
+}
+
+impl Events {
+    pub(crate) fn sender(&self) -> Arc<dyn BuildProgress> {
+        Arc::new(Sender(Arc::clone(&self.0)))
+    }
+
+    pub(crate) fn left(&self) -> Option<BuildEvent> {
+        let event = self.0.state().events.pop_front();
+        self.0.room.notify_all();
+        event
+    }
+
+    pub(crate) async fn next(&self) -> BuildEvent {
+        loop {
+            let ready = self.0.ready.notified();
+            if let Some(event) = self.left() {
+                return event;
+            }
+            ready.await;
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.room.notify_all();
+    }
+}
+
+impl Queue {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: BuildEvent, waits: bool) {
+        let mut state = self.state();
+        while waits && state.events.len() >= BACKLOG && !state.closed {
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.closed {
+            state.events.push_back(event);
+            self.ready.notify_one();
+        }
+    }
+}
+
+struct Sender(Arc<Queue>);
+
+impl BuildProgress for Sender {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Began { vertex, name } => {
+                self.0.push(BuildEvent::Began { vertex, name }, false);
+            }
+            Event::Note { vertex, text } => {
+                let text = format!("{text}\n");
+                // Pulls say little; a caller that reads none of it has no use for more.
+                if self.0.state().events.len() < 4 * BACKLOG {
+                    self.0.push(BuildEvent::Output { vertex, text }, false);
+                }
+            }
+            Event::Output { vertex, bytes } => {
+                for piece in bytes.chunks(PIECE) {
+                    let text = String::from_utf8_lossy(piece).into_owned();
+                    self.0.push(BuildEvent::Output { vertex, text }, true);
+                }
+            }
+            Event::Ended {
+                vertex,
+                outcome,
+                took,
+            } => {
+                let event = BuildEvent::Ended {
+                    vertex,
+                    outcome: word(outcome).to_owned(),
+                    millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                };
+                self.0.push(event, false);
+            }
+        }
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done => "done",
+        Outcome::Cached => "cached",
+        Outcome::Failed => "failed",
+    }
+}
+
+/// Everything a build says, in a file, up to a bound.
+struct Log(Mutex<(File, u64)>);
+
+impl BuildProgress for Log {
+    fn event(&self, event: Event) {
+        let text = match event {
+            Event::Began { vertex, name } => format!("#{vertex} {name}\n").into_bytes(),
+            Event::Note { vertex, text } => format!("#{vertex} {text}\n").into_bytes(),
+            Event::Output { bytes, .. } => bytes,
+            Event::Ended {
+                vertex,
+                outcome,
+                took,
+            } => format!("#{vertex} {} {:.1}s\n", word(outcome), took.as_secs_f64()).into_bytes(),
+        };
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.1 < LOG_LIMIT {
+            // A full disk loses the log, not the build.
+            let _ = log.0.write_all(&text);
+            log.1 += text.len() as u64;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `boatyard build`, and `boatyard up` of a repository with a Dockerfile, from end to end.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use boatyard_testkit::{Daemon, Ran};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn context(daemon: &Daemon, files: &[(&str, &str)]) -> PathBuf {
+    let folder = daemon.folder().join("context");
+    for (path, contents) in files {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, contents).unwrap();
+    }
+    folder
+}
+
+const DOCKERFILE: &str = r#"
+FROM test:latest AS builder
+COPY source.txt /src/
+RUN echo compiling; sed s/a/b/ /src/source.txt > /made.txt
+FROM test:latest
+ENV COLOUR=blue
+COPY --from=builder /made.txt /opt/made.txt
+RUN --mount=type=secret,id=token cat /run/secrets/token | wc -c > /opt/length
+WORKDIR /opt
+"#;
+
+#[test]
+fn a_dockerfile_is_built_shown_and_found_again() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = context(
+        &daemon,
+        &[
+            ("Dockerfile", DOCKERFILE),
+            ("source.txt", "abc\n"),
+            ("unread.txt", "1"),
+        ],
+    );
+    std::fs::write(daemon.folder().join("token"), "12345").unwrap();
+    let secret = format!("id=token,src={}", daemon.folder().join("token").display());
+    let build = || {
+        daemon.cli(&[
+            "build",
+            folder.to_str().unwrap(),
+            "-t",
+            "mine:1",
+            "--secret",
+            &secret,
+        ])
+    };
+    let first = build();
+    let shown = first.stderr.clone();
+    let name = first.ok();
+    assert!(name.starts_with("mine:1 sha256:"), "{name}");
+    for line in [
+        "[builder 2/3] COPY source.txt /src/",
+        " compiling\n",
+        " DONE ",
+    ] {
+        assert!(shown.contains(line), "{line:?} in {shown}");
+    }
+    let second = build();
+    assert_eq!(
+        second.stderr.matches(" CACHED\n").count(),
+        5,
+        "{}",
+        second.stderr
+    );
+    assert_eq!(second.ok(), name);
+    std::fs::write(folder.join("unread.txt"), "2").unwrap();
+    assert_eq!(build().ok(), name);
+    std::fs::write(folder.join("source.txt"), "aaa\n").unwrap();
+    assert_ne!(build().ok(), name);
+    let images = daemon.cli(&["image", "ls"]).ok();
+    assert!(images.contains("mine:1"), "{images}");
+}
+
+#[test]
+fn a_failed_step_is_told_with_its_line_and_last_words() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = context(
+        &daemon,
+        &[(
+            "Dockerfile",
+            "FROM test:latest\nRUN echo the reason; exit 7\n",
+        )],
+    );
+    let ran = daemon.cli(&["build", folder.to_str().unwrap()]);
+    assert_ne!(ran.code, 0);
+    for words in ["Dockerfile:2:1", "exit code 7", "the reason"] {
+        assert!(ran.stderr.contains(words), "{words:?} in {}", ran.stderr);
+    }
+    std::fs::write(folder.join("Dockerfile"), "FROM test:latest\nRUM true\n").unwrap();
+    let ran = daemon.cli(&["build", folder.to_str().unwrap()]);
+    assert!(ran.stderr.contains("Dockerfile:2"), "{}", ran.stderr);
+}
+
+/// Runs a `boatyard` command as another user of the host.
+fn as_user(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Ran {
+    let direct = daemon.boatyard(arguments);
+    // The binary may lie where only root reads: a copy in the test's folder is for all.
+    let copy = daemon.folder().join("boatyard");
+    std::fs::copy(direct.get_program(), &copy).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
+    command
+        .arg("--clear-groups")
+        .arg(copy)
+        .args(arguments)
+        .stdin(Stdio::null());
+    for (name, value) in direct.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.output().unwrap().into()
+}
+
+#[test]
+fn what_the_caller_may_not_read_is_not_built_from() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let everybody = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(daemon.folder(), everybody(0o755)).unwrap();
+    std::fs::set_permissions(daemon.socket(), everybody(0o666)).unwrap();
+    let folder = daemon.project("theirs", r#"{"build": {"dockerfile": "Dockerfile"}}"#);
+    let place = Path::new(&folder).join(".devcontainer");
+    let dockerfile = "FROM test:latest\nCOPY secret /\n";
+    std::fs::write(place.join("Dockerfile"), dockerfile).unwrap();
+    std::fs::write(place.join("secret"), "root's").unwrap();
+    std::fs::set_permissions(place.join("secret"), everybody(0o600)).unwrap();
+    let arguments = ["up", &*folder, "--detach"];
+    let refused = as_user(&daemon, 1000, &arguments);
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("ermission denied"),
+        "{}",
+        refused.stderr
+    );
+    // It is the caller's rights that are missing: root's suffice.
+    daemon
+        .cli(&["up", &folder, "--detach", "--name", "roots"])
+        .ok();
+}
+
+#[test]
+fn a_repository_with_a_dockerfile_comes_up() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project(
+        "built",
+        r#"{"build": {"dockerfile": "Dockerfile", "context": "..", "args": {"WORD": "from-${localWorkspaceFolderBasename}"}}, "remoteUser": "dev"}"#,
+    );
+    let folder = Path::new(&folder);
+    let dockerfile = "FROM test:latest\nARG WORD\nRUN echo $WORD > /word\nCOPY file.txt /\n";
+    std::fs::write(folder.join(".devcontainer/Dockerfile"), dockerfile).unwrap();
+    std::fs::write(folder.join("file.txt"), "file").unwrap();
+    let up = daemon.cli(&[
+        "up",
+        folder.to_str().unwrap(),
+        "--detach",
+        "--name",
+        "built",
+    ]);
+    let shown = up.stderr.clone();
+    up.ok();
+    assert!(shown.contains("RUN echo"), "{shown}");
+    assert_eq!(
+        daemon.sh("built", "cat /word /file.txt; id -u").ok(),
+        "from-built\nfile1000\n"
+    );
+    // The environment's own step found everything made.
+    let logs = daemon.cli(&["logs", "built"]).ok();
+    assert!(logs.contains("cached"), "{logs}");
+    // What cannot be built leaves no environment.
+    let other = daemon.project("broken", r#"{"dockerFile": "Dockerfile"}"#);
+    std::fs::write(
+        Path::new(&other).join(".devcontainer/Dockerfile"),
+        "FROM test:latest\nRUN exit 9\n",
+    )
+    .unwrap();
+    let up = daemon.cli(&["up", &other, "--detach"]);
+    assert_ne!(up.code, 0);
+    assert!(up.stderr.contains("exit code 9"), "{}", up.stderr);
+    let listed = daemon.cli(&["ls"]).ok();
+    assert!(!listed.contains("broken"), "{listed}");
+}
