@@ -533,10 +533,54 @@ fn given_image_replaces_what_the_file_builds() {
             .image(&context)
             .unwrap_err()
             .to_string()
-            .contains("build is not supported yet")
+            .contains("what the Dockerfile builds")
     );
+    assert!(document.dockerfile(&context).unwrap().is_some());
     context.image_override = Some("mine".to_owned());
     assert_eq!(document.image(&context).unwrap(), "mine");
+    assert_eq!(document.dockerfile(&context).unwrap(), None);
+}
+
+#[test]
+fn a_dockerfile_stands_where_the_file_says_in_either_form() {
+    let mut context = LocalContext::new("/w/project");
+    context.local_env = [("WORD".to_owned(), "given".to_owned())].into();
+    for (text, file, folder) in [
+        (
+            r#"{"build": {"dockerfile": "D", "args": {"A": "${localEnv:WORD}"}, "target": "t", "cacheFrom": "x/y"}}"#,
+            "/w/project/.devcontainer/D",
+            "/w/project/.devcontainer",
+        ),
+        (
+            r#"{"dockerFile": "../D", "context": ".."}"#,
+            "/w/project/D",
+            "/w/project",
+        ),
+        (
+            r#"{"build": {"dockerfile": "D", "context": "../.."}, "dockerFile": "old"}"#,
+            "/w/project/.devcontainer/D",
+            "/w",
+        ),
+        (
+            r#"{"build": {"dockerfile": "D", "options": ["--target", "t", "--build-arg=A=given"]}}"#,
+            "/w/project/.devcontainer/D",
+            "/w/project/.devcontainer",
+        ),
+    ] {
+        let document = Document::parse(".devcontainer/devcontainer.json", text).unwrap();
+        let source = document.dockerfile(&context).unwrap().unwrap();
+        assert_eq!((&*source.file, &*source.context), (file, folder), "{text}");
+        let target = text.contains("target").then(|| "t".to_owned());
+        assert_eq!(source.target, target);
+        if text.contains("given") || text.contains("WORD") {
+            assert_eq!(source.args["A"], "given");
+        }
+        // The same source, the same name; another argument, another.
+        let mut other = source.clone();
+        assert_eq!(other.name(), source.name());
+        other.args.insert("B".to_owned(), "1".to_owned());
+        assert_ne!(other.name(), source.name());
+    }
 }
 
 #[test]

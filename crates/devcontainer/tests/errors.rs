@@ -125,8 +125,8 @@ fn wrong_types_name_path_expected_and_found() {
 #[test]
 fn unsupported_parts_are_refused_by_name() {
     let seen = errors(&[
-        "{ \"build\": { \"dockerfile\": \"Dockerfile\" } }",
-        "{ \"dockerFile\": \"Dockerfile\", \"context\": \"..\" }",
+        "{ \"build\": { \"dockerfile\": 1 } }",
+        "{ \"dockerFile\": [\"Dockerfile\"], \"context\": \"..\" }",
         &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": 1\n  }"),
         &in_file("\"features\": {\n    \"ghcr.io/devcontainers/features/git:1\": []\n  }"),
         &in_file("\"overrideFeatureInstallOrder\": [1]"),

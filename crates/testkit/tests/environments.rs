@@ -328,7 +328,7 @@ fn bad_configurations_are_named_and_leave_nothing_running() {
         (
             "unsupported",
             r#"{"build": {"dockerfile": "Dockerfile"}}"#,
-            "build",
+            "Dockerfile",
         ),
         (
             "missing-image",
