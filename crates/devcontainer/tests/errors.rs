@@ -137,12 +137,12 @@ fn unsupported_parts_are_refused_by_name() {
         "{ \"name\": \"x\" }",
     ]);
     insta::assert_snapshot!(seen, @r###"
-    .devcontainer/devcontainer.json:1:3: build is not supported yet; name a finished "image" instead of building one
-      1 | { "build": { "dockerfile": "Dockerfile" } }
-        |   ^^^^^^^
-    .devcontainer/devcontainer.json:1:3: dockerFile is not supported yet; name a finished "image" instead of building one
-      1 | { "dockerFile": "Dockerfile", "context": ".." }
-        |   ^^^^^^^^^^^^
+    .devcontainer/devcontainer.json:1:28: build.dockerfile must be a string, but this is a number
+      1 | { "build": { "dockerfile": 1 } }
+        |                            ^
+    .devcontainer/devcontainer.json:1:17: dockerFile must be a string, but this is an array
+      1 | { "dockerFile": ["Dockerfile"], "context": ".." }
+        |                 ^^^^^^^^^^^^^^
     no error, image debian
     .devcontainer/devcontainer.json:4:45: features."ghcr.io/devcontainers/features/git:1" must be an object of options, or a version, but this is an array
       4 |     "ghcr.io/devcontainers/features/git:1": []
