@@ -5,17 +5,24 @@
 //! What an environment is and does is not decided here: verbs read files as the caller and speak
 //! to the API as any client does. Logs go to standard error.
 //!
-//! Read next: `args`, `configuration`, then the verbs: `read`, `features`, `templates`.
+//! Read next: `args`, `configuration`, `environment`, then the verbs: `up`, `exec`, `commands`,
+//! `read`, `features`, `templates`.
 
 mod args;
+mod commands;
 mod configuration;
+mod environment;
+mod exec;
 mod features;
 mod lock;
 mod log;
 mod publishing;
 mod read;
 mod registry;
+mod result;
+mod stop;
 mod templates;
+mod up;
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -46,6 +53,12 @@ pub(crate) async fn run(global: &Global, arguments: Vec<OsString>) -> Result<Exi
     };
     match cli.verb {
         Verb::ReadConfiguration(read) => read::run(global, &read).await,
+        Verb::Up(up) => up::run(global, &up).await,
+        Verb::SetUp(asked) => commands::set_up(global, &asked).await,
+        Verb::RunUserCommands(asked) => commands::run_user_commands(global, &asked).await,
+        Verb::Exec(exec) => exec::run(global, &exec).await,
+        Verb::Stop(stop) => stop::run(global, &stop, false).await,
+        Verb::Down(stop) => stop::run(global, &stop, true).await,
         Verb::Features(args::Features::ResolveDependencies(resolve)) => {
             features::resolve(&resolve).await
         }

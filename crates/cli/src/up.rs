@@ -175,7 +175,7 @@ fn local_variables(document: &Document) -> BTreeMap<String, String> {
     clippy::disallowed_methods,
     reason = "initializeCommand is a command of the caller's own repository, run as the caller"
 )]
-fn initialize(
+pub(crate) fn initialize(
     folder: &Path,
     root: Option<String>,
     document: &Document,
@@ -195,6 +195,8 @@ fn initialize(
         let status = Command::new(program)
             .args(arguments)
             .current_dir(folder)
+            // Standard output is for what programs read.
+            .stdout(std::io::stderr())
             .status();
         let status = status.map_err(|error| {
             Failure::new(format!("initializeCommand cannot run {program}: {error}"))
@@ -293,7 +295,7 @@ async fn find_or_make(
 }
 
 /// A name in the API's grammar from the folder's or repository's.
-fn default_name(source: &Source) -> String {
+pub(crate) fn default_name(source: &Source) -> String {
     let base = match (&source.folder, &source.git) {
         (Some(folder), _) => folder.opened(),
         (None, Some(git)) => {

@@ -162,20 +162,11 @@ fn context(
     let known = names.filter_map(|name| Some((name.clone(), std::env::var(&name).ok()?)));
     context.local_env = known.collect();
     if let Some(folder) = folder.filter(|_| chosen.mount_workspace_git_root) {
-        let root = repository_root(folder);
+        let root = crate::workspace::git_root(folder);
         context.repository_root = root.and_then(|root| root.to_str().map(str::to_owned));
     }
     if !chosen.id_label.is_empty() {
         context.id_labels = Some(pairs(&chosen.id_label));
     }
     Ok(context)
-}
-
-/// The root of the work tree around a folder.
-fn repository_root(folder: &Path) -> Option<PathBuf> {
-    let is_root = |folder: &&Path| {
-        let git = folder.join(".git");
-        git.join("HEAD").exists() || git.is_file()
-    };
-    folder.ancestors().find(is_root).map(Path::to_owned)
 }

@@ -59,6 +59,20 @@ impl Log {
         self.line(Level::Error, text);
     }
 
+    /// Output of a command, as it comes.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
+        if self.json {
+            let text = String::from_utf8_lossy(bytes);
+            eprintln!(
+                "{}",
+                json!({"type": "raw", "level": Level::Info as u8, "timestamp": asked_now(), "text": text})
+            );
+        } else {
+            // Whoever closed standard error does not want it.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), bytes);
+        }
+    }
+
     fn line(&self, level: Level, text: &str) {
         if (level as u8) < self.level {
             return;
