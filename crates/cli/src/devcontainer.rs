@@ -27,9 +27,9 @@ mod up;
 use crate::args::Global;
 use crate::failure::Failure;
 use args::{Cli, Verb};
+use boatyard_image::collection::Kind;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser};
-use publishing::Kind;
 use std::ffi::OsString;
 use std::process::ExitCode;
 

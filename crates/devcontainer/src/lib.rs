@@ -44,7 +44,7 @@ pub mod templates;
 pub use config::{ShutdownAction, UserEnvProbe};
 pub use discovery::{DiscoveryError, FIXED_CANDIDATES, discover};
 pub use document::{DockerfileSource, Document, ImageMetadata, LocalContext, UidUpdate};
-pub use edit::{json_of, with_feature};
+pub use edit::json_of;
 pub use error::{Error, ErrorKind, Warning};
 pub use hooks::{Command, Hook, HookName, Runs};
 pub use host::HostRequirements;

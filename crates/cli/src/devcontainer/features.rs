@@ -5,7 +5,7 @@ use super::configuration::{self, Located};
 use super::registry;
 use crate::failure::Failure;
 use boatyard_devcontainer::features::{
-    Lockfile, Request, Resolution, Resolved, parse_requested, requested,
+    Lockfile, Request, Resolution, Resolved, parse_requested, requested, without_version,
 };
 use boatyard_image::features::{Directory, Features};
 use serde_json::{Map, Value, json};
@@ -152,15 +152,6 @@ fn without_nulls(value: Value) -> Value {
         }
         Value::Array(items) => items.into_iter().map(without_nulls).collect(),
         other => other,
-    }
-}
-
-/// An identifier without tag and digest.
-pub(crate) fn without_version(id: &str) -> &str {
-    let id = id.split_once('@').map_or(id, |(id, _)| id);
-    match id.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => id,
     }
 }
 

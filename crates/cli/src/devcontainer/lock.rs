@@ -4,9 +4,10 @@ use super::args::{Outdated, Upgrade};
 use super::configuration::{self, Located};
 use super::features;
 use super::log::Log;
-use super::registry::{self, Version};
+use super::registry;
 use crate::failure::Failure;
-use boatyard_devcontainer::features::{Lockfile, OciReference, Reference};
+use boatyard_devcontainer::features::{Lockfile, Reference, set_version, without_version};
+use boatyard_image::collection;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,28 +26,12 @@ pub(crate) async fn outdated(asked: &Outdated) -> Result<ExitCode, Failure> {
     let artifacts = registry::artifacts()?;
     let mut rows = Map::new();
     for feature in &features::request(&located, None)?.features {
-        let Ok(reference) = OciReference::parse(&feature.id) else {
-            continue;
-        };
-        let tags = match artifacts.tags(&reference).await {
-            Ok(tags) => tags.unwrap_or_default(),
-            Err(error) => {
-                log.warn(&Failure::from_error(&error).told());
-                Vec::new()
-            }
-        };
-        let versions = registry::versions(&tags);
-        let locked = lockfile
-            .as_ref()
-            .and_then(|lockfile| lockfile.get(&feature.id));
-        rows.insert(
-            feature.id.clone(),
-            row(
-                &reference,
-                locked.map(|locked| locked.version.as_str()),
-                &versions,
-            ),
-        );
+        let row = collection::outdated(&artifacts, feature, lockfile.as_ref()).await;
+        let row = row.unwrap_or_else(|error| {
+            log.warn(&Failure::from_error(&error).told());
+            Some(collection::Outdated::default())
+        });
+        rows.extend(row.map(|row| (feature.id.clone(), json!(row))));
     }
     let text = if asked.output_format == "json" {
         format!("{}\n", json!({ "features": rows }))
@@ -57,40 +42,11 @@ pub(crate) async fn outdated(asked: &Outdated) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is used, what the identifier allows, and what there is.
-fn row(reference: &OciReference, locked: Option<&str>, versions: &[Version]) -> Value {
-    let asked = reference.version();
-    let allowed = |version: &&Version| {
-        let text = version.to_string();
-        asked == "latest" || text == asked || text.starts_with(&format!("{asked}."))
-    };
-    let wanted = match &reference.digest {
-        // A digest allows nothing but itself.
-        Some(_) => locked.and_then(Version::parse),
-        None => versions.iter().rfind(allowed).copied(),
-    };
-    let text = |version: Option<Version>| version.map(|version| version.to_string());
-    let major = |version: Option<Version>| version.map(|version| version.major.to_string());
-    let latest = versions.last().copied();
-    let current = locked.map(str::to_owned).or_else(|| text(wanted));
-    let members = [
-        ("current", current),
-        ("wanted", text(wanted)),
-        ("wantedMajor", major(wanted)),
-        ("latest", text(latest)),
-        ("latestMajor", major(latest)),
-    ];
-    let known = members
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))));
-    Value::Object(known.collect())
-}
-
 fn table(rows: &Map<String, Value>) -> String {
     let mut lines = vec![["Feature", "Current", "Wanted", "Latest"].map(str::to_owned)];
     for (id, row) in rows {
         let cell = |name: &str| row[name].as_str().unwrap_or("-").to_owned();
-        let name = features::without_version(id).to_owned();
+        let name = without_version(id).to_owned();
         lines.push([name, cell("current"), cell("wanted"), cell("latest")]);
     }
     let width = |column: usize| {
@@ -143,20 +99,18 @@ fn pinned(
 ) -> Result<Located, Failure> {
     let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if version.split('.').count() > 3 || !version.split('.').all(plain) {
-        return Err(Failure::new(format!(
-            "--target-version {version} is no version; write 1, 1.2 or 1.2.3"
-        )));
+        let message = format!("--target-version {version} is no version");
+        return Err(Failure::new(message).hint("write 1, 1.2 or 1.2.3"));
     }
-    let named = features::without_version(feature);
-    let mut text = located.text.clone();
-    for known in &features::request(located, None)?.features {
-        if features::without_version(&known.id) == named {
-            log.info(&format!("Updating {} to {named}:{version}", known.id));
-            let quoted = |id: &str| Value::from(id).to_string();
-            text = text.replace(&quoted(&known.id), &quoted(&format!("{named}:{version}")));
+    let name = located.file.to_string_lossy();
+    let changed = set_version(&name, &located.text, feature, version);
+    match changed.map_err(|error| Failure::new(error.to_string()))? {
+        Some(text) => {
+            log.info(&format!("Updating {feature} to version {version}"));
+            write(located.file.clone(), &text)?;
         }
+        None => log.warn(&format!("{name} has no Feature {feature}")),
     }
-    write(located.file.clone(), &text)?;
     self::located(asked.workspace_folder.as_deref(), asked.config.as_deref())
 }
 

@@ -125,3 +125,65 @@ cases!(given:
     vars_paths_nested
     workspace_git_root
 );
+
+cases!(more:
+    config_flag_file
+    config_missing_file
+    discovery_dotfile
+    discovery_named_folder
+    discovery_several_is_an_error
+    down_deletes
+    exec_arguments_stay
+    exec_before_up
+    exec_remote_env_flag
+    exec_signal
+    exec_without_configuration
+    features_configuration_local
+    features_generate_docs
+    features_info_json
+    features_info_missing
+    features_package
+    features_package_keeps_output
+    flag_choice
+    flag_forms
+    flag_unknown
+    id_label_alone
+    id_label_malformed
+    initialize_failure
+    initialize_runs_here
+    json_error_has_its_place
+    json_not_an_object
+    legacy_editor_settings
+    lifecycle_failed_hook_is_retried
+    lifecycle_parallel
+    lifecycle_parallel_failure
+    lifecycle_prebuild_result
+    lifecycle_remote_env_flag
+    lifecycle_skip_post_create
+    lifecycle_wait_for
+    order_missing_local
+    order_none
+    order_same_feature_two_options
+    outdated_table
+    outdated_versions
+    override_config_alone
+    secrets_unreadable
+    set_up_by_id
+    stop_keeps_everything
+    templates_apply_features
+    templates_metadata
+    up_by_label
+    up_expect_existing
+    up_in_a_repository
+    up_includes_configuration
+    up_mount_flag
+    up_remove_existing
+    up_without_configuration
+    upgrade_writes_the_lockfile
+    user_env_probe_interactive
+    values_are_kept
+    workspace_compose
+    workspace_folder_alone
+    workspace_mount_empty
+    workspace_without_a_mount
+);
