@@ -242,14 +242,8 @@ fn merged(configuration: &Value, entries: &[Value]) -> Value {
         put(name, all(name).next_back().cloned());
     }
     for name in ["overrideCommand", "updateRemoteUserUID"] {
-        let given = entries.iter().filter_map(|entry| entry.get(name));
-        put(
-            name,
-            given
-                .filter(|value| value.is_boolean())
-                .next_back()
-                .cloned(),
-        );
+        let mut given = entries.iter().filter_map(|entry| entry.get(name));
+        put(name, given.rfind(|value| value.is_boolean()).cloned());
     }
     for name in ["remoteEnv", "containerEnv", "portsAttributes"] {
         put(name, Some(by_name(name).into()));

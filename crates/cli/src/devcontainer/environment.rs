@@ -119,15 +119,6 @@ impl Engine {
         })
     }
 
-    /// The server, if it runs.
-    pub(crate) async fn running(global: &Global) -> Option<Self> {
-        let socket = &global.local.socket;
-        if global.server.is_none() && tokio::net::UnixStream::connect(socket).await.is_err() {
-            return None;
-        }
-        Self::reach(global).await.ok()
-    }
-
     /// The environment, if there is one; of several the newest.
     pub(crate) async fn find(&self, identity: &Identity) -> Result<Option<Environment>, Failure> {
         let list = async |params: ListParams| -> Result<Vec<Environment>, Failure> {

@@ -2,103 +2,81 @@
 //! variable `BOATYARD_PENDING` runs them all the same.
 
 const PENDING: &[(&str, &str)] = &[
-    ("build-dockerfile-args-target", "nothing builds images yet"),
-    ("build-image-reuse", "nothing builds images yet"),
+    (
+        "build-dockerfile-args-target",
+        "environments are not built from Dockerfiles and Features yet",
+    ),
+    (
+        "build-image-reuse",
+        "environments are not built from Dockerfiles and Features yet",
+    ),
     (
         "compose-service-runservices",
-        "there are no Compose services yet",
+        "environments have no Compose services yet",
     ),
     (
-        "devcontainer-id-default-labels",
-        "environments of devcontainer up are not there yet",
+        "feature-container-env",
+        "environments are not built from Dockerfiles and Features yet",
     ),
     (
-        "dotfiles-install-script",
-        "environments of devcontainer up are not there yet",
+        "feature-entrypoints-run",
+        "environments are not built from Dockerfiles and Features yet",
     ),
     (
-        "exec-remote-env",
-        "environments of devcontainer up are not there yet",
+        "feature-hooks-before-config",
+        "environments are not built from Dockerfiles and Features yet",
     ),
     (
-        "exec-streams-and-exit-code",
-        "environments of devcontainer up are not there yet",
+        "feature-install-failure",
+        "environments are not built from Dockerfiles and Features yet",
     ),
-    ("feature-container-env", "nothing builds images yet"),
-    ("feature-entrypoints-run", "nothing builds images yet"),
-    ("feature-hooks-before-config", "nothing builds images yet"),
-    ("feature-install-failure", "nothing builds images yet"),
-    ("feature-options-env", "nothing builds images yet"),
-    ("feature-user-env", "nothing builds images yet"),
+    (
+        "feature-options-env",
+        "environments are not built from Dockerfiles and Features yet",
+    ),
+    (
+        "feature-user-env",
+        "environments are not built from Dockerfiles and Features yet",
+    ),
     (
         "label-single-object",
-        "nothing builds the images of cases yet",
-    ),
-    (
-        "lifecycle-failure-stops",
-        "environments of devcontainer up are not there yet",
-    ),
-    (
-        "lifecycle-order-forms",
-        "environments of devcontainer up are not there yet",
-    ),
-    (
-        "lifecycle-prebuild",
-        "environments of devcontainer up are not there yet",
-    ),
-    (
-        "lifecycle-second-up",
-        "environments of devcontainer up are not there yet",
-    ),
-    (
-        "lifecycle-secrets",
-        "environments of devcontainer up are not there yet",
-    ),
-    (
-        "lifecycle-skip-non-blocking",
-        "environments of devcontainer up are not there yet",
+        "there is no `boatyard build` that makes the image",
     ),
     (
         "merge-env-per-variable",
-        "nothing builds the images of cases yet",
+        "there is no `boatyard build` that makes the image",
     ),
     (
         "merge-flags-union",
-        "nothing builds the images of cases yet",
+        "there is no `boatyard build` that makes the image",
     ),
     (
         "merge-host-requirements",
-        "nothing builds the images of cases yet",
+        "there is no `boatyard build` that makes the image",
     ),
     (
         "merge-local-features",
-        "nothing builds the images of cases yet",
+        "there is no `boatyard build` that makes the image",
     ),
     (
         "merge-mounts-by-target",
-        "nothing builds the images of cases yet",
+        "there is no `boatyard build` that makes the image",
     ),
     (
-        "mounts-and-workspace",
-        "environments of devcontainer up are not there yet",
-    ),
-    ("registry-feature-and-lockfile", "nothing builds images yet"),
-    (
-        "registry-resolve-order",
-        "Features and Templates of registries are not fetched by the command line yet",
-    ),
-    (
-        "templates-apply",
-        "Features and Templates of registries are not fetched by the command line yet",
+        "registry-feature-and-lockfile",
+        "environments are not built from Dockerfiles and Features yet",
     ),
     (
         "update-remote-user-uid",
-        "environments of devcontainer up are not there yet",
+        "the remote user keeps the image's id inside; files outside are the developer's",
     ),
-    ("user-env-probe", "nothing builds the images of cases yet"),
+    (
+        "user-env-probe",
+        "there is no `boatyard build` that makes the image",
+    ),
     (
         "users-container-and-remote",
-        "environments of devcontainer up are not there yet",
+        "the first process is the agent, whatever containerUser says",
     ),
 ];
 
