@@ -9,6 +9,7 @@
 //! `read`, `features`, `templates`.
 
 mod args;
+mod build;
 mod commands;
 mod configuration;
 mod environment;
@@ -54,6 +55,7 @@ pub(crate) async fn run(global: &Global, arguments: Vec<OsString>) -> Result<Exi
     match cli.verb {
         Verb::ReadConfiguration(read) => read::run(global, &read).await,
         Verb::Up(up) => up::run(global, &up).await,
+        Verb::Build(asked) => build::run(global, &asked).await,
         Verb::SetUp(asked) => commands::set_up(global, &asked).await,
         Verb::RunUserCommands(asked) => commands::run_user_commands(global, &asked).await,
         Verb::Exec(exec) => exec::run(global, &exec).await,

@@ -6,6 +6,7 @@
 
 use super::args::Found;
 use super::configuration::{self, Located};
+use super::log::Log;
 use crate::api;
 use crate::args::Global;
 use crate::connect;
@@ -18,6 +19,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tokio::io::AsyncReadExt;
 
 /// Label of an environment: the hash of the labels that identify it.
 pub(crate) const ID: &str = "boatyard.dev/devcontainer-id";
@@ -180,6 +182,20 @@ impl Engine {
                 "environment {name} was deleted meanwhile"
             )))
         })
+    }
+
+    /// Shows what its builds and commands printed, as far as it can be had.
+    pub(crate) async fn show_logs(&self, object: &Environment, log: &Log) {
+        let path = crate::exec::path(&self.namespace, &object.name_any(), "log");
+        let opened = self.endpoint.upgrade(&path, crate::exec::PROTOCOL).await;
+        let Ok(mut stream) = opened else { return };
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length) = stream.read(&mut buffer).await {
+            if length == 0 {
+                return;
+            }
+            log.raw(&buffer[..length]);
+        }
     }
 
     /// Stops it, and waits until it is.

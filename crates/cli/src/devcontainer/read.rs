@@ -3,8 +3,8 @@
 
 use super::args::ReadConfiguration;
 use super::configuration::{self, Located};
-use super::features;
 use super::log::Log;
+use super::{build, features};
 use crate::args::Global;
 use crate::failure::Failure;
 use boatyard_devcontainer::features::Resolved;
@@ -49,8 +49,10 @@ pub(crate) async fn merged(
     additional: Option<&str>,
 ) -> Result<Value, Failure> {
     let mut entries = Vec::new();
-    if let Some(image) = reading.configuration["image"].as_str() {
-        let reference = image.to_owned();
+    let source = build::dockerfile(located)?;
+    build::prepare(global, source.as_ref(), false).await?;
+    let image = reading.configuration["image"].as_str().map(str::to_owned);
+    if let Some(reference) = source.map(|source| source.name()).or(image) {
         let asked = Request::ImageInspect { reference };
         let answer = crate::images::ask(global, &asked, crate::images::Transfer::None).await?;
         if let Some(Reply::ImageConfig { labels, .. }) = answer {

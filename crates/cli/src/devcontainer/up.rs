@@ -8,7 +8,7 @@ use super::configuration::{self, Located};
 use super::environment::{self, Engine, Identity, id};
 use super::log::Log;
 use super::result::{self, Problem};
-use super::{commands, exec, lock, read};
+use super::{build, commands, exec, lock, read};
 use crate::args::Global;
 use crate::failure::Failure;
 use boatyard_api::Environment;
@@ -54,7 +54,13 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
     initialize(&located)?;
     let object = match existing {
         Some(object) => engine.started(&object).await?,
-        None => make(&engine, up, &located, &identity).await?,
+        None => {
+            let source = build::dockerfile(&located)?;
+            build::prepare(global, source.as_ref(), up.build_no_cache).await?;
+            let annotation = exec::annotation(&located, &up.default_user_env_probe);
+            let spec = spec(up, &located, &identity)?;
+            create(&engine, spec, &identity, Some(annotation), log).await?
+        }
     };
     if !up.skip_post_create {
         let request = Request {
@@ -105,14 +111,15 @@ fn initialize(located: &Located) -> Result<(), Problem> {
     ran.map_err(|failure| Problem::from(failure).described(described))
 }
 
-/// Makes an environment and waits until it can be used.
-async fn make(
+/// Makes an environment and waits until it can be used; what cannot be used is deleted again, its
+/// output shown.
+pub(crate) async fn create(
     engine: &Engine,
-    up: &Up,
-    located: &Located,
+    spec: EnvironmentSpec,
     identity: &Identity,
+    annotation: Option<(String, String)>,
+    log: &Log,
 ) -> Result<Environment, Problem> {
-    let spec = spec(up, located, identity)?;
     let wanted = crate::up::default_name(&spec.source);
     let hash = devcontainer_id(&identity.labels);
     let mut made = None;
@@ -126,7 +133,7 @@ async fn make(
         let labels = object.metadata.labels.get_or_insert_default();
         labels.insert(environment::ID.to_owned(), hash.clone());
         let annotations = object.metadata.annotations.get_or_insert_default();
-        annotations.extend([exec::annotation(located, &up.default_user_env_probe)]);
+        annotations.extend(annotation.clone());
         match engine.api.create(&PostParams::default(), &object).await {
             Ok(object) => {
                 made = Some(object);
@@ -143,6 +150,7 @@ async fn make(
     match engine.started(&made).await {
         Ok(object) => Ok(object),
         Err(failure) => {
+            engine.show_logs(&made, log).await;
             engine.delete(&made).await?;
             let described = "An error occurred setting up the container.";
             Err(Problem::from(failure).described(described))
@@ -152,6 +160,37 @@ async fn make(
 
 /// What is asked for.
 fn spec(up: &Up, located: &Located, identity: &Identity) -> Result<EnvironmentSpec, Problem> {
+    let mut spec = plain_spec(located, up.additional_features.as_deref(), identity)?;
+    let devcontainer = spec.devcontainer.get_or_insert_default();
+    if up.chosen.override_config.is_some() {
+        devcontainer.content = Some(located.text.clone());
+    }
+    if !up.mount.is_empty() {
+        let additional = devcontainer.additional.get_or_insert_default();
+        additional.mounts = up.mount.iter().map(|mount| plain_mount(mount)).collect();
+    }
+    devcontainer.defaults = Some(DevcontainerDefaults {
+        user_env_probe: Some(match up.default_user_env_probe.as_str() {
+            "none" => UserEnvProbe::None,
+            "loginShell" => UserEnvProbe::LoginShell,
+            "interactiveShell" => UserEnvProbe::InteractiveShell,
+            _ => UserEnvProbe::LoginInteractiveShell,
+        }),
+        update_remote_user_uid: Some(match up.update_remote_user_uid_default.as_str() {
+            "never" => UpdateRemoteUserUid::Never,
+            "off" => UpdateRemoteUserUid::Off,
+            _ => UpdateRemoteUserUid::On,
+        }),
+    });
+    Ok(spec)
+}
+
+/// An environment of a configuration whose lifecycle commands somebody runs.
+pub(crate) fn plain_spec(
+    located: &Located,
+    additional_features: Option<&str>,
+    identity: &Identity,
+) -> Result<EnvironmentSpec, Problem> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let root = located.context.repository_root.as_deref();
     let folder = located.folder.as_deref().map(|folder| {
@@ -169,8 +208,7 @@ fn spec(up: &Up, located: &Located, identity: &Identity) -> Result<EnvironmentSp
         Some(folder) => located.file.strip_prefix(folder).unwrap_or(&located.file),
         None => &located.file,
     };
-    let elsewhere = path.is_absolute() || up.chosen.override_config.is_some();
-    let features = match &up.additional_features {
+    let features = match additional_features {
         Some(text) => serde_json::from_str(text).map_err(|error| {
             Problem::told(&format!(
                 "--additional-features is no JSON object of Features: {error}"
@@ -179,29 +217,14 @@ fn spec(up: &Up, located: &Located, identity: &Identity) -> Result<EnvironmentSp
         None => Default::default(),
     };
     let additional = Additional {
-        mounts: up.mount.iter().map(|mount| plain_mount(mount)).collect(),
         features,
         ..Additional::default()
     };
-    let defaults = DevcontainerDefaults {
-        user_env_probe: Some(match up.default_user_env_probe.as_str() {
-            "none" => UserEnvProbe::None,
-            "loginShell" => UserEnvProbe::LoginShell,
-            "interactiveShell" => UserEnvProbe::InteractiveShell,
-            _ => UserEnvProbe::LoginInteractiveShell,
-        }),
-        update_remote_user_uid: Some(match up.update_remote_user_uid_default.as_str() {
-            "never" => UpdateRemoteUserUid::Never,
-            "off" => UpdateRemoteUserUid::Off,
-            _ => UpdateRemoteUserUid::On,
-        }),
-    };
     let devcontainer = Devcontainer {
         path: Some(text(path)),
-        content: elsewhere.then(|| located.text.clone()),
+        content: path.is_absolute().then(|| located.text.clone()),
         id_labels: identity.labels.clone(),
         additional: (additional != Additional::default()).then_some(additional),
-        defaults: Some(defaults),
         lifecycle: Lifecycle::OnRequest,
         local_env: located.context.local_env.clone(),
         ..Devcontainer::default()

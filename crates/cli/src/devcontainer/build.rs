@@ -1,0 +1,216 @@
+//! `build`: a configuration's image, with its Features and everything it says in its label, so
+//! that using the image needs no repetition.
+//!
+//! A Dockerfile is built by the runner for the caller. Features are installed where they always
+//! are, in the making of an environment, which is deleted again. The label is a last step on top.
+
+use super::args::Build;
+use super::configuration::{self, Located};
+use super::environment::{Engine, Identity};
+use super::log::Log;
+use super::result::{self, Problem};
+use super::{features, lock, read, up};
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::images::{Transfer, ask};
+use boatyard_api::environment::EnvironmentSpec;
+use boatyard_devcontainer::DockerfileSource;
+use boatyard_devcontainer::features::metadata_label;
+use boatyard_link::verbs::{self, Reply, Request};
+use serde_json::{Map, json};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// Label of an image that its users read.
+const METADATA: &str = "devcontainer.metadata";
+
+/// Runs the verb.
+pub(crate) async fn run(global: &Global, asked: &Build) -> Result<ExitCode, Failure> {
+    let log = Log::begin(&asked.logging);
+    let outcome = built(global, asked, &log).await;
+    let described =
+        |problem: Problem| problem.described("An error occurred building the container.");
+    result::print(&log, outcome.map_err(described))
+}
+
+async fn built(
+    global: &Global,
+    asked: &Build,
+    log: &Log,
+) -> Result<Map<String, serde_json::Value>, Problem> {
+    for (flag, given) in [
+        ("--platform", asked.platform.is_some()),
+        ("--output", asked.output.is_some()),
+        ("--cache-to", asked.cache_to.is_some()),
+    ] {
+        if given {
+            return Err(Problem::told(&format!("{flag} is not supported")));
+        }
+    }
+    let folder = configuration::absolute(asked.workspace_folder.as_deref().unwrap_or("."))?;
+    let located = configuration::of_folder_by(folder, asked.config.as_deref())?;
+    let additional = asked.additional_features.as_deref();
+    lock::settle(&located, additional, &asked.lock).await?;
+    let source = dockerfile(&located)?;
+    prepare(global, source.as_ref(), asked.no_cache).await?;
+    let image = read::reading(&located)?.configuration["image"]
+        .as_str()
+        .map(str::to_owned);
+    let base = match (&source, image) {
+        (Some(source), _) => source.name(),
+        (None, Some(image)) => image,
+        (None, None) => {
+            return Err(Problem::told(
+                "No image information specified in devcontainer.json.",
+            ));
+        }
+    };
+    let wanted = features::request(&located, additional)?;
+    let base = if wanted.features.is_empty() {
+        base
+    } else {
+        log.info("Installing Features...");
+        with_features(global, &located, additional, log).await?
+    };
+    let names = match asked.image_name.as_slice() {
+        [] => vec![default_name(&located)],
+        names => names.to_vec(),
+    };
+    labelled(global, asked, &located, &base, &names).await?;
+    Ok(Map::from_iter([("imageName".to_owned(), json!(names))]))
+}
+
+/// The Dockerfile a configuration names.
+pub(crate) fn dockerfile(located: &Located) -> Result<Option<DockerfileSource>, Failure> {
+    let source = located.document.dockerfile(&located.context);
+    source.map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Builds it for everybody to see; an environment's own step then finds all of it made.
+pub(crate) async fn prepare(
+    global: &Global,
+    source: Option<&DockerfileSource>,
+    no_cache: bool,
+) -> Result<(), Failure> {
+    let Some(source) = source.filter(|_| global.server.is_none()) else {
+        return Ok(());
+    };
+    let request = verbs::Build {
+        file: source.file.clone(),
+        context: source.context.clone(),
+        target: source.target.clone(),
+        args: source.args.clone(),
+        names: vec![source.name()],
+        no_cache,
+        ..verbs::Build::default()
+    };
+    crate::build::build(global, request).await.map(drop)
+}
+
+/// The name of the image with its Features, which an environment is made of for it.
+async fn with_features(
+    global: &Global,
+    located: &Located,
+    additional: Option<&str>,
+    log: &Log,
+) -> Result<String, Problem> {
+    let engine = Engine::reach(global).await?;
+    let label = format!("{}", std::process::id());
+    let identity = Identity::of(&[format!("boatyard.dev/build={label}")], None);
+    let spec: EnvironmentSpec = up::plain_spec(located, additional, &identity)?;
+    let object = up::create(&engine, spec, &identity, None, log).await?;
+    let digest = object
+        .status
+        .clone()
+        .and_then(|status| status.image)
+        .map(|image| image.digest);
+    engine.delete(&object).await?;
+    let listed = ask(global, &Request::ImageList, Transfer::None).await?;
+    let Some(Reply::Images { images }) = listed else {
+        return Err(Problem::told("the runner listed no images"));
+    };
+    let found = images
+        .into_iter()
+        .find(|image| Some(&image.digest) == digest.as_ref());
+    found
+        .map(|image| image.reference)
+        .ok_or_else(|| Problem::told("the image with its Features is gone"))
+}
+
+/// Adds the labels, and gives the image its names.
+async fn labelled(
+    global: &Global,
+    asked: &Build,
+    located: &Located,
+    base: &str,
+    names: &[String],
+) -> Result<(), Problem> {
+    let inspect = Request::ImageInspect {
+        reference: base.to_owned(),
+    };
+    let known = match ask(global, &inspect, Transfer::None).await? {
+        Some(Reply::ImageConfig { labels, .. }) => labels.get(METADATA).cloned(),
+        _ => None,
+    };
+    let mut labels: BTreeMap<String, String> = configuration::pairs(&asked.label);
+    let label = metadata_label(known.as_deref(), &[], Some(&located.document));
+    labels.extend(label.map(|label| (METADATA.to_owned(), label)));
+    let mut text = format!("FROM {base}\n");
+    for (name, value) in labels {
+        text.push_str(&format!("LABEL {name}={}\n", quoted(&value)));
+    }
+    let folder = std::env::temp_dir().join(format!("boatyard-build-{}", std::process::id()));
+    let written = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join("Dockerfile"), text));
+    written.map_err(Failure::from)?;
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let request = verbs::Build {
+        file: path(&folder.join("Dockerfile")),
+        context: path(&folder),
+        names: names.to_vec(),
+        push: asked.push,
+        ..verbs::Build::default()
+    };
+    let ended = crate::build::build(global, request).await;
+    let _ = std::fs::remove_dir_all(&folder);
+    match ended? {
+        Some(_) => Ok(()),
+        None => Err(Problem::told(
+            "you may not use this runner's images; ask an administrator",
+        )),
+    }
+}
+
+/// As a Dockerfile takes a text with spaces and signs.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        if matches!(letter, '"' | '\\' | '$') {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The name of an image that was given none: the same for the same configuration.
+fn default_name(located: &Located) -> String {
+    let labels = Identity::of(&[], Some(located)).labels;
+    let id = boatyard_devcontainer::devcontainer_id(&labels);
+    format!("boatyard.local/devcontainer:{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    //! Labels as a Dockerfile takes them.
+    use super::*;
+
+    #[test]
+    fn what_a_dockerfile_reads_as_signs_is_escaped() {
+        assert_eq!(
+            quoted(r#"[{"a": "${b}\n"}]"#),
+            r#""[{\"a\": \"\${b}\\n\"}]""#
+        );
+    }
+}
