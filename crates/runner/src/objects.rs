@@ -2,7 +2,8 @@
 //!
 //! Writes status and nothing else of an Environment (but its own finalizer); a conflict or a lost
 //! connection is answered by the next activation. The newest status wins: older ones that were
-//! not written yet are skipped.
+//! not written yet are skipped, and those on the way of a start, which follow each other within
+//! milliseconds, are written together: each write is durable and wakes everybody who watches.
 
 use crate::failure::Failed;
 use boatyard_api::class::Resources;
@@ -27,6 +28,8 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 pub(crate) const LEASE_SECONDS: i32 = 40;
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How long a status that others are about to follow waits for them.
+const GATHER: Duration = Duration::from_millis(25);
 
 /// Runs a request with a deadline.
 pub(crate) async fn timely<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
@@ -141,7 +144,7 @@ pub(crate) async fn write_status(
     let mut written = object.status.clone().unwrap_or_default();
     let mut last = false;
     while !last {
-        last = newest.changed().await.is_err();
+        last = newest.changed().await.is_err() || gathered(&mut newest).await.is_err();
         let status = newest.borrow_and_update().clone();
         if status == written || status == EnvironmentStatus::default() {
             continue;
@@ -171,6 +174,24 @@ pub(crate) async fn write_status(
                 newest.mark_changed();
             }
         }
+    }
+}
+
+/// Waits for what follows a status, for as long as it is one on the way; an error when there will
+/// be no more.
+async fn gathered(
+    newest: &mut watch::Receiver<EnvironmentStatus>,
+) -> Result<(), watch::error::RecvError> {
+    let arrived = |status: &EnvironmentStatus| {
+        !matches!(
+            status.phase,
+            Phase::Pending | Phase::Preparing | Phase::Starting | Phase::Stopping
+        )
+    };
+    let arrival = newest.wait_for(arrived);
+    match tokio::time::timeout(GATHER, arrival).await {
+        Ok(arrived) => arrived.map(drop),
+        Err(_) => Ok(()),
     }
 }
 

@@ -172,7 +172,11 @@ impl<'a> Loops<'a> {
     }
 
     fn add<C: Controller>(&mut self, controller: C) {
-        let looped = Arc::new(Loop::new(controller, &self.metrics.controllers));
+        let looped = Arc::new(Loop::new(
+            controller,
+            &self.metrics.controllers,
+            self.resources.courtesy.clone(),
+        ));
         let mut synced = Vec::new();
         for resource in looped.watched() {
             let feed = self.feeds.entry(resource).or_insert_with(|| Feed {

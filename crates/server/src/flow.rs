@@ -3,20 +3,22 @@
 //! Owns admission of requests (levels with seats, fair queues of identities, 429 with Retry-After
 //! beyond them) and the ledgers of what clients hold: connections, watches, streams, bytes of
 //! bodies and of answers. It does not know what a request does; `http_api` asks before it carries
-//! one out, and authorization comes after. The server's own control loops pass by it: they call
-//! resources directly and are few.
+//! one out, and authorization comes after. The server's own control loops have no seats, they call
+//! resources directly and are few; like runners' reports they step back (`courtesy`) while many ask.
 //!
 //! A request that finds a seat pays a lock and a look-up. All state is in memory and counts what is
 //! under way: a restart begins empty.
 //!
-//! Read next: `classify`, `queues`, `ledger`, and docs/adr/2026-11-21-flow-control.md.
+//! Read next: `classify`, `queues`, `courtesy`, `ledger`, and docs/adr/2026-11-21-flow-control.md.
 
 mod classify;
 mod counts;
+mod courtesy;
 mod ledger;
 mod queues;
 
 pub(crate) use classify::{Asked, Level};
+pub(crate) use courtesy::{Courtesy, Turn};
 pub use ledger::Bound;
 pub(crate) use ledger::{Held, Ledger};
 
@@ -107,6 +109,7 @@ pub(crate) struct Flow {
     pub(crate) streams: Ledger,
     pub(crate) bodies: Ledger,
     pub(crate) answers: Ledger,
+    courtesy: Courtesy,
     queues: Arc<Mutex<Queues<Waiter>>>,
     sizes: Arc<RwLock<HashMap<(String, String), usize>>>,
 }
@@ -115,7 +118,7 @@ pub(crate) struct Flow {
 type Waiter = (oneshot::Sender<Permit>, Place);
 
 /// A place among those that run; given back when dropped.
-pub(crate) struct Permit(Option<Place>);
+pub(crate) struct Permit(Option<Place>, Option<Turn>);
 
 struct Place {
     flow: Flow,
@@ -125,7 +128,7 @@ struct Place {
 }
 
 impl Flow {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, courtesy: Courtesy) -> Self {
         Self {
             limits,
             connections: Ledger::new(limits.connections),
@@ -133,6 +136,7 @@ impl Flow {
             streams: Ledger::new(limits.streams),
             bodies: Ledger::new(limits.bodies),
             answers: Ledger::new(limits.answers),
+            courtesy,
             queues: Arc::new(Mutex::new(Queues::new(&LEVELS))),
             sizes: Arc::default(),
         }
@@ -189,9 +193,18 @@ impl Flow {
         asked: &Asked<'_>,
     ) -> Result<Permit, Failure> {
         let (level, seats) = classify::classify(caller, asked);
-        if level == Level::Exempt {
-            return Ok(Permit(None));
-        }
+        let turn = match level {
+            Level::Exempt => return Ok(Permit(None, Some(self.courtesy.ask()))),
+            Level::Runners => Some(self.courtesy.work().await),
+            Level::Interactive => Some(self.courtesy.ask()),
+            Level::System | Level::Bulk => None,
+        };
+        let mut permit = self.seat(caller, level, seats).await?;
+        permit.1 = turn;
+        Ok(permit)
+    }
+
+    async fn seat(&self, caller: &Caller, level: Level, seats: u32) -> Result<Permit, Failure> {
         let place = || Place {
             flow: self.clone(),
             level,
@@ -208,7 +221,7 @@ impl Flow {
             });
         let (ticket, receiver) = match (offered, receiver) {
             (Offer::Run, _) => {
-                let permit = Permit(Some(place()));
+                let permit = Permit(Some(place()), None);
                 pause(seats).await;
                 return Ok(permit);
             }
@@ -256,7 +269,7 @@ async fn pause(seats: u32) {
 /// Tells those that run now. Not under the lock: a permit nobody waits for any more takes it.
 fn start(started: Vec<(usize, Waiter)>) {
     for (_, (sender, place)) in started {
-        drop(sender.send(Permit(Some(place))));
+        drop(sender.send(Permit(Some(place), None)));
     }
 }
 

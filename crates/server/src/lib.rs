@@ -197,6 +197,7 @@ impl Service {
         let peers = Peers::new(options.store.clone(), id, address, token, &authority.pem)?;
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
+        let flow = flow::Flow::new(options.limits, resources.courtesy.clone());
         let handler = Handler {
             resources,
             measures: http_api::Measures::new(&metrics),
@@ -205,7 +206,7 @@ impl Service {
             tunnels: Registry::new(),
             peers,
             published: http_api::Published::default(),
-            flow: flow::Flow::new(options.limits),
+            flow,
             shutdown: shutdown.clone(),
         };
         let flow = Box::new(handler.flow.clone());

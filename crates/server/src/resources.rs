@@ -16,6 +16,7 @@ pub(crate) use write::{FieldValidation, Patch, WriteOptions, Written};
 
 use crate::authorize::{Attributes, Authorizer, Decision};
 use crate::failure::Failure;
+use crate::flow::Courtesy;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
 use crate::outlook::Outlook;
@@ -54,6 +55,8 @@ pub(crate) struct Resources {
     takers: Takers,
     /// Whether new environments will find a runner.
     pub(crate) outlook: Outlook,
+    /// Who steps back for whom.
+    pub(crate) courtesy: Courtesy,
     authorizer: Arc<dyn Authorizer>,
 }
 
@@ -78,6 +81,7 @@ impl Resources {
             events: Shared::default(),
             takers: Takers::default(),
             outlook: Outlook::default(),
+            courtesy: Courtesy::default(),
             authorizer,
         }
     }

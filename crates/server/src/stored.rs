@@ -10,12 +10,13 @@ use crate::failure::Failure;
 use crate::kinds::Kind;
 use crate::resources::parse;
 use crate::selectors::{Fields, is, lookup};
-use boatyard_store::{Event, Revision, Stored};
+use boatyard_store::{Event, Facet, Revision, Route, Stored};
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Behind the opening brace of the object's own `metadata`, in JSON without white space.
@@ -357,11 +358,36 @@ impl Sieve {
         })
     }
 
+    /// The same for the store, which then does not wake the watcher for most of the others: that of
+    /// the objects with a value of its path.
+    pub(crate) fn route(&self) -> Route {
+        let outline = Outline::of([self.path.as_str()]);
+        let path = self.path.clone();
+        let read = move |data: &[u8]| match lookup(&outline.read(data).ok()?, &path) {
+            Value::Null => Some(number("")),
+            Value::String(text) => Some(number(text)),
+            other => Some(number(&other.to_string())),
+        };
+        let facet = Facet {
+            name: self.path.as_str().into(),
+            read: Arc::new(read),
+        };
+        let value = number(&self.wanted);
+        Route { facet, value }
+    }
+
     pub(crate) fn passes(&self, event: &Event) -> bool {
         let shown = self.shared.shown(event);
         let has = |object: &Value| is(lookup(object, &self.path), &self.wanted);
         has(shown.now(&self.outline)) || shown.before(&self.outline).is_some_and(has)
     }
+}
+
+/// Stands for a text in a [`Route`].
+fn number(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// An event with the whole object, as a line.

@@ -69,7 +69,13 @@ pub(crate) async fn open(
         initial = listed.items;
     }
     let opened_at = resources.store.revision().await.map_err(unavailable)?;
-    let opened = resources.store.watch(Resources::scope(target), from).await;
+    let outline = Arc::new(Outline::selectable(target.kind));
+    let sieve = Sieve::new(&selection.fields, &outline, &resources.events);
+    let (store, scope) = (&resources.store, Resources::scope(target));
+    let opened = match &sieve {
+        None => store.watch(scope, from).await,
+        Some(sieve) => store.watch_route(scope, from, sieve.route()).await,
+    };
     let events = match opened {
         Ok(events) => events,
         // Told in the stream, where every client expects it: it lists again. A version from the
@@ -80,8 +86,7 @@ pub(crate) async fn open(
         ) => futures::stream::iter([Err(error)]).boxed(),
         Err(error) => return Err(unavailable(error)),
     };
-    let outline = Arc::new(Outline::selectable(target.kind));
-    let events = match Sieve::new(&selection.fields, &outline, &resources.events) {
+    let events = match sieve {
         None => events,
         Some(sieve) => {
             let passes = move |event: &Result<Event, _>| {

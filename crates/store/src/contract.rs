@@ -44,6 +44,8 @@ where
     watches::refuses_revisions_forgotten_or_to_come(make().await).await;
     watches::survives_compaction_of_what_it_has_seen(make().await).await;
     watches::cuts_off_a_slow_reader(make().await).await;
+    watches::shows_a_route_what_begins_and_ceases_to_be_its(make().await).await;
+    watches::lets_a_route_sleep_while_what_is_not_its_is_forgotten(make().await).await;
     concurrently(make).await;
 }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::archive::Snapshot;
+use crate::facet::{Facets, Mark, Route};
 use crate::version::Version;
 use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
 
@@ -35,6 +36,23 @@ pub(crate) struct Limits {
     pub(crate) age_millis: u64,
     /// Bytes of the versions in history; never less than the bytes of the current objects.
     pub(crate) bytes: u64,
+    /// Changes younger than this may take `recent_bytes` more: in a burst `bytes` are over in a
+    /// second, which is no time for a watcher to have been slow in.
+    pub(crate) recent_millis: u64,
+    /// See `recent_millis`.
+    pub(crate) recent_bytes: u64,
+}
+
+impl Limits {
+    /// `recent_millis` and `recent_bytes` of all stores.
+    pub(crate) const RECENT: (u64, u64) = (10_000, 32 << 20);
+
+    /// Whether the oldest change, of some age, has to go for the bytes of all.
+    fn too_big(&self, bytes: u64, allowed: u64, at_millis: u64, now_millis: u64) -> bool {
+        let recent = at_millis.saturating_add(self.recent_millis) > now_millis;
+        let more = if recent { self.recent_bytes } else { 0 };
+        bytes > allowed.saturating_add(more)
+    }
 }
 
 /// One change, as history keeps it.
@@ -45,6 +63,8 @@ pub(crate) struct Entry {
     pub(crate) previous: Option<Arc<Stored>>,
     /// When it was written, in milliseconds since 1970.
     pub(crate) at_millis: u64,
+    /// What its resource's facets said of it, those there were.
+    marks: Arc<[Mark]>,
 }
 
 impl Entry {
@@ -98,8 +118,10 @@ struct Topic {
     revisions: VecDeque<u64>,
     /// Its newest change that history has forgotten.
     forgotten: u64,
-    /// Wakes its watchers.
+    /// Wakes the watchers of all of it.
     latest: watch::Sender<u64>,
+    /// Those of parts of it.
+    facets: Facets,
 }
 
 impl Default for Topic {
@@ -108,6 +130,7 @@ impl Default for Topic {
             revisions: VecDeque::new(),
             forgotten: 0,
             latest: watch::Sender::new(0),
+            facets: Facets::default(),
         }
     }
 }
@@ -174,16 +197,17 @@ impl History {
         if let Some(previous) = &previous {
             self.live_bytes -= previous.data.len() as u64;
         }
+        let topic = self.topic(&object.key.resource);
+        topic.revisions.push_back(revision);
+        let marks = topic.facets.marks(&object, previous.as_deref());
         let entry = Entry {
             change,
             object,
             previous,
             at_millis,
+            marks,
         };
         self.entry_bytes += entry.bytes();
-        self.topic(&entry.object.key.resource)
-            .revisions
-            .push_back(revision);
         self.entries.push_back(entry);
         self.revision = revision;
     }
@@ -193,6 +217,7 @@ impl History {
         &mut self,
         versions: impl Iterator<Item = (&'a Version, u64)> + Clone,
     ) {
+        let before = self.revision;
         for (version, at_millis) in versions.clone() {
             self.apply(version.change, version.object.clone(), at_millis);
         }
@@ -201,15 +226,21 @@ impl History {
             let resource = version.object.key.resource.as_str();
             if !woken.contains(&resource) {
                 woken.push(resource);
-                self.wake(resource);
+                self.wake(resource, before);
             }
         }
     }
 
-    /// Wakes the watchers of `resource`.
-    fn wake(&self, resource: &str) {
+    /// Wakes the watchers of `resource` who are shown a change after `before`.
+    fn wake(&self, resource: &str, before: u64) {
         if let Some(topic) = self.topics.get(resource) {
             topic.latest.send_replace(self.revision);
+            let new = topic.revisions.iter().rev();
+            let new = new.take_while(|revision| **revision > before);
+            let new = new.filter_map(|revision| self.entry(*revision));
+            topic
+                .facets
+                .wake(self.revision, new.map(|entry| &*entry.marks));
         }
     }
 
@@ -218,6 +249,7 @@ impl History {
         self.closed = true;
         for topic in self.topics.values() {
             topic.latest.send_replace(self.revision);
+            topic.facets.wake_all(self.revision);
         }
     }
 
@@ -271,11 +303,22 @@ impl History {
         self.topic(resource).latest.subscribe()
     }
 
+    /// Signals changes of `resource` that are `route`'s; None when it has too many facets.
+    pub(crate) fn subscribe_route(
+        &mut self,
+        resource: &str,
+        route: &Route,
+    ) -> Option<watch::Receiver<u64>> {
+        let topic = self.topic(resource);
+        topic.facets.subscribe(route, topic.forgotten)
+    }
+
     /// Appends up to `limit` changes after `cursor` to `into`, and returns the new cursor; None when history
-    /// has forgotten a change of this resource that the cursor has not passed.
+    /// has forgotten a change of this resource, or of this route of it, that the cursor has not passed.
     pub(crate) fn after(
         &self,
         scope: &Scope,
+        route: Option<&Route>,
         cursor: u64,
         limit: usize,
         into: &mut VecDeque<Entry>,
@@ -283,7 +326,11 @@ impl History {
         let Some(topic) = self.topics.get(&scope.resource) else {
             return Some(cursor);
         };
-        if cursor < topic.forgotten {
+        let facet = route.and_then(|route| topic.facets.known(route));
+        let forgotten = facet
+            .as_ref()
+            .map_or(topic.forgotten, |facet| facet.forgotten);
+        if cursor < forgotten {
             return None;
         }
         let mut cursor = cursor;
@@ -295,6 +342,7 @@ impl History {
             cursor = revision;
             if let Some(entry) = self.entry(revision)
                 && scope.covers(&entry.object.key)
+                && facet.as_ref().is_none_or(|facet| facet.is_of(&entry.marks))
             {
                 into.push_back(entry.clone());
             }
@@ -413,7 +461,8 @@ impl History {
         let age_millis = limits.age_millis.saturating_add(limits.age_millis / 8);
         let expired = now_millis.saturating_sub(age_millis);
         let oldest = self.entries.front();
-        self.entry_bytes > bytes.saturating_add(bytes / 8)
+        let (kept, allowed) = (self.entry_bytes, bytes.saturating_add(bytes / 8));
+        oldest.is_some_and(|oldest| limits.too_big(kept, allowed, oldest.at_millis, now_millis))
             || self.entries.len() > limits.rows.saturating_add(limits.rows / 8)
             || oldest.is_some_and(|oldest| oldest.at_millis < expired)
     }
@@ -426,7 +475,10 @@ impl History {
         let allowed_bytes = limits.bytes.max(self.live_bytes);
         let expired = now_millis.saturating_sub(limits.age_millis);
         let over = self.entries.iter().take(most).take_while(|entry| {
-            let over = rows > limits.rows || bytes > allowed_bytes || entry.at_millis < expired;
+            let at = entry.at_millis;
+            let over = rows > limits.rows
+                || limits.too_big(bytes, allowed_bytes, at, now_millis)
+                || at < expired;
             rows -= 1;
             bytes -= entry.bytes();
             over
@@ -458,6 +510,7 @@ impl History {
             if let Some(topic) = self.topics.get_mut(&entry.object.key.resource) {
                 topic.revisions.pop_front();
                 topic.forgotten = self.compacted;
+                topic.facets.forget(&entry.marks, self.compacted);
             }
         }
         if self.entries.capacity() > 4096 && self.entries.len() < self.entries.capacity() / 4 {

@@ -15,12 +15,15 @@ pub mod archive;
 mod batch;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+mod facet;
 mod failure;
 mod history;
 pub mod postgres;
 pub mod sqlite;
 mod version;
 mod watch;
+
+pub use facet::{Facet, Reader, Route};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -194,6 +197,17 @@ pub trait Store: Send + Sync + 'static {
         scope: Scope,
         from: Option<Revision>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>>;
+    /// The same for a reader of `route`'s changes alone, which others' do not wake. It may be shown
+    /// some of the others.
+    fn watch_route(
+        &self,
+        scope: Scope,
+        from: Option<Revision>,
+        route: Route,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
+        drop(route);
+        self.watch(scope, from)
+    }
     /// The latest revision.
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>>;
     /// Everything there is, never older than any answered write.

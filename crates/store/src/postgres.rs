@@ -52,7 +52,7 @@ use crate::archive::Snapshot;
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
 use crate::history::Limits;
-use crate::{Error, Event, Key, Page, Revision, Scope, Store, Stored};
+use crate::{Error, Event, Key, Page, Revision, Route, Scope, Store, Stored};
 
 #[cfg(test)]
 mod tests;
@@ -122,6 +122,8 @@ impl PostgresStore {
             rows: options.history_rows,
             age_millis: u64::try_from(options.history_age.as_millis()).unwrap_or(u64::MAX),
             bytes: options.history_bytes,
+            recent_millis: Limits::RECENT.0,
+            recent_bytes: Limits::RECENT.1,
         };
         let (follower, handle) = Follower::new(link.clone(), memory.clone());
         let (queue, requests) = mpsc::channel(QUEUE);
@@ -258,7 +260,20 @@ impl Store for PostgresStore {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
         async move {
             self.reach(from).await?;
-            crate::watch::open(self.memory.history(), scope, from)
+            crate::watch::open(self.memory.history(), scope, from, None)
+        }
+        .boxed()
+    }
+
+    fn watch_route(
+        &self,
+        scope: Scope,
+        from: Option<Revision>,
+        route: Route,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
+        async move {
+            self.reach(from).await?;
+            crate::watch::open(self.memory.history(), scope, from, Some(route))
         }
         .boxed()
     }

@@ -29,7 +29,7 @@ use crate::archive::Snapshot;
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
 use crate::history::{History, Limits};
-use crate::{Error, Event, Key, Page, Revision, Scope, Store, Stored, watch};
+use crate::{Error, Event, Key, Page, Revision, Route, Scope, Store, Stored, watch};
 
 #[cfg(test)]
 mod tests;
@@ -83,6 +83,8 @@ impl SqliteStore {
             rows: options.history_rows,
             age_millis: u64::try_from(options.history_age.as_millis()).unwrap_or(u64::MAX),
             bytes: options.history_bytes,
+            recent_millis: Limits::RECENT.0,
+            recent_bytes: Limits::RECENT.1,
         };
         let (queue, requests) = mpsc::channel(QUEUE);
         let writer = writer::Writer::new(file, history.clone(), limits);
@@ -199,7 +201,16 @@ impl Store for SqliteStore {
         scope: Scope,
         from: Option<Revision>,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
-        async move { watch::open(&self.history, scope, from) }.boxed()
+        async move { watch::open(&self.history, scope, from, None) }.boxed()
+    }
+
+    fn watch_route(
+        &self,
+        scope: Scope,
+        from: Option<Revision>,
+        route: Route,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
+        async move { watch::open(&self.history, scope, from, Some(route)) }.boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {

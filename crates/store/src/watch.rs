@@ -6,7 +6,7 @@
 //! has forgotten what it has not seen gets [`Error::Lagged`] and the end, as does every reader of a
 //! history that was replaced.
 //!
-//! It does not filter beyond the scope (selectors are the server's).
+//! It does not filter beyond scope and route (selectors are the server's).
 //!
 //! Crash behaviour: none, a cursor is the reader's last revision.
 //!
@@ -19,7 +19,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::watch;
 
 use crate::history::{Entry, History};
-use crate::{Error, Event, Revision, Scope};
+use crate::{Error, Event, Revision, Route, Scope};
 
 /// Changes taken from history at once.
 const BATCH: usize = 64;
@@ -27,6 +27,8 @@ const BATCH: usize = 64;
 struct Watcher {
     history: Arc<RwLock<History>>,
     scope: Scope,
+    /// Changes of others neither wake it nor are taken.
+    route: Option<Route>,
     generation: u64,
     /// All of the scope's changes up to here are in the batch or shown.
     cursor: u64,
@@ -36,17 +38,26 @@ struct Watcher {
     over: bool,
 }
 
-/// Follows `scope` after `from`, or from now.
+/// Follows `scope` after `from`, or from now; of it `route` alone, where there is one.
 pub(crate) fn open(
     history: &Arc<RwLock<History>>,
     scope: Scope,
     from: Option<Revision>,
+    route: Option<Route>,
 ) -> Result<BoxStream<'static, Result<Event, Error>>, Error> {
     let mut locked = history.write().unwrap_or_else(PoisonError::into_inner);
     let from = from.unwrap_or(Revision(locked.revision()));
     locked.check(from)?;
+    let changed = match &route {
+        None => Some(locked.subscribe(&scope.resource)),
+        Some(route) => locked.subscribe_route(&scope.resource, route),
+    };
+    // A resource read by too many facets already: all of it, then.
+    let route = route.filter(|_| changed.is_some());
+    let changed = changed.unwrap_or_else(|| locked.subscribe(&scope.resource));
     let watcher = Watcher {
-        changed: locked.subscribe(&scope.resource),
+        changed,
+        route,
         history: history.clone(),
         scope,
         generation: locked.generation(),
@@ -79,7 +90,10 @@ impl Watcher {
                 let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
                 let same = history.generation() == self.generation;
                 let batch = &mut self.batch;
-                let cursor = same.then(|| history.after(&self.scope, self.cursor, BATCH, batch));
+                let cursor = same.then(|| {
+                    let (scope, route) = (&self.scope, self.route.as_ref());
+                    history.after(scope, route, self.cursor, BATCH, batch)
+                });
                 let Some(cursor) = cursor.flatten() else {
                     self.over = true;
                     return Some(Err(Error::Lagged(Revision(self.shown))));

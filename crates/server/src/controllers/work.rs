@@ -8,6 +8,7 @@ use super::leader::Fence;
 use super::queue::{Backoff, Outcome, Queue, Taken};
 use super::{Controller, Seen};
 use crate::failure::Failure;
+use crate::flow::Courtesy;
 use crate::metrics::{self, Controllers};
 use boatyard_store::Key;
 use futures::stream::FuturesUnordered;
@@ -35,6 +36,7 @@ pub(crate) struct Loop<C: Controller> {
     controller: C,
     queue: Queue<C::Key>,
     counted: Counted,
+    courtesy: Courtesy,
 }
 
 /// The controller's own of each family.
@@ -79,8 +81,9 @@ impl<C: Controller> Observer for Loop<C> {
 }
 
 impl<C: Controller> Loop<C> {
-    pub(crate) fn new(controller: C, families: &Controllers) -> Self {
+    pub(crate) fn new(controller: C, families: &Controllers, courtesy: Courtesy) -> Self {
         Self {
+            courtesy,
             counted: Counted::new(families, controller.name()),
             queue: Queue::new(Backoff::default()),
             controller,
@@ -107,12 +110,18 @@ impl<C: Controller> Loop<C> {
             tokio::select! {
                 Some(()) = running.next(), if !running.is_empty() => {}
                 taken = self.queue.next(), if running.len() < self.controller.concurrency() => {
-                    fence.holding().await;
-                    running.push(self.activate(taken).boxed());
+                    running.push(self.turn(taken, &fence).boxed());
                 }
                 _ = resync.tick() => self.controller.resync(&mut |key| self.queue.add(&key)),
             }
         }
+    }
+
+    /// An activation when it is its turn, if it may act then.
+    async fn turn(&self, taken: Taken<C::Key>, fence: &Fence) {
+        let _turn = self.courtesy.work().await;
+        fence.holding().await;
+        self.activate(taken).await;
     }
 
     async fn activate(&self, taken: Taken<C::Key>) {

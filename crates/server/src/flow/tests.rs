@@ -4,10 +4,11 @@
 use super::*;
 
 fn flow(waiting: Duration) -> Flow {
-    Flow::new(Limits {
+    let limits = Limits {
         waiting,
         ..Limits::default()
-    })
+    };
+    Flow::new(limits, Courtesy::default())
 }
 
 fn list() -> Asked<'static> {

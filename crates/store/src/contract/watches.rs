@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt};
 
 use super::{boat, boats, create, data, key, revision};
-use crate::{Change, Error, Event, Revision, Scope, Store, Stored};
+use crate::{Change, Error, Event, Facet, Revision, Route, Scope, Store, Stored};
 
 fn created(object: &Stored) -> Event {
     Event {
@@ -114,4 +114,57 @@ pub(super) async fn cuts_off_a_slow_reader(store: Arc<dyn Store>) {
     };
     assert!(matches!(cut, Error::Lagged(at) if at == last), "{cut}");
     assert!(watch.next().await.is_none());
+}
+
+/// Objects whose text begins with a letter.
+fn beginning_with(letter: u8) -> Route {
+    let at = data("").len() - 2;
+    Route {
+        facet: Facet {
+            name: "letter".into(),
+            read: Arc::new(move |data| data.get(at).copied().map(u64::from)),
+        },
+        value: u64::from(letter),
+    }
+}
+
+pub(super) async fn shows_a_route_what_begins_and_ceases_to_be_its(store: Arc<dyn Store>) {
+    let early = create(&*store, "x0").await;
+    let route = |letter| store.watch_route(boats(), Some(Revision(0)), beginning_with(letter));
+    let (mut xs, mut ys) = (route(b'x').await.unwrap(), route(b'y').await.unwrap());
+    create(&*store, "z").await;
+    let at = store.update(boat("x0"), early.revision, data("y0")).await;
+    let at = at.unwrap().revision;
+    let gone = store.delete(boat("x0"), at, data("y0")).await.unwrap();
+    let own = create(&*store, "x1").await;
+    // Others may come, its own must.
+    let until = async |events: &mut futures::stream::BoxStream<'static, Result<Event, Error>>,
+                       last| {
+        let mut seen = Vec::new();
+        while seen.last() != Some(&last) {
+            let event: Event = events.next().await.unwrap().unwrap();
+            seen.push(event.object.revision);
+        }
+        assert!(seen.is_sorted(), "{seen:?}");
+        seen
+    };
+    let seen = until(&mut xs, own.revision).await;
+    assert!([early.revision, at].iter().all(|own| seen.contains(own)));
+    let seen = until(&mut ys, gone.revision).await;
+    assert!(seen.contains(&at), "{seen:?}");
+}
+
+pub(super) async fn lets_a_route_sleep_while_what_is_not_its_is_forgotten(store: Arc<dyn Store>) {
+    let route = |letter| store.watch_route(boats(), None, beginning_with(letter));
+    let (mut xs, mut slow) = (route(b'x').await.unwrap(), route(b'x').await.unwrap());
+    for number in 0..10 {
+        create(&*store, &format!("y{number}")).await;
+    }
+    store.compact(revision(&*store).await).await.unwrap();
+    let own = create(&*store, "x").await;
+    assert_eq!(xs.next().await.unwrap().unwrap(), created(&own));
+    // Of what was its own it is told that it missed it.
+    store.compact(revision(&*store).await).await.unwrap();
+    let cut = slow.next().await.unwrap();
+    assert!(matches!(cut, Err(Error::Lagged(_))), "{cut:?}");
 }

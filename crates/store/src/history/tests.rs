@@ -9,6 +9,8 @@ const LIMITS: Limits = Limits {
     rows: 12,
     age_millis: 1000,
     bytes: 40,
+    recent_millis: 0,
+    recent_bytes: 0,
 };
 
 fn key(namespace: u8, name: u8) -> Key {
@@ -140,7 +142,7 @@ impl Model {
     fn check_events(&self, history: &History, scope: &Scope, from: u64) {
         let mut entries = VecDeque::new();
         history
-            .after(scope, from, usize::MAX, &mut entries)
+            .after(scope, None, from, usize::MAX, &mut entries)
             .unwrap();
         let found: Vec<Event> = entries.iter().map(Entry::event).collect();
         let expected: Vec<Event> = self
@@ -190,4 +192,58 @@ fn forgets_by_age() {
     assert_eq!(model.history.excess(&LIMITS, 1003, 1), 1);
     assert!(!model.history.exceeds(&LIMITS, 1003));
     assert!(model.history.exceeds(&LIMITS, 1127));
+}
+
+#[test]
+fn a_change_wakes_its_own_routes_and_no_others() {
+    let mut history = History::default();
+    let route = |value| Route {
+        facet: crate::facet::Facet {
+            name: "length".into(),
+            read: Arc::new(|data: &[u8]| u64::try_from(data.len()).ok()),
+        },
+        value,
+    };
+    let mut routes =
+        [1, 2, 3].map(|value| history.subscribe_route("boats", &route(value)).unwrap());
+    let mut write = |revision, change, length| {
+        let stored = Stored {
+            key: key(0, 0),
+            revision: Revision(revision),
+            data: Bytes::from(vec![b'x'; length]),
+        };
+        let version = Version {
+            change,
+            object: Arc::new(stored),
+        };
+        history.publish([(&version, revision)].into_iter());
+        let woken = routes.each_ref().map(|route| route.has_changed().unwrap());
+        routes.each_mut().map(|route| *route.borrow_and_update());
+        woken
+    };
+    assert_eq!(write(1, Change::Created, 1), [true, false, false]);
+    assert_eq!(write(2, Change::Updated, 2), [true, true, false]);
+    assert_eq!(write(3, Change::Updated, 2), [false, true, false]);
+    assert_eq!(write(4, Change::Deleted, 9), [false, true, false]);
+}
+
+#[test]
+fn a_burst_has_room_for_a_while() {
+    let limits = Limits {
+        rows: 1000,
+        age_millis: 100_000,
+        recent_millis: 50,
+        recent_bytes: 100,
+        ..LIMITS
+    };
+    let mut model = Model::default();
+    // Written at 1 to 100, and current are ten of them.
+    for name in 0..100 {
+        model.write(key(0, name % 10), false, 1);
+    }
+    assert!(!model.history.exceeds(&limits, 45));
+    assert!(model.history.exceeds(&limits, 100));
+    // What is older than the while has the usual room.
+    assert_eq!(model.history.excess(&limits, 100, usize::MAX), 50);
+    assert_eq!(model.history.excess(&limits, 1000, usize::MAX), 60);
 }

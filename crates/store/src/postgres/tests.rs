@@ -85,6 +85,15 @@ impl Store for Several {
         self.next().watch(scope, from)
     }
 
+    fn watch_route(
+        &self,
+        scope: Scope,
+        from: Option<Revision>,
+        route: Route,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Event, Error>>, Error>> {
+        self.next().watch_route(scope, from, route)
+    }
+
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
         self.next().revision()
     }

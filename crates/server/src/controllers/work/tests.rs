@@ -87,7 +87,7 @@ impl Controller for Told {
 /// Runs for a while; the text of the metrics afterwards.
 async fn run(told: Told, time: Duration) -> String {
     let metrics = Metrics::new();
-    let looped = Arc::new(Loop::new(told, &metrics.controllers));
+    let looped = Arc::new(Loop::new(told, &metrics.controllers, Courtesy::default()));
     let mut tasks = JoinSet::new();
     tasks.spawn(looped.run(Vec::new(), Fence::open()));
     tokio::time::sleep(time).await;
@@ -174,7 +174,11 @@ async fn no_more_activations_run_at_once_than_the_controller_says() {
 async fn nothing_is_looked_at_before_everything_watched_has_been_listed() {
     let told = Told::new();
     let log = told.log.clone();
-    let looped = Arc::new(Loop::new(told, &Metrics::new().controllers));
+    let looped = Arc::new(Loop::new(
+        told,
+        &Metrics::new().controllers,
+        Courtesy::default(),
+    ));
     let feeds = [watch::Sender::new(false), watch::Sender::new(false)];
     let mut tasks = JoinSet::new();
     let synced = feeds.iter().map(watch::Sender::subscribe).collect();

@@ -110,21 +110,27 @@ pub(crate) fn run(table: &mut Table) {
         let written = process::pss(etcd.pid());
         drop(etcd);
         let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
+        let (mut our_cpu, mut their_cpu) = (Vec::new(), Vec::new());
         let (mut server, mut etcd) = (None, None);
         for _ in 0..3 {
             drop((server.take(), etcd.take()));
             let began = Instant::now();
-            etcd = Some(Etcd::start(&theirs));
+            let started = Etcd::start(&theirs);
             their_times.push(began.elapsed());
+            their_cpu.push(process::cpu(started.pid()));
+            etcd = Some(started);
             let (started, took) = Server::start_timed(&ours);
+            our_cpu.push(process::cpu(started.pid()));
             server = Some(started);
             our_times.push(took);
         }
         let (server, etcd) = (server.unwrap(), etcd.unwrap());
         starts.push(format!(
-            "| {count} objects | {} | {} |",
+            "| {count} objects | {} | {} | {} | {} |",
             shown(percentile(&their_times, 50)),
-            shown(percentile(&our_times, 50))
+            shown(percentile(&their_cpu, 50)),
+            shown(percentile(&our_times, 50)),
+            shown(percentile(&our_cpu, 50))
         ));
         at_rest(etcd.pid());
         at_rest(server.pid());
@@ -150,7 +156,7 @@ pub(crate) fn run(table: &mut Table) {
     );
     table.rows(
         "Until it answers after a start",
-        "| | etcd ms | Boatyard ms |\n|---|---|---|",
+        "| | etcd ms | its CPU ms | Boatyard ms | its CPU ms |\n|---|---|---|---|---|",
         starts,
     );
 }
