@@ -23,6 +23,7 @@ mod registry;
 mod result;
 mod stop;
 mod templates;
+mod testing;
 mod up;
 
 use crate::args::Global;
@@ -82,7 +83,7 @@ pub(crate) async fn run(global: &Global, arguments: Vec<OsString>) -> Result<Exi
         Verb::Templates(args::Templates::Metadata(asked)) => templates::metadata(&asked).await,
         Verb::Outdated(asked) => lock::outdated(&asked).await,
         Verb::Upgrade(asked) => lock::upgrade(&asked).await,
-        _ => Err(Failure::new("this verb of the reference is not there yet")),
+        Verb::Features(args::Features::Test(asked)) => testing::run(global, &asked).await,
     }
 }
 

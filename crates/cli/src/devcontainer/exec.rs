@@ -101,7 +101,7 @@ async fn read_container(
         bare: true,
         ..Process::default()
     };
-    Ok(variables(&collect(engine, object, process).await?))
+    Ok(variables(&collect(engine, object, process).await?.1))
 }
 
 /// Variables of the user's shell.
@@ -126,7 +126,7 @@ async fn probed(
         bare: true,
         ..Process::default()
     };
-    let output = collect(engine, object, process).await?;
+    let (_, output) = collect(engine, object, process).await?;
     let text = String::from_utf8_lossy(&output).into_owned();
     let between = text.split("boatyard-probe\n").nth(1).unwrap_or_default();
     let mut known = variables(between.as_bytes());
@@ -142,12 +142,12 @@ fn variables(environ: &[u8]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Runs a program without a terminal and collects what it prints.
-async fn collect(
+/// Runs a program without a terminal; its exit code and what it prints.
+pub(crate) async fn collect(
     engine: &Engine,
     object: &Environment,
     process: Process,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<(i32, Vec<u8>), Failure> {
     let name = object.name_any();
     let path = crate::exec::path(&engine.namespace, &name, "connect");
     let stream = engine
@@ -162,8 +162,11 @@ async fn collect(
                 output.extend_from_slice(&bytes)
             }
             Some(Incoming::Stdout(_) | Incoming::Stderr(_)) => {}
-            Some(Incoming::Reply(reply)) if reply.exit_code().is_some() => return Ok(output),
-            Some(Incoming::Reply(_)) => {}
+            Some(Incoming::Reply(reply)) => {
+                if let Some(code) = reply.exit_code() {
+                    return Ok((code, output));
+                }
+            }
             None => return Err(Failure::new(format!("environment {name} ended"))),
         }
     }

@@ -65,7 +65,7 @@ impl Log {
             let text = String::from_utf8_lossy(bytes);
             eprintln!(
                 "{}",
-                json!({"type": "raw", "level": Level::Info as u8, "timestamp": asked_now(), "text": text})
+                json!({"type": "raw", "level": Level::Info as u8, "timestamp": millis(&asked_now()), "text": text})
             );
         } else {
             // Whoever closed standard error does not want it.
@@ -79,6 +79,7 @@ impl Log {
         }
         let now = asked_now();
         if self.json {
+            let now = millis(&now);
             let line =
                 json!({"type": "text", "level": level as u8, "timestamp": now, "text": text});
             eprintln!("{line}");
@@ -86,4 +87,10 @@ impl Log {
             eprintln!("[{now}] {text}");
         }
     }
+}
+
+/// Milliseconds since 1970, as the reference's JSON has times.
+fn millis(time: &str) -> i64 {
+    let time: Result<jiff::Timestamp, _> = time.parse();
+    time.map(|time| time.as_millisecond()).unwrap_or_default()
 }

@@ -19,6 +19,7 @@ pub(crate) async fn run(global: &Global, read: &ReadConfiguration) -> Result<Exi
     let mut answer = Map::new();
     let Some(located) = configuration::of_found(&read.found)? else {
         answer.insert("configuration".into(), json!({}));
+        answer.insert("ociAuthDiagnostics".into(), diagnostics());
         return print(&Value::Object(answer));
     };
     let reading = reading(&located)?;
@@ -38,7 +39,17 @@ pub(crate) async fn run(global: &Global, read: &ReadConfiguration) -> Result<Exi
         let merged = merged(global, &located, &reading, additional).await?;
         answer.insert("mergedConfiguration".into(), merged);
     }
+    answer.insert("ociAuthDiagnostics".into(), diagnostics());
     print(&Value::Object(answer))
+}
+
+/// What the reference tells of registries that send credentials elsewhere; here they never go.
+pub(crate) fn diagnostics() -> Value {
+    json!({
+        "authLookupWouldBeBlocked": false,
+        "registryRedirectWouldPreventCredentialForwarding": false,
+        "authServerRedirect": false,
+    })
 }
 
 /// The configuration merged with what its image and its Features say.

@@ -23,6 +23,15 @@ impl Problem {
         }
     }
 
+    /// All of it, for a log.
+    pub(crate) fn told_all(&self) -> String {
+        if self.message == self.description {
+            self.message.clone()
+        } else {
+            format!("{} {}", self.description, self.message)
+        }
+    }
+
     /// The same with what was being done.
     pub(crate) fn described(self, description: impl Into<String>) -> Self {
         Self {

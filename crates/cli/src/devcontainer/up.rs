@@ -82,6 +82,7 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
         "remoteWorkspaceFolder".into(),
         status.workspace_folder.into(),
     );
+    answer.insert("ociAuthDiagnostics".into(), read::diagnostics());
     if up.include_configuration || up.include_merged_configuration {
         let reading = read::reading(&located)?;
         if up.include_configuration {

@@ -3,12 +3,8 @@
 
 const PENDING: &[(&str, &str)] = &[
     (
-        "build-dockerfile-args-target",
-        "environments are not built from Dockerfiles and Features yet",
-    ),
-    (
         "build-image-reuse",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "compose-service-runservices",
@@ -16,63 +12,35 @@ const PENDING: &[(&str, &str)] = &[
     ),
     (
         "feature-container-env",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "feature-entrypoints-run",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "feature-hooks-before-config",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "feature-install-failure",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "feature-options-env",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "feature-user-env",
-        "environments are not built from Dockerfiles and Features yet",
-    ),
-    (
-        "label-single-object",
-        "there is no `boatyard build` that makes the image",
-    ),
-    (
-        "merge-env-per-variable",
-        "there is no `boatyard build` that makes the image",
-    ),
-    (
-        "merge-flags-union",
-        "there is no `boatyard build` that makes the image",
-    ),
-    (
-        "merge-host-requirements",
-        "there is no `boatyard build` that makes the image",
-    ),
-    (
-        "merge-local-features",
-        "there is no `boatyard build` that makes the image",
-    ),
-    (
-        "merge-mounts-by-target",
-        "there is no `boatyard build` that makes the image",
+        "Features are not installed in environments yet",
     ),
     (
         "registry-feature-and-lockfile",
-        "environments are not built from Dockerfiles and Features yet",
+        "Features are not installed in environments yet",
     ),
     (
         "update-remote-user-uid",
         "the remote user keeps the image's id inside; files outside are the developer's",
-    ),
-    (
-        "user-env-probe",
-        "there is no `boatyard build` that makes the image",
     ),
     (
         "users-container-and-remote",
