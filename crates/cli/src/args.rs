@@ -115,6 +115,15 @@ pub(crate) struct Build {
     /// Do every step again.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Image in a registry whose steps may be used, as `--cache-to` wrote it.
+    #[arg(long, value_name = "NAME|type=registry,ref=NAME")]
+    pub(crate) cache_from: Vec<String>,
+    /// Where in a registry to keep the steps, for other machines.
+    #[arg(long, value_name = "NAME|type=registry,ref=NAME")]
+    pub(crate) cache_to: Option<String>,
+    /// Send the image to the registries of its names.
+    #[arg(long, requires = "tags")]
+    pub(crate) push: bool,
 }
 
 /// What to do.

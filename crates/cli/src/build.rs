@@ -67,7 +67,13 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
             .collect::<Result<_, _>>()?,
         names,
         no_cache: wanted.no_cache,
-        push: false,
+        push: wanted.push,
+        cache_from: wanted
+            .cache_from
+            .iter()
+            .map(|cache| registry_cache(cache))
+            .collect::<Result<_, _>>()?,
+        cache_to: wanted.cache_to.as_deref().map(registry_cache).transpose()?,
     };
     let answer = build(global, request).await?;
     let (reference, digest) = answer.ok_or_else(|| {
@@ -139,6 +145,26 @@ fn text(path: &Path) -> Result<String, Failure> {
 fn pair<'a>(text: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> {
     text.split_once('=')
         .ok_or_else(|| Failure::new(format!("{option} {text} has no `=`")).code(2))
+}
+
+/// A name, alone or as buildx writes it.
+fn registry_cache(text: &str) -> Result<String, Failure> {
+    if !text.contains('=') {
+        return Ok(text.to_owned());
+    }
+    let mut name = None;
+    for part in text.split(',') {
+        match pair(part, "the cache")? {
+            ("type", "registry") | ("mode", _) => {}
+            ("ref", value) => name = Some(value.to_owned()),
+            _ => {
+                return Err(Failure::new(format!("a cache cannot be {part:?} here"))
+                    .hint("write type=registry,ref=NAME")
+                    .code(2));
+            }
+        }
+    }
+    name.ok_or_else(|| Failure::new(format!("the cache {text} has no ref=NAME")).code(2))
 }
 
 /// `id=ID,src=FILE`, `id=ID,env=NAME`; an id alone is a variable of that name, or a file.

@@ -30,6 +30,7 @@ mod output;
 mod owner;
 mod pattern;
 mod progress;
+mod remote;
 mod run;
 mod snapshot;
 mod source;
@@ -37,6 +38,7 @@ mod stage;
 mod tree;
 
 pub use progress::{BuildProgress, Event, Outcome};
+pub use remote::Caching;
 pub use tree::{Context, Folder, Ignore, Kind, Meta, Tree};
 
 use crate::images::{Inner, blocking};
@@ -197,6 +199,19 @@ impl Builder {
         request: Request,
         progress: Arc<dyn BuildProgress>,
     ) -> Result<Image, Error> {
+        self.build_with(request, Caching::default(), progress).await
+    }
+
+    /// The same with registries as caches.
+    ///
+    /// # Errors
+    /// As [`Builder::build`]; a cache that cannot be written. One that cannot be read is told.
+    pub async fn build_with(
+        &self,
+        request: Request,
+        caching: Caching,
+        progress: Arc<dyn BuildProgress>,
+    ) -> Result<Image, Error> {
         check(&request)?;
         let cancel = Cancel::default();
         let _on_drop = OnDrop(cancel.clone());
@@ -223,7 +238,24 @@ impl Builder {
             Ok((all, own))
         })
         .await?;
+        let mut remotes = Vec::new();
+        for name in &caching.from {
+            match remote::Remote::open(&self.inner.images.inner, name).await {
+                Ok(remote) => remotes.push(remote),
+                Err(error) => progress.event(Event::Note {
+                    vertex: 0,
+                    text: format!("no cache: {}", crate::error::chain(&error)),
+                }),
+            }
+        }
+        let teller: Arc<dyn Progress> = Arc::new(Teller {
+            progress: Arc::clone(&progress),
+            vertex: 0,
+        });
         let build = Arc::new(Build {
+            remotes,
+            made: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
             shared: Arc::clone(&self.inner),
             stages: Mutex::new(vec![None; request.plan.stages.len()]),
             request,
@@ -237,7 +269,15 @@ impl Builder {
         });
         build.stages().await?;
         let last = Arc::clone(&build);
-        blocking("enter the image", move || last.enter()).await
+        let image = blocking("enter the image", move || last.enter()).await?;
+        if let Some(name) = &caching.to {
+            let steps = {
+                let made = build.made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.clone()
+            };
+            remote::write(&self.inner.images.inner, name, steps, &teller).await?;
+        }
+        Ok(image)
     }
 
     async fn base(
@@ -347,6 +387,10 @@ impl Drop for OnDrop {
 
 /// A build under way.
 struct Build {
+    remotes: Vec<remote::Remote>,
+    /// Every step's key and what it made, as they were done or found.
+    made: Mutex<Vec<(crate::digest::Digest, cache::Made)>>,
+    runtime: tokio::runtime::Handle,
     shared: Arc<Shared>,
     request: Request,
     bases: BTreeMap<String, Based>,

@@ -14,6 +14,7 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -133,6 +134,15 @@ pub(crate) fn plain_manifest(
     config: &[u8],
     layers: &[(Digest, u64)],
 ) -> serde_json::Result<Vec<u8>> {
+    manifest(config, layers, OCI_LAYER)
+}
+
+/// A manifest for layers, bottom first, by digest and size of what the registry holds.
+pub(crate) fn manifest(
+    config: &[u8],
+    layers: &[(Digest, u64)],
+    layer_type: &str,
+) -> serde_json::Result<Vec<u8>> {
     let descriptor = |media_type: &str, digest: Digest, size| Descriptor {
         media_type: media_type.to_owned(),
         digest,
@@ -146,7 +156,7 @@ pub(crate) fn plain_manifest(
         config: descriptor(OCI_CONFIG, Digest::of(config), config.len() as u64),
         layers: layers
             .iter()
-            .map(|(id, size)| descriptor(OCI_LAYER, id.clone(), *size))
+            .map(|(id, size)| descriptor(layer_type, id.clone(), *size))
             .collect(),
     })
 }

@@ -37,6 +37,7 @@ mod layers;
 mod options;
 mod progress;
 mod pull;
+mod push;
 mod recipe;
 mod reference;
 mod registry;

@@ -84,6 +84,10 @@ pub struct Build {
     pub no_cache: bool,
     /// Pushes the result under all its names.
     pub push: bool,
+    /// Images in registries that serve as caches.
+    pub cache_from: Vec<String>,
+    /// Where the steps are kept as a cache.
+    pub cache_to: Option<String>,
 }
 
 /// Something that happened in a build.

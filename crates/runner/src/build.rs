@@ -17,7 +17,7 @@ use crate::source;
 use boatyard_api::environment::EnvironmentSpec;
 use boatyard_devcontainer::DockerfileSource;
 use boatyard_devcontainer::dockerfile::{self, Answer, Dockerfile, Ignore, NamedContext};
-use boatyard_image::build::{self as image_build, BuildProgress, Event, Outcome, Seat};
+use boatyard_image::build::{self as image_build, BuildProgress, Caching, Event, Outcome, Seat};
 use boatyard_image::{Image, LayerProgress, Progress, Reference};
 use boatyard_link::verbs::{Build, BuildEvent};
 use boatyard_sandbox::spec::{Id, Spec, User};
@@ -159,9 +159,6 @@ pub(crate) async fn for_caller(
             "folders can be built only for callers on this host's unix socket",
         )
     })?;
-    if request.push {
-        return Err(Failed::lasting("BuildFailed", "pushing is not there yet"));
-    }
     let names = request
         .names
         .iter()
@@ -173,6 +170,18 @@ pub(crate) async fn for_caller(
     let place = Place {
         context,
         kind: Kind::User(user),
+    };
+    let reference = |name: &String| {
+        Reference::parse(name)
+            .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))
+    };
+    let caching = Caching {
+        from: request
+            .cache_from
+            .iter()
+            .map(reference)
+            .collect::<Result<_, _>>()?,
+        to: request.cache_to.as_ref().map(reference).transpose()?,
     };
     let source = DockerfileSource {
         file: request.file,
@@ -187,8 +196,44 @@ pub(crate) async fn for_caller(
         secrets: request.secrets,
         names,
         no_cache: request.no_cache,
+        caching,
     };
-    carry_out(&place, wanted, progress).await
+    let pushed = if request.push {
+        wanted.names.clone()
+    } else {
+        Vec::new()
+    };
+    let image = carry_out(&place, wanted, Arc::clone(&progress)).await?;
+    for name in pushed {
+        push(context, &name, &progress).await?;
+    }
+    Ok(image)
+}
+
+async fn push(
+    context: &Context,
+    name: &Reference,
+    progress: &Arc<dyn BuildProgress>,
+) -> Result<(), Failed> {
+    /// Above those of every build's own work.
+    const VERTEX: u32 = 1_000_000;
+    let began = std::time::Instant::now();
+    progress.event(Event::Began {
+        vertex: VERTEX,
+        name: format!("[internal] push {name}"),
+    });
+    let noting = Arc::new(Noting(Arc::clone(progress), VERTEX));
+    let pushed = context.images.push(name, noting).await;
+    progress.event(Event::Ended {
+        vertex: VERTEX,
+        outcome: if pushed.is_ok() {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        },
+        took: began.elapsed(),
+    });
+    pushed.map(drop).map_err(|error| Failed::image(&error))
 }
 
 /// Builds the image of an environment; its log is kept.
@@ -220,6 +265,15 @@ pub(crate) async fn for_environment(
         secrets: BTreeMap::new(),
         names: vec![name.clone()],
         no_cache: false,
+        caching: Caching {
+            // What is no name is no cache: the configuration's author meant docker's.
+            from: source
+                .cache_from
+                .iter()
+                .filter_map(|name| Reference::parse(name).ok())
+                .collect(),
+            to: None,
+        },
     };
     let progress = Arc::new(Log(Mutex::new((log, 0))));
     carry_out(&Place { context, kind }, wanted, progress).await
@@ -231,6 +285,7 @@ struct Wanted<'a> {
     secrets: BTreeMap<String, Vec<u8>>,
     names: Vec<Reference>,
     no_cache: bool,
+    caching: Caching,
 }
 
 fn wrong(error: &dyn std::fmt::Display) -> Failed {
@@ -248,6 +303,7 @@ async fn carry_out(
         secrets,
         names,
         no_cache,
+        caching,
     } = wanted;
     let text = place.text(&source.file).await?.ok_or_else(|| {
         Failed::lasting(
@@ -301,7 +357,8 @@ async fn carry_out(
         secrets,
         no_cache,
     };
-    let built = place.context.builder.build(request, progress).await;
+    let builder = &place.context.builder;
+    let built = builder.build_with(request, caching, progress).await;
     built.map_err(|error| Failed::image(&error))
 }
 
@@ -326,7 +383,7 @@ async fn plan(
         for name in std::mem::take(&mut wanted) {
             let reference = Reference::parse(&name)
                 .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
-            let noting = Arc::new(Noting(Arc::clone(progress)));
+            let noting = Arc::new(Noting(Arc::clone(progress), 0));
             let ensured = context.images.ensure(&reference, noting).await;
             ensured.map_err(|error| Failed::image(&error))?;
             let state = context.images.state(&reference);
@@ -382,8 +439,8 @@ async fn ignoring(
     Ok(main.ignoring(Arc::new(hides)))
 }
 
-/// A pull's lines as notes of a build.
-struct Noting(Arc<dyn BuildProgress>);
+/// A pull's or push's lines as notes of a build's vertex.
+struct Noting(Arc<dyn BuildProgress>, u32);
 
 impl Progress for Noting {
     fn layer(&self, id: &str, state: LayerProgress) {
@@ -393,7 +450,7 @@ impl Progress for Noting {
     }
     fn message(&self, text: &str) {
         self.0.event(Event::Note {
-            vertex: 0,
+            vertex: self.1,
             text: text.to_owned(),
         });
     }

@@ -245,7 +245,10 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
         .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
     let (image, verb) = match &configured.dockerfile {
         Some(dockerfile) => {
-            let prefix = local_context(object).local_workspace_folder;
+            let local = local_context(object);
+            let prefix = local
+                .repository_root
+                .unwrap_or(local.local_workspace_folder);
             let built = crate::build::for_environment(
                 &worker.context,
                 &worker.uid,

@@ -1,7 +1,7 @@
 //! `boatyard build`, and `boatyard up` of a repository with a Dockerfile, from end to end.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-use boatyard_testkit::{Daemon, Ran};
+use boatyard_testkit::{Daemon, Ran, Registry};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -186,4 +186,82 @@ fn a_repository_with_a_dockerfile_comes_up() {
     assert!(up.stderr.contains("exit code 9"), "{}", up.stderr);
     let listed = daemon.cli(&["ls"]).ok();
     assert!(!listed.contains("broken"), "{listed}");
+}
+
+#[test]
+fn a_pushed_image_is_read_by_other_tools_and_pulled_again() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let registry = Registry::start();
+    let folder = context(
+        &daemon,
+        &[
+            (
+                "Dockerfile",
+                "FROM test:latest\nCOPY f /pushed\nLABEL it=mine\n",
+            ),
+            ("f", "f"),
+        ],
+    );
+    let name = format!("{}/team/mine:1", registry.address());
+    let push = || daemon.cli(&["build", folder.to_str().unwrap(), "-t", &name, "--push"]);
+    let first = push();
+    assert!(first.stderr.contains("push 127.0.0.1"), "{}", first.stderr);
+    first.ok();
+    let seen = Command::new("skopeo")
+        .args(["inspect", "--tls-verify=false", &format!("docker://{name}")])
+        .output()
+        .unwrap();
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    assert!(seen.contains("\"it\": \"mine\""), "{seen}");
+    // Nothing is sent twice.
+    push().ok();
+    daemon.cli(&["image", "rm", &name]).ok();
+    daemon.cli(&["image", "pull", &name]).ok();
+}
+
+#[test]
+fn a_registry_gives_another_machine_the_steps_of_this_one() {
+    let registry = Registry::start();
+    let cache = format!("{}/team/cache:1", registry.address());
+    let dockerfile = "FROM test:latest\nRUN echo built > /by-a-process\nCOPY f /f\n";
+    let files = [("Dockerfile", dockerfile), ("f", "f")];
+    let first = Daemon::start();
+    first.import_image();
+    let folder = context(&first, &files);
+    let to = format!("type=registry,ref={cache},mode=max");
+    let arguments = ["build", folder.to_str().unwrap(), "-t", "mine:1"];
+    let name = first
+        .cli(&[&arguments[..], &["--cache-to", &to]].concat())
+        .ok();
+    let second = Daemon::start();
+    second.import_image();
+    let folder = context(&second, &files);
+    let arguments = ["build", folder.to_str().unwrap(), "-t", "mine:1"];
+    let missing = format!("{}/team/nothing:1", registry.address());
+    let ran = second.cli(
+        &[
+            &arguments[..],
+            &["--cache-from", &missing, "--cache-from", &cache],
+        ]
+        .concat(),
+    );
+    assert_eq!(ran.stderr.matches(" CACHED\n").count(), 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("no cache: "), "{}", ran.stderr);
+    // The very same image, without its steps having run here.
+    assert_eq!(ran.ok(), name);
+    // And an image like any other to other tools.
+    let seen = Command::new("skopeo")
+        .args([
+            "inspect",
+            "--tls-verify=false",
+            &format!("docker://{cache}"),
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        seen.status.success(),
+        "{}",
+        String::from_utf8_lossy(&seen.stderr)
+    );
 }

@@ -192,10 +192,52 @@ impl Work<'_> {
         key: Key,
         work: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<(Entry, bool), Error> {
-        let inner = &self.build.shared.images.inner;
         let key = Digest::from_hasher(key.0);
+        let (entry, found) = self.found_or_made(&key, work)?;
+        let mut made = self
+            .build
+            .made
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        made.push((key, entry.clone()));
+        Ok((entry, found))
+    }
+
+    /// Looks into the registries that serve as caches; what one has is fetched.
+    fn elsewhere(&self, key: &Digest) -> Option<Entry> {
+        let inner = &self.build.shared.images.inner;
+        for remote in &self.build.remotes {
+            let Some(entry) = remote.get(key) else {
+                continue;
+            };
+            let Some(layer) = &entry.layer else {
+                return Some(entry);
+            };
+            let fetched = self.build.hold(layer).and_then(|()| {
+                if inner.store.has(layer) {
+                    return Ok(());
+                }
+                self.build.runtime.block_on(remote.fetch(inner, layer))
+            });
+            match fetched {
+                Ok(()) => return Some(entry),
+                Err(error) => self.build.progress.event(Event::Note {
+                    vertex: self.vertex,
+                    text: format!("not from the cache: {}", crate::error::chain(&error)),
+                }),
+            }
+        }
+        None
+    }
+
+    fn found_or_made(
+        &self,
+        key: &Digest,
+        work: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(Entry, bool), Error> {
+        let inner = &self.build.shared.images.inner;
         if !self.build.request.no_cache
-            && let Some(entry) = inner.cache.get(&key)
+            && let Some(entry) = inner.cache.get(key)
         {
             match &entry.layer {
                 None => return Ok((entry, true)),
@@ -206,6 +248,12 @@ impl Work<'_> {
                     }
                 }
             }
+        }
+        if !self.build.request.no_cache
+            && let Some(entry) = self.elsewhere(key)
+        {
+            inner.cache.put(key, &entry)?;
+            return Ok((entry, true));
         }
         let staging = inner.store.stage()?;
         let tree = staging.path().join("tree");
@@ -229,7 +277,7 @@ impl Work<'_> {
             layer,
             created: crate::images::now(),
         };
-        inner.cache.put(&key, &entry)?;
+        inner.cache.put(key, &entry)?;
         Ok((entry, false))
     }
 

@@ -1,16 +1,18 @@
 //! What is written to a registry, and the list of what it has.
 //!
-//! Mirrors are never written to. A blob goes up in one request; that it
+//! Mirrors are never written to. A blob goes up in one request, a
+//! large one from its file; that it
 //! arrived is the registry's digest's business. Credentials go with an upload
 //! only to the host that was asked for it.
 //!
 //! Protocol: the OCI distribution specification, "Pushing" and "Listing Tags".
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderValue, LINK, LOCATION};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LINK, LOCATION};
+use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 
 use super::{MANIFEST_LIMIT, Role, Session, Trouble, bounded, client};
 use crate::Error;
@@ -62,8 +64,34 @@ impl Session {
     /// Sends a blob, unless it is there.
     pub(crate) async fn push_blob(&self, bytes: Bytes) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
-        if self.has_blob(&digest).await? {
-            return Ok(digest);
+        let body = || Ok(Body::from(bytes.clone()));
+        self.send_blob(&digest, bytes.len() as u64, &body).await?;
+        Ok(digest)
+    }
+
+    /// Sends a file's content as a blob, unless it is there.
+    pub(crate) async fn push_file(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let body = || {
+            let file = tokio::fs::File::from_std(std::fs::File::open(path)?);
+            let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10);
+            Ok(Body::wrap_stream(pieces))
+        };
+        self.send_blob(digest, bytes, &body).await
+    }
+
+    async fn send_blob(
+        &self,
+        digest: &Digest,
+        bytes: u64,
+        body: &(dyn Fn() -> std::io::Result<Body> + Sync),
+    ) -> Result<(), Error> {
+        if self.has_blob(digest).await? {
+            return Ok(());
         }
         let explain = |trouble| self.explain(trouble, &self.registry);
         let begun = self.ask(self.slack(0), "blobs/uploads/", &Client::post);
@@ -83,12 +111,13 @@ impl Session {
             .append_pair("digest", &digest.to_string());
         let foreign = place.host_str() != begun.url().host_str()
             || place.port_or_known_default() != begun.url().port_or_known_default();
-        let deadline = self.slack(bytes.len() as u64);
+        let deadline = self.slack(bytes);
         let sent = if foreign {
             let request = upload(
                 client(false, &self.options).map_err(explain)?,
                 place,
-                &bytes,
+                bytes,
+                body,
             );
             super::answer(request, deadline)
                 .await
@@ -97,11 +126,11 @@ impl Session {
                     status => Err(Trouble::Status(status, String::new())),
                 })
         } else {
-            let make = |client: &Client| upload(client, place.clone(), &bytes);
+            let make = |client: &Client| upload(client, place.clone(), bytes, body);
             self.call(endpoint, deadline, &make).await
         };
         sent.map_err(explain)?;
-        Ok(digest)
+        Ok(())
     }
 
     /// Gives a manifest a name; what it names must be there.
@@ -164,11 +193,19 @@ impl Session {
     }
 }
 
-fn upload(client: &Client, place: reqwest::Url, bytes: &Bytes) -> RequestBuilder {
+fn upload(
+    client: &Client,
+    place: reqwest::Url,
+    bytes: u64,
+    body: &(dyn Fn() -> std::io::Result<Body> + Sync),
+) -> RequestBuilder {
+    // What cannot be opened any more is sent as nothing, which no registry takes for the blob.
+    let body = body().unwrap_or_default();
     client
         .put(place)
         .header(CONTENT_TYPE, "application/octet-stream")
-        .body(bytes.clone())
+        .header(CONTENT_LENGTH, bytes)
+        .body(body)
 }
 
 /// The path of the next page, which must be this repository's.
