@@ -133,17 +133,6 @@ pub(crate) fn make(
     if layer.gpu != Gpu::No {
         notes.push("hostRequirements.gpu is optional and environments have no GPU yet".into());
     }
-    if layer.override_command == Some(false) {
-        notes.push(
-            "overrideCommand is false, but the image's own command is not started yet".into(),
-        );
-    }
-    if !merged.entrypoints.is_empty() {
-        notes.push(format!(
-            "entrypoints of the image's Features are not started yet: {}",
-            merged.entrypoints.join(", ")
-        ));
-    }
     if !file.secrets.is_empty() {
         notes.push(format!("the project recommends the secrets {}; set them as environment variables where they are needed", file.secrets.join(", ")));
     }

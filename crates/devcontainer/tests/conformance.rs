@@ -481,10 +481,6 @@ fn broken_label_is_left_out_with_a_note() {
             r#"[{"init": "yes", "remoteUser": "dev"}]"#,
             "init of the image's metadata was left out",
         ),
-        (
-            r#"[{"entrypoint": "/init.sh"}]"#,
-            "not started yet: /init.sh",
-        ),
     ] {
         let labels = BTreeMap::from([("devcontainer.metadata".to_owned(), label.to_owned())]);
         let plan = document

@@ -145,6 +145,24 @@ pub(crate) async fn task(
     collect(socket, &request, Some(printer)).await
 }
 
+/// Begins a durable task and does not wait for its end.
+pub(crate) async fn begin(socket: &Path, name: String, process: Process) -> Result<(), Error> {
+    let request = Request::Task {
+        name,
+        run: 0,
+        process,
+    };
+    let answering = async {
+        match call(socket, &request).await? {
+            Reply::Started { .. } | Reply::Exit { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    };
+    tokio::time::timeout(DEADLINE, answering)
+        .await
+        .unwrap_or(Err(Error::Timeout))
+}
+
 /// Runs a process and collects its output.
 ///
 /// # Errors

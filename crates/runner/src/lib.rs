@@ -13,11 +13,13 @@
 pub mod agent;
 mod beneath;
 mod build;
+mod container;
 mod context;
 mod doors;
 mod dotfiles;
 mod failure;
 mod hooks;
+pub mod ids;
 mod isolation;
 pub mod layout;
 mod lifecycle;

@@ -110,6 +110,9 @@ pub struct Record {
     /// How many runs of lifecycle commands were begun.
     #[serde(default)]
     pub hook_runs: u64,
+    /// Ids of the image and the developer that stand for each other.
+    #[serde(default)]
+    pub ids: Option<crate::ids::Ids>,
     /// Steps of this start.
     #[serde(default)]
     pub steps: Vec<StepRecord>,
@@ -151,6 +154,15 @@ pub struct ImageRecord {
     pub user: Option<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
+    /// Program the image starts, before its arguments.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// Arguments, or the program where there is no entrypoint.
+    #[serde(default)]
+    pub cmd: Vec<String>,
+    /// Where it starts.
+    #[serde(default)]
+    pub working_dir: Option<String>,
 }
 
 /// How to run it.
@@ -161,10 +173,16 @@ pub struct Resolved {
     pub plan: boatyard_devcontainer::RunPlan,
     /// User sessions run as.
     pub remote_user: String,
-    /// Its user id inside.
+    /// Its user id on disk, which is the one inside unless [`Record::ids`] says otherwise.
     pub remote_uid: u32,
-    /// Its primary group id inside.
+    /// Its primary group id, likewise.
     pub remote_gid: u32,
+    /// Name of the user of the environment's own process.
+    #[serde(default)]
+    pub container_user: Option<String>,
+    /// Its user and group id on disk.
+    #[serde(default)]
+    pub container_ids: (u32, u32),
 }
 
 /// A lifecycle command under way.
@@ -338,6 +356,7 @@ impl Slots {
             dotfiles_tried: None,
             hook_run: None,
             hook_runs: 0,
+            ids: None,
             steps: Vec::new(),
             failure: None,
         };

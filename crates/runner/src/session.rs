@@ -41,6 +41,10 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
         )
         .await?;
     }
+    let image = record.image.clone();
+    if let Some(image) = &image {
+        crate::container::start(&socket, &resolved, image).await?;
+    }
     let cached = cache_file(&cache, record);
     let probed = match cached.as_deref().and_then(read_cache) {
         Some(probed) => probed,

@@ -307,6 +307,7 @@ async fn clone(
         nofile: None,
         devices: Vec::new(),
         company: None,
+        swap: boatyard_sandbox::spec::Swap::default(),
     };
     let ended = context.run_to_end(spec).await?;
     let log = beneath::read(&state, "console.log")

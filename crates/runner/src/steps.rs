@@ -4,19 +4,20 @@
 //! either complete under its final name or removed at the next attempt.
 
 use crate::failure::Failed;
+use crate::ids::{self, Ids, Question};
 use crate::layout::private_directory;
 use crate::passwd;
 use crate::progress::Reporter;
 use crate::record::{Configured, HookRun, ImageRecord, Record, Resolved, address, id_base};
 use crate::source::{self, Files};
 use crate::worker::{Worker, want};
-use crate::{agent, hooks, session};
+use crate::{agent, container, hooks, session};
 use boatyard_api::Environment;
 use boatyard_api::environment as api;
 use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
 use boatyard_image::Reference;
 use boatyard_plan::environment::{Action, Hook, Want};
-use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec};
+use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec, Swap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,6 +284,9 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
         env: image.config.env.clone(),
         user: image.config.user.clone(),
         labels: image.config.labels.clone(),
+        entrypoint: image.config.entrypoint.clone(),
+        cmd: image.config.cmd.clone(),
+        working_dir: image.config.working_dir.clone(),
     });
     Ok(message)
 }
@@ -310,21 +314,59 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
     container_env.extend(plan.container_env.clone());
     plan.bind_container_env(&container_env);
     let named = |user: &Option<String>| user.clone().filter(|user| !user.is_empty());
-    let remote = named(&plan.remote_user)
-        .or_else(|| named(&plan.container_user))
+    let container = named(&plan.container_user)
         .or_else(|| named(&image.user))
         .unwrap_or_else(|| "root".into());
+    let remote = named(&plan.remote_user).unwrap_or_else(|| container.clone());
+    let other = record.ids.take_if(|ids| ids.image != image.digest);
+    if let Some(other) = other
+        && !ids::take_back(&upper, &other)
+    {
+        // Whoever changed them keeps the ids that go with them.
+        let image = image.digest.clone();
+        record.ids = Some(Ids { image, ..other });
+    }
+    let own = ids::has_own(&upper);
+    let swap = record.ids.as_ref().map(|ids| ids.swap);
     let mut roots: Vec<&Path> = vec![&upper];
     roots.extend(image.layers.iter().map(std::path::PathBuf::as_path));
-    let user = passwd::find(&roots, &remote).ok_or_else(|| {
-        Failed::lasting(
-            "UnknownUser",
-            format!(
-                "the image {} has no user {remote}; name one of its users as remoteUser",
-                image.reference
-            ),
-        )
-    })?;
+    let find = |name: &str, property: &str| {
+        let mut user = passwd::find(&roots, name).ok_or_else(|| {
+            Failed::lasting(
+                "UnknownUser",
+                format!(
+                    "the image {} has no user {name}; name one of its users as {property}",
+                    image.reference
+                ),
+            )
+        })?;
+        if let Some(swap) = swap.filter(|_| own) {
+            user.uid = Swap::other(swap.uid, user.uid);
+            user.gid = Swap::other(swap.gid, user.gid);
+        }
+        Ok::<_, Failed>(user)
+    };
+    let user = find(&remote, "remoteUser")?;
+    let container = find(&container, "containerUser")?;
+    if record.incarnation == 0 || record.ids.is_none() && !own {
+        let folder = object.spec.source.folder.is_some();
+        let developer = source::owner(&object.spec).ok();
+        let developer = developer.filter(|_| folder && plan.update_remote_user_uid && !own);
+        let swap = developer.and_then(|developer| {
+            ids::decide(&Question {
+                name: &user.name,
+                image: (user.uid, user.gid),
+                developer: (developer.uid, developer.gid),
+                passwd: &ids::of_image(&image.layers, "etc/passwd"),
+                group: &ids::of_image(&image.layers, "etc/group"),
+            })
+        });
+        record.ids = swap.map(|swap| Ids {
+            swap,
+            image: image.digest.clone(),
+            written: Vec::new(),
+        });
+    }
     let mut message = format!("user {}, folder {}", user.name, plan.workspace_folder);
     let warnings = document.warnings().iter().map(ToString::to_string);
     for note in warnings.chain(plan.notes.iter().cloned()) {
@@ -336,6 +378,8 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
         remote_user: user.name,
         remote_uid: user.uid,
         remote_gid: user.gid,
+        container_user: Some(container.name),
+        container_ids: (container.uid, container.gid),
     });
     Ok(message)
 }
@@ -370,10 +414,14 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
     let current = record(worker)?;
     current.incarnation += 1;
     (current.session_of, current.started_at, current.hook_run) = (None, None, None);
+    if let (Some(ids), Some(image)) = (&mut current.ids, &current.image) {
+        ids::write(&paths.upper(), &image.layers, ids)?;
+    }
     let record = current.clone();
     let (Some(image), Some(resolved)) = (&record.image, &record.resolved) else {
         return Err(Failed::transient("Internal", "there is no run plan yet"));
     };
+    let swap = record.ids.as_ref().map(|ids| ids.swap).unwrap_or_default();
     let mut env = parse_env(&image.env);
     env.extend(resolved.plan.container_env.clone());
     env.entry("PATH".into())
@@ -405,7 +453,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
         limits,
         init: Init {
             executable: worker.context.agent.clone(),
-            argv: vec!["boatyard-agent".into()],
+            argv: container::agent(resolved, swap),
             env: env
                 .into_iter()
                 .map(|(name, value)| format!("{name}={value}"))
@@ -415,6 +463,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
         nofile: None,
         devices: Vec::new(),
         company: None,
+        swap,
     };
     worker.save(false);
     worker.context.remove(&worker.id, &spec.state).await?;

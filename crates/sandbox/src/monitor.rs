@@ -21,6 +21,7 @@ use crate::init::{self, Handover};
 use crate::protocol::{self, Reply, Start};
 use crate::record::{self, Holder, Lock, Process, Record, Running};
 use crate::root::{self, IdMaps};
+use crate::spec::Swap;
 use crate::sys::process::{self, Disposition, Forked};
 use crate::{cgroup, crash, net, seccomp};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -280,7 +281,7 @@ fn bring_up(
     crash::point();
     // A member's user namespace is the environment's, which has them.
     if spec.member_of().is_none() {
-        IdMaps::environment(spec.id_base)
+        IdMaps::swapped(spec.id_base, spec.swap)
             .write(child.pid)
             .step("write the id maps")?;
     }
@@ -295,7 +296,13 @@ fn bring_up(
     net::outside::create(&start.host, spec, child.pid)?;
     net::links::create(spec, child.pid)?;
     crash::point();
-    let root = root::build(spec, userns.as_fd(), start.host.attach_layers)?;
+    // Layers are shifted and never swapped: the swap is the user namespace's alone.
+    let plain = (spec.swap != Swap::default())
+        .then(|| IdMaps::environment(spec.id_base).namespace())
+        .transpose()
+        .step("map the layers' ids")?;
+    let layers = plain.as_ref().unwrap_or(&userns);
+    let root = root::build(spec, layers.as_fd(), start.host.attach_layers)?;
     crash::point();
     protocol::send_bytes(child.sync.as_fd(), b"G", &[root.as_fd()]).step("start init")?;
     drop(root);

@@ -51,8 +51,8 @@ pub(crate) fn as_inside_root<T>(
     result
 }
 
-/// Builds the root and answers a descriptor of its top directory. `userns` is the
-/// environment's user namespace.
+/// Builds the root and answers a descriptor of its top directory. `userns` has the
+/// plain map of the environment's ids.
 pub(crate) fn build(
     spec: &Spec,
     userns: BorrowedFd<'_>,

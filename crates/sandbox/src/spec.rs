@@ -90,6 +90,32 @@ pub struct Spec {
     /// What it has to do with other sandboxes of the same environment.
     #[serde(default)]
     pub company: Option<Box<Company>>,
+    /// Ids that stand for each other between disk and inside; the same for all members.
+    #[serde(default)]
+    pub swap: Swap,
+}
+
+/// One pair of user ids and one of group ids: what is the one on disk is the other inside, and the
+/// other way round. Everything else is itself. How a user of an image gets a developer's ids without
+/// a file being changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// Two different user ids below [`ID_RANGE`], neither of them root's.
+    pub uid: Option<(u32, u32)>,
+    /// Likewise of groups.
+    pub gid: Option<(u32, u32)>,
+}
+
+impl Swap {
+    /// What an id of the one side is on the other.
+    #[must_use]
+    pub fn other(pair: Option<(u32, u32)>, id: u32) -> u32 {
+        match pair {
+            Some((one, other)) if id == one => other,
+            Some((one, other)) if id == other => one,
+            _ => id,
+        }
+    }
 }
 
 /// What a sandbox has to do with others of the same environment.

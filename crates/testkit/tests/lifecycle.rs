@@ -272,3 +272,52 @@ fn dotfiles_that_cannot_be_installed_hold_nothing_up() {
     assert!(!ran.stderr.contains("dotfiles, postStart"), "{ran:?}");
     assert_eq!(log(&daemon, "app"), ["oc", "uc", "pc", "ps", "pa"]);
 }
+
+#[test]
+fn the_containers_own_programs_run_at_each_start_as_its_user() {
+    let daemon = Daemon::start();
+    let metadata = json!([{"id": "a", "entrypoint": "/bin/echo one $(id -un) >> /tmp/started"},
+        {"id": "b", "entrypoint": "/bin/echo two >> /tmp/started"}]);
+    daemon.import_image_with(&json!({
+        "Labels": {"devcontainer.metadata": metadata.to_string()},
+        "User": "dev", "WorkingDir": "/home/dev",
+        "Entrypoint": ["sh", "-c", "echo \"$0 $1 $(pwd) [$R]\" >> /tmp/started; exec sleep 9999"],
+        "Cmd": ["zero", "one"],
+    }));
+    let folder = daemon.project(
+        "app",
+        r#"{"image": "test:latest", "remoteUser": "root", "overrideCommand": false,
+            "containerEnv": {"C": "c"}, "remoteEnv": {"R": "r"}}"#,
+    );
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    let started = |lines: usize| {
+        wait::until("the programs run", || {
+            let text = daemon.sh("app", "cat /tmp/started").stdout;
+            (text.lines().count() == lines).then_some(text)
+        })
+    };
+    let once = "one dev\ntwo\nzero one /home/dev []\n";
+    assert_eq!(started(3), once);
+    assert_eq!(
+        daemon
+            .sh("app", "id -un; stat -c %U /proc/1; tr '\\0' '\\n' < /proc/1/environ | grep -E '^(R|C)='; ps -o user,args | grep -c 'dev *sleep 999[9]'")
+            .ok(),
+        "root\ndev\nC=c\n1\n"
+    );
+    // Who has its id can neither end it nor look into it.
+    let harmless = daemon.cli(&[
+        "exec",
+        "-u",
+        "dev",
+        "app",
+        "--",
+        "sh",
+        "-c",
+        "kill -9 1; kill -15 1; cat /proc/1/environ; ls /proc/1/fd/",
+    ]);
+    assert_ne!(harmless.code, 0);
+    assert_eq!(harmless.stdout, "", "{harmless:?}");
+    daemon.sh("app", "true").ok();
+    daemon.cli(&["restart", "app"]).ok();
+    assert_eq!(started(6), format!("{once}{once}"));
+}

@@ -34,6 +34,54 @@ fn as_user(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Ran {
 }
 
 #[test]
+fn the_remote_user_has_the_developers_ids_and_its_home_and_volumes_with_them() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    open_to_all(&daemon);
+    let config = r#"{"image": "test:latest", "remoteUser": "dev", "containerUser": "dev",
+        "mounts": ["source=kept,target=/kept,type=volume"],
+        "postCreateCommand": "id -u > ~/hook", "waitFor": "postCreateCommand"}"#;
+    let folder = daemon.project("mine", config);
+    for path in [&folder, &format!("{folder}/.devcontainer")] {
+        chown(path, Some(2000), Some(2000)).unwrap();
+    }
+    as_user(&daemon, 2000, &["up", &folder, "--detach"]).ok();
+    let sh = |script: &str| as_user(&daemon, 2000, &["exec", "mine", "--", "sh", "-c", script]);
+    let ids = "id -un; id -u; id -g; stat -c '%u %g' /home/dev; cat ~/hook; touch made ~/own; stat -c %U /proc/1";
+    let inside = "dev\n2000\n2000\n2000 2000\n2000\ndev\n";
+    assert_eq!(sh(ids).ok(), inside);
+    let made = std::fs::metadata(format!("{folder}/made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (2000, 2000));
+    // Root inside is root, and what it gives away by name is theirs.
+    let root = |script: &str| {
+        let arguments = ["exec", "-u", "root", "mine", "--", "sh", "-c", script];
+        as_user(&daemon, 2000, &arguments).ok()
+    };
+    assert_eq!(
+        root("chown dev /kept; id -u; stat -c %u /kept /etc/passwd"),
+        "0\n2000\n0\n"
+    );
+    as_user(&daemon, 2000, &["restart", "mine"]).ok();
+    assert_eq!(sh("touch /kept/file ~/own && id -u").ok(), "2000\n");
+
+    // The volume is the user's in another environment too, whatever ids it has there.
+    let config = r#"{"image": "test:latest", "remoteUser": "dev", "updateRemoteUserUID": false,
+        "mounts": [{"source": "kept", "target": "/kept", "type": "volume"}]}"#;
+    let folder = daemon.project("other", config);
+    chown(&folder, Some(2000), Some(2000)).unwrap();
+    as_user(&daemon, 2000, &["up", &folder, "--detach"]).ok();
+    let other = [
+        "exec",
+        "other",
+        "--",
+        "sh",
+        "-c",
+        "id -u; stat -c %U /kept/file",
+    ];
+    assert_eq!(as_user(&daemon, 2000, &other).ok(), "1000\ndev\n");
+}
+
+#[test]
 fn host_paths_are_opened_with_the_callers_credentials() {
     let daemon = Daemon::start();
     daemon.import_image();

@@ -144,6 +144,7 @@ pub(super) fn run(
         nofile: None,
         devices: Vec::new(),
         company: None,
+        swap: boatyard_sandbox::spec::Swap::default(),
     };
     let sandboxed = Sandboxed {
         host: place.host,

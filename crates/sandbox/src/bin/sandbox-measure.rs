@@ -98,6 +98,7 @@ fn main() -> ExitCode {
             nofile: None,
             devices: vec![],
             company: None,
+            swap: boatyard_sandbox::spec::Swap::default(),
         };
         let began = Instant::now();
         sandboxes.start(&spec).unwrap();

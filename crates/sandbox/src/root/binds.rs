@@ -6,7 +6,7 @@
 
 use super::file_system;
 use crate::error::{Failure, Step};
-use crate::spec::{ID_RANGE, MountIds, Spec, User};
+use crate::spec::{ID_RANGE, MountIds, Spec, Swap, User};
 use crate::sys::mounts::{Attributes, set_attributes};
 use crate::sys::process::{self, Forked};
 use crate::{protocol, record};
@@ -221,6 +221,15 @@ impl IdMaps {
         }
     }
 
+    /// The maps of an environment some of whose ids stand for each other: of its user namespace, while
+    /// what it mounts has the plain ones.
+    pub(crate) fn swapped(id_base: u32, swap: Swap) -> Self {
+        Self {
+            uid: swapped(id_base, swap.uid),
+            gid: swapped(id_base, swap.gid),
+        }
+    }
+
     /// The lines of a map file.
     fn text(map: &[(u32, u32, u32)]) -> String {
         map.iter()
@@ -248,6 +257,23 @@ impl IdMaps {
         reap(&pidfd);
         result
     }
+}
+
+fn swapped(id_base: u32, pair: Option<(u32, u32)>) -> Vec<(u32, u32, u32)> {
+    let pair = pair.map(|(one, other)| (one.min(other), one.max(other)));
+    let Some((low, high)) = pair.filter(|(low, high)| 0 < *low && low < high && *high < ID_RANGE)
+    else {
+        return vec![(0, id_base, ID_RANGE)];
+    };
+    let mut map = vec![
+        (0, id_base, low),
+        (low, id_base + high, 1),
+        (low + 1, id_base + low + 1, high - low - 1),
+        (high, id_base + low, 1),
+        (high + 1, id_base + high + 1, ID_RANGE - high - 1),
+    ];
+    map.retain(|(.., count)| *count > 0);
+    map
 }
 
 /// One developer's map: their own id appears as the inside one, every other inside id as itself in

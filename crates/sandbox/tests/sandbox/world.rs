@@ -112,6 +112,7 @@ impl World {
             nofile: None,
             devices: vec![],
             company: None,
+            swap: boatyard_sandbox::spec::Swap::default(),
         }
     }
 

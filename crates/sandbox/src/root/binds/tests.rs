@@ -46,3 +46,28 @@ fn ids_out_of_range_are_refused() {
     assert!(developer(BASE, BASE + 5, 1000).is_err());
     assert!(developer(BASE, 1000, ID_RANGE).is_err());
 }
+
+#[test]
+fn a_swapped_map_is_a_permutation_of_the_plain_one() {
+    assert_eq!(swapped(BASE, None), [(0, BASE, ID_RANGE)]);
+    // Root's id is nobody else's, and nonsense swaps nothing.
+    for pair in [(0, 5), (5, 5), (5, ID_RANGE)] {
+        assert_eq!(swapped(BASE, Some(pair)), [(0, BASE, ID_RANGE)]);
+    }
+    for (one, other) in [(1234, 2000), (2000, 1234), (1, 2), (1, ID_RANGE - 1)] {
+        let map = swapped(BASE, Some((one, other)));
+        let host_of = |inside: u32| {
+            let line = map
+                .iter()
+                .find(|(from, _, count)| (*from..from + count).contains(&inside));
+            line.map(|(from, to, _)| to + (inside - from)).unwrap()
+        };
+        for (inside, disk) in [(one, other), (other, one), (0, 0)] {
+            assert_eq!(host_of(inside), BASE + disk, "{map:?}");
+        }
+        let mut host: Vec<u32> = (0..ID_RANGE).map(host_of).collect();
+        host.sort_unstable();
+        host.dedup();
+        assert_eq!(host.len(), ID_RANGE as usize);
+    }
+}

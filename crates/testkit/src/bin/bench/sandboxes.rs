@@ -184,6 +184,7 @@ fn sandboxed(
         nofile: None,
         devices: vec![],
         company: None,
+        swap: boatyard_sandbox::spec::Swap::default(),
     };
     time(|| {
         sandboxes.start(&spec).unwrap();

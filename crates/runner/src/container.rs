@@ -1,0 +1,79 @@
+//! The environment's own process, as the image and the configuration would have it.
+//!
+//! PID 1 is the agent, seen as a process of `containerUser`. Beside it runs what the reference makes the
+//! container's command: the start-up programs of Features, in order, then, with `overrideCommand:
+//! false`, the image's own entrypoint and command. It runs as a task of the agent, once per start; its
+//! output is in the log `container`. Its end does not end the environment.
+
+use crate::agent;
+use crate::failure::Failed;
+use crate::record::{ImageRecord, Resolved};
+use boatyard_sandbox::spec::Swap;
+use boatyard_wire::{Class, Process};
+use std::path::Path;
+
+/// Name of the task and of its log.
+const TASK: &str = "container";
+
+/// The agent's command line.
+pub(crate) fn agent(resolved: &Resolved, swap: Swap) -> Vec<String> {
+    let mut argv = vec!["boatyard-agent".to_owned()];
+    let (uid, gid) = resolved.container_ids;
+    if uid != 0 {
+        let (uid, gid) = (Swap::other(swap.uid, uid), Swap::other(swap.gid, gid));
+        argv.extend(["--user".to_owned(), format!("{uid}:{gid}")]);
+    }
+    argv
+}
+
+/// The command to start; None when there is nothing to.
+fn command(resolved: &Resolved, image: &ImageRecord) -> Option<Vec<String>> {
+    let entrypoints = &resolved.plan.entrypoints;
+    let own: Vec<String> = if resolved.plan.override_command {
+        Vec::new()
+    } else {
+        image.entrypoint.iter().chain(&image.cmd).cloned().collect()
+    };
+    if entrypoints.is_empty() && own.is_empty() {
+        return None;
+    }
+    let mut argv = vec!["/bin/sh".to_owned(), "-c".to_owned()];
+    // Without arguments the last line does nothing.
+    argv.push(format!("{}\nexec \"$@\"", entrypoints.join("\n")));
+    argv.push("container".to_owned());
+    argv.extend(own);
+    Some(argv)
+}
+
+/// Starts it, unless it was started already.
+pub(crate) async fn start(
+    socket: &Path,
+    resolved: &Resolved,
+    image: &ImageRecord,
+) -> Result<(), Failed> {
+    let Some(argv) = command(resolved, image) else {
+        return Ok(());
+    };
+    let folder = image
+        .working_dir
+        .clone()
+        .filter(|folder| !folder.is_empty());
+    let process = Process {
+        argv,
+        cwd: Some(folder.unwrap_or_else(|| "/".to_owned())),
+        user: resolved.container_user.clone(),
+        class: Class::Sessions,
+        ..Process::default()
+    };
+    match agent::begin(socket, TASK.to_owned(), process).await {
+        Ok(()) => Ok(()),
+        Err(agent::Error::Refused { message, .. }) => {
+            tracing::info!(message, "the container's own command was not started");
+            Ok(())
+        }
+        Err(error) => Err(Failed::transient(
+            "AgentSilent",
+            crate::failure::chain(&error),
+        )),
+    }
+}
