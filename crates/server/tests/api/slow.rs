@@ -109,21 +109,17 @@ async fn who_reads_nothing_is_cut_off_and_holds_nothing_any_more() {
         server.post(ENVIRONMENTS, body).await.ok();
     }
     let token = server.admin_token();
-    // Rows are made for the answer; a plain list is written out of what is stored.
-    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
-    let rows = format!("{ENVIRONMENTS}?includeObject=Object");
+    // Held whole to be indented; any other list is written out of what is stored.
+    let whole = format!("{ENVIRONMENTS}?pretty=true");
     let ask = |path: &str| {
-        format!(
-            "GET {path} HTTP/1.1\r\nhost: b\r\naccept: {table}\r\nauthorization: Bearer {token}\r\n\r\n"
-        )
+        format!("GET {path} HTTP/1.1\r\nhost: b\r\nauthorization: Bearer {token}\r\n\r\n")
     };
     let listed = async || {
-        let headers = [("accept", table)];
-        let answer = server.tell(&Who::Admin, "GET", &rows, &headers, "");
+        let answer = server.tell(&Who::Admin, "GET", &whole, &[], "");
         answer.await.status
     };
     let mut unread = server.dial(&Who::Admin).await;
-    within(unread.write_all(ask(&rows).as_bytes()))
+    within(unread.write_all(ask(&whole).as_bytes()))
         .await
         .unwrap();
     // One is counted as long as it is not read; a second beside it is too much.
