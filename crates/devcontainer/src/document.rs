@@ -324,11 +324,18 @@ impl Document {
     /// The Features it asks for, and the order it wants them in.
     pub fn features(&self, context: &LocalContext) -> Result<features::Request, Error> {
         let config = self.resolve(context)?.config;
-        Ok(features::Request {
+        let mut request = features::Request {
             features: config.features,
             override_order: config.override_order,
             config_file: self.file_in(&context.local_workspace_folder),
-        })
+        };
+        let additional: serde_json::Map<String, serde_json::Value> =
+            context.additional_features.clone().into_iter().collect();
+        if !additional.is_empty() {
+            let text = serde_json::Value::Object(additional).to_string();
+            request.add(features::parse_requested("additional Features", &text)?);
+        }
+        Ok(request)
     }
 
     /// The file's path, relative to the folder if it lies in it.

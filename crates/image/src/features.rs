@@ -7,7 +7,7 @@
 //! Read next: `artifact`.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use boatyard_devcontainer::features::{
 };
 use tokio::task::JoinSet;
 
-use crate::artifact::{Artifact, Artifacts, Folder, METADATA};
-use crate::build::Context;
+use crate::artifact::{Artifact, Artifacts, Content, Folder, METADATA};
+use crate::build::{Context, Kind as TreeKind, Tree};
 use crate::error::Unreachable;
 use crate::images::blocking;
 use crate::{Error, artifact};
@@ -60,7 +60,6 @@ impl Directory {
 
 impl Local for Directory {
     fn text(&self, path: &str) -> io::Result<Option<String>> {
-        use std::io::Read as _;
         let mut text = String::new();
         let most = boatyard_devcontainer::TEXT_LIMIT as u64 + 1;
         match std::fs::File::open(self.root.join(path)) {
@@ -73,6 +72,87 @@ impl Local for Directory {
 
     fn folder(&self, path: &str) -> io::Result<Folder> {
         Folder::read(&self.root.join(path))
+    }
+}
+
+/// Local files of a tree: with the rights of whoever the tree is served to.
+pub struct Files {
+    tree: Arc<dyn Tree>,
+}
+
+impl Files {
+    /// The tree's root is the workspace folder.
+    #[must_use]
+    pub fn new(tree: Arc<dyn Tree>) -> Files {
+        Files { tree }
+    }
+
+    fn add(&self, into: &mut Folder, root: &Path, below: &str, left: &mut u64) -> io::Result<()> {
+        let refused = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
+        for (name, meta) in self.tree.list(&root.join(below))? {
+            let name = name
+                .into_string()
+                .map_err(|_| refused(format!("a name in {below:?} is no text")))?;
+            let path = match below {
+                "" => name,
+                _ => format!("{below}/{name}"),
+            };
+            let full = root.join(&path);
+            let content = match meta.kind {
+                TreeKind::Directory => Content::Folder,
+                TreeKind::File => {
+                    let mut bytes = Vec::new();
+                    self.tree
+                        .open(&full)?
+                        .take(*left + 1)
+                        .read_to_end(&mut bytes)?;
+                    *left = left
+                        .checked_sub(bytes.len() as u64)
+                        .ok_or_else(|| refused("it is too large for a Feature".to_owned()))?;
+                    let executable = meta.mode & 0o111 != 0;
+                    Content::File { bytes, executable }
+                }
+                TreeKind::Symlink => {
+                    let target = self.tree.read_link(&full)?;
+                    let target = target.into_string().unwrap_or_default();
+                    artifact::folder::link(&path, &target)
+                        .map_err(|problem| refused(format!("{path} {problem}")))?
+                }
+                TreeKind::Other => {
+                    return Err(refused(format!("{path} is neither a file nor a folder")));
+                }
+            };
+            let is_folder = content == Content::Folder;
+            if path.split('/').count() > artifact::folder::DEPTH_LIMIT {
+                return Err(refused(format!("{path} lies too deep")));
+            }
+            into.add(path.clone(), content).map_err(refused)?;
+            if is_folder {
+                self.add(into, root, &path, left)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Local for Files {
+    fn text(&self, path: &str) -> io::Result<Option<String>> {
+        let path = Path::new(path);
+        if self.tree.stat(path, true)?.is_none() {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        let most = boatyard_devcontainer::TEXT_LIMIT as u64 + 1;
+        let file = self.tree.open(path)?;
+        file.take(most).read_to_string(&mut text)?;
+        Ok(Some(text))
+    }
+
+    fn folder(&self, path: &str) -> io::Result<Folder> {
+        let mut folder = Folder::default();
+        let mut left = artifact::folder::BYTES_LIMIT as u64;
+        self.add(&mut folder, Path::new(path), "", &mut left)?;
+        Ok(folder)
     }
 }
 
@@ -181,7 +261,7 @@ impl Features {
             };
             if !matches!(
                 folder.entries.get("install.sh"),
-                Some(artifact::Content::File { .. } | artifact::Content::Link(_))
+                Some(Content::File { .. } | Content::Link(_))
             ) {
                 let reason = "has no install.sh; add one, or tell its author";
                 return Err(boatyard_devcontainer::Error::feature(&requested, reason).into());

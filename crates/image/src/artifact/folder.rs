@@ -20,11 +20,12 @@ use crate::archive::{self, Archive, Kind};
 use crate::compression::decompress;
 
 /// Most bytes of all files together.
-const BYTES_LIMIT: usize = 256 << 20;
+pub(crate) const BYTES_LIMIT: usize = 256 << 20;
 /// Most files and folders.
 const ENTRIES_LIMIT: usize = 10_000;
 const PATH_LIMIT: usize = 1024;
-const DEPTH_LIMIT: usize = 64;
+/// Folders in folders.
+pub(crate) const DEPTH_LIMIT: usize = 64;
 
 /// Files by path, relative and without `.` and `..`; folders come before what
 /// is in them.
@@ -378,7 +379,7 @@ fn normal(path: &[u8]) -> Result<String, String> {
 }
 
 /// A link that stays inside, seen from where it stands.
-fn link(path: &str, target: &str) -> Result<Content, String> {
+pub(crate) fn link(path: &str, target: &str) -> Result<Content, String> {
     let mut depth = path.split('/').count() - 1;
     let outside = || "is a link that leads out of its folder".to_owned();
     if target.is_empty() || target.starts_with('/') || target.contains('\0') {
