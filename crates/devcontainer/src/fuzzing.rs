@@ -17,7 +17,9 @@ pub const TARGETS: &[Target] = &[
     ("configuration", configuration),
     ("dockerfile", dockerfile),
     ("dockerignore", dockerignore),
+    ("feature", feature),
     ("label", label),
+    ("lockfile", lockfile),
 ];
 
 /// Largest input whose time says something about the parser and not about its size.
@@ -43,6 +45,50 @@ fn configuration(text: &str) {
         && document.image(&context).is_ok()
     {
         drop(document.run_plan(&context, &ImageMetadata::default()));
+    }
+}
+
+/// A Feature that may depend on itself, in all ways its metadata says: an order or an error, and
+/// whatever the order, an image's label that can be read.
+fn feature(text: &str) {
+    use crate::features::{Found, Metadata, Resolver, metadata_label, parse_requested};
+    use std::sync::Arc;
+    let Ok(metadata) = Metadata::parse("devcontainer-feature.json", text) else {
+        return;
+    };
+    let metadata = Arc::new(metadata);
+    let document = Document::default_configuration("debian");
+    let Ok(mut request) = document.features(&LocalContext::new("/w/folder")) else {
+        return;
+    };
+    request.add(parse_requested("fuzz", r#"{"ghcr.io/a/b/c":{}}"#).unwrap_or_default());
+    let Ok(mut resolver) = Resolver::new(request, None) else {
+        return;
+    };
+    while let Ok(needs) = resolver.needs() {
+        if needs.is_empty() {
+            break;
+        }
+        for (need, _) in needs {
+            let (digest, metadata) = (None, Arc::clone(&metadata));
+            resolver.give(need, Found { digest, metadata });
+        }
+    }
+    if let Ok(resolution) = resolver.finish() {
+        for resolved in &resolution.order {
+            drop(resolved.options.env(&resolved.metadata));
+        }
+        label(&metadata_label(None, &resolution.order, None).unwrap_or_default());
+    }
+}
+
+/// What is written can be read, and says the same.
+fn lockfile(text: &str) {
+    use crate::features::Lockfile;
+    if let Ok(Some(lockfile)) = Lockfile::parse("devcontainer-lock.json", text) {
+        let written = lockfile.emit();
+        let again = Lockfile::parse("devcontainer-lock.json", &written);
+        assert_eq!(again.ok().flatten(), Some(lockfile), "{written}");
     }
 }
 

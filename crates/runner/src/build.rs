@@ -236,7 +236,18 @@ async fn push(
     pushed.map(drop).map_err(|error| Failed::image(&error))
 }
 
-/// Builds the image of an environment; its log is kept.
+/// The log of an environment's builds, begun anew.
+pub(crate) fn log(context: &Context, uid: &Uid) -> Result<Arc<dyn BuildProgress>, Failed> {
+    let logs = context.layout.environment(uid).logs();
+    private_directory(&logs).map_err(|error| Failed::disk(&logs, &error))?;
+    // Root inside owns this folder while the environment runs: nothing there is written through.
+    let path = logs.join("build.log");
+    let _ = std::fs::remove_file(&path);
+    let log = File::create_new(&path).map_err(|error| Failed::disk(&path, &error))?;
+    Ok(Arc::new(Log(Mutex::new((log, 0)))))
+}
+
+/// Builds the image of an environment.
 pub(crate) async fn for_environment(
     context: &Context,
     uid: &Uid,
@@ -244,6 +255,7 @@ pub(crate) async fn for_environment(
     prefix: &str,
     source: &DockerfileSource,
     name: &Reference,
+    progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
     let paths = context.layout.environment(uid);
     let kind = match &spec.source.folder {
@@ -253,12 +265,6 @@ pub(crate) async fn for_environment(
             prefix: prefix.to_owned(),
         },
     };
-    let logs = paths.logs();
-    private_directory(&logs).map_err(|error| Failed::disk(&logs, &error))?;
-    // Root inside owns this folder while the environment runs: nothing there is written through.
-    let path = logs.join("build.log");
-    let _ = std::fs::remove_file(&path);
-    let log = File::create_new(&path).map_err(|error| Failed::disk(&path, &error))?;
     let wanted = Wanted {
         source,
         contexts: BTreeMap::new(),
@@ -275,7 +281,6 @@ pub(crate) async fn for_environment(
             to: None,
         },
     };
-    let progress = Arc::new(Log(Mutex::new((log, 0))));
     carry_out(&Place { context, kind }, wanted, progress).await
 }
 

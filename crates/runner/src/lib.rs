@@ -18,6 +18,7 @@ mod context;
 mod doors;
 mod dotfiles;
 mod failure;
+mod features;
 mod hooks;
 pub mod ids;
 mod isolation;

@@ -207,18 +207,6 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
         dockerfile: None,
     };
     let document = document(&configured)?;
-    let features = document
-        .features(&local_context(object))
-        .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
-    if let Some(feature) = features.features.first() {
-        return Err(Failed::lasting(
-            "ConfigurationInvalid",
-            format!(
-                "{}: Features are not installed yet; use an image that has {}, or install it in onCreateCommand",
-                feature.location, feature.id
-            ),
-        ));
-    }
     let invalid = |error: boatyard_devcontainer::Error| {
         Failed::lasting("ConfigurationInvalid", error.to_string())
     };
@@ -244,12 +232,12 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
         .ok_or_else(|| Failed::transient("Internal", "no configuration"))?;
     let reference = Reference::parse(&configured.image)
         .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
+    let (document, local) = (document(&configured)?, local_context(object));
+    let progress = crate::build::log(&worker.context, &worker.uid)?;
     let (image, verb) = match &configured.dockerfile {
         Some(dockerfile) => {
-            let local = local_context(object);
-            let prefix = local
-                .repository_root
-                .unwrap_or(local.local_workspace_folder);
+            let root = local.repository_root.clone();
+            let prefix = root.unwrap_or_else(|| local.local_workspace_folder.clone());
             let built = crate::build::for_environment(
                 &worker.context,
                 &worker.uid,
@@ -257,6 +245,7 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
                 &prefix,
                 dockerfile,
                 &reference,
+                Arc::clone(&progress),
             );
             (built.await?, "built ")
         }
@@ -266,7 +255,17 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
             (ensured.map_err(|error| Failed::image(&error))?, "")
         }
     };
+    let source = (&worker.uid, &object.spec);
+    let wishes = (&document, &local);
+    let base = image.reference.clone();
+    let image = crate::features::installed(&worker.context, source, wishes, image, progress);
+    let image = Box::pin(image).await?;
     let layers = image.layers.len();
+    let verb = if image.reference == base {
+        verb
+    } else {
+        "Features in "
+    };
     let message = format!("{verb}{} ({layers} layers)", image.reference);
     record(worker)?.image = Some(ImageRecord {
         reference: configured.image,

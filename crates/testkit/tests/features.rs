@@ -9,7 +9,7 @@ use boatyard_image::build::{Alone, BuildProgress, Builder, Event, Outcome, Polic
 use boatyard_image::features::{Directory, Features};
 use boatyard_image::{Image, Images, Quiet, Reference};
 use boatyard_sandbox::{Options, Sandboxes};
-use boatyard_testkit::archive;
+use boatyard_testkit::{Daemon, archive, development};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +26,7 @@ impl BuildProgress for Noted {
         match event {
             Event::Ended { outcome, .. } => self.outcomes.lock().unwrap().push(outcome),
             Event::Output { bytes, .. } => self.output.lock().unwrap().extend(bytes),
-            Event::Began { .. } => {}
+            Event::Began { .. } | Event::Note { .. } => {}
         }
     }
 }
@@ -248,4 +248,119 @@ async fn a_feature_that_fails_fails_the_build_with_what_it_said() {
         error.contains("FEATURE ./bad") && error.contains('3'),
         "{error}"
     );
+}
+
+fn place(folder: &str, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = Path::new(folder).join(".devcontainer").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+#[test]
+fn a_repository_with_features_comes_up() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let text = r#"{"image": "test:latest", "remoteUser": "dev", "features": {"./b": {}, "./a": {"extra": "e"}}, "postCreateCommand": "echo file >> /tmp/order"}"#;
+    let folder = daemon.project("app", text);
+    place(&folder, &files(text));
+    let b = r#"{"id":"b","name":"B","installsAfter":["./a"],"postCreateCommand":"echo b >> /tmp/order"}"#;
+    place(&folder, &[("b/devcontainer-feature.json", b)]);
+    daemon
+        .cli(&["up", &folder, "--detach", "--name", "app"])
+        .ok();
+    let seen = daemon
+        .sh("app", "cat /a /b /tmp/order; atool; echo $AVAR")
+        .ok();
+    let expected =
+        "blue e one two dev /home/dev root /root 0 lib\none two tool []\nb\nfile\ntool\none two\n";
+    assert_eq!(seen, expected);
+
+    // The configuration around them changes: they are not installed again.
+    let text = text.replace("echo file", "echo changed");
+    let other = daemon.project("other", &text);
+    place(&other, &files(&text));
+    place(&other, &[("b/devcontainer-feature.json", b)]);
+    daemon
+        .cli(&["up", &other, "--detach", "--name", "other"])
+        .ok();
+    assert_eq!(daemon.sh("other", "cat /tmp/order").ok(), "b\nchanged\n");
+    let log = daemon.cli(&["logs", "other"]).ok();
+    assert_eq!(log.matches("cached").count(), 2, "{log}");
+}
+
+#[test]
+fn a_feature_that_fails_leaves_no_session_and_says_why() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project(
+        "bad",
+        r#"{"image": "test:latest", "features": {"./bad": {}}}"#,
+    );
+    let feature = [
+        (
+            "bad/devcontainer-feature.json",
+            r#"{"id": "bad", "name": "bad"}"#,
+        ),
+        ("bad/install.sh", "#!/bin/sh\necho about-to-fail\nexit 3\n"),
+    ];
+    place(&folder, &feature);
+    let up = daemon.cli(&["up", &folder, "--detach", "--name", "bad"]);
+    assert_ne!(up.code, 0);
+    assert!(up.stderr.contains("FEATURE ./bad"), "{}", up.stderr);
+    let log = daemon.cli(&["logs", "bad"]).ok();
+    assert!(log.contains("about-to-fail"), "{log}");
+    let missing = daemon.project(
+        "gone",
+        r#"{"image": "test:latest", "features": {"./gone": {}}}"#,
+    );
+    let up = daemon.cli(&["up", &missing, "--detach"]);
+    let wanted = ".devcontainer/devcontainer.json:1:39: Feature ./gone is not there";
+    assert!(up.stderr.contains(wanted), "{}", up.stderr);
+}
+
+/// As their repository has them, in Debian: needs what a distribution's mirror gives.
+#[test]
+fn published_features_install_in_debian() {
+    let mut daemon = Daemon::prepare();
+    development::provide(&daemon);
+    daemon.run(&[]);
+    let text = r#"{
+  "image": "localhost/devbase:latest",
+  "remoteUser": "dev",
+  "features": {
+    "./python": {"version": "os-provided", "installTools": false},
+    "./sshd": {},
+    "./git": {"version": "os-provided"},
+    "./common-utils": {"installZsh": false, "installOhMyZsh": false, "upgradePackages": false, "username": "dev"}
+  },
+  "overrideFeatureInstallOrder": ["./common-utils"]
+}"#;
+    let folder = daemon.project("debian", text);
+    let vendored = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/features");
+    for name in ["common-utils", "git", "python", "sshd"] {
+        let copied = std::process::Command::new("cp")
+            .arg("-r")
+            .arg(vendored.join(name))
+            .arg(Path::new(&folder).join(".devcontainer"))
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+    let up = daemon.cli(&["up", &folder, "--detach", "--name", "debian"]);
+    let log = daemon.cli(&["logs", "debian"]).ok();
+    assert_eq!(up.code, 0, "{}\n{log}", up.stderr);
+    let script = "git --version; python3 --version; test -x /usr/sbin/sshd && echo sshd; test -x /usr/local/share/ssh-init.sh && echo entrypoint; jq --version; devcontainer-info version >/dev/null; echo info";
+    let seen = daemon.sh("debian", script).ok();
+    for part in [
+        "git version 2.",
+        "Python 3.11",
+        "sshd\n",
+        "entrypoint\n",
+        "jq-1.",
+        "info\n",
+    ] {
+        assert!(seen.contains(part), "{part:?} is not in {seen}");
+    }
 }
