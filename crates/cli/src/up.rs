@@ -8,11 +8,15 @@ use crate::args::{Global, Up};
 use crate::connect;
 use crate::failure::Failure;
 use crate::lifecycle::asked_now;
-use boatyard_api::Environment;
 use boatyard_api::environment::{
     Devcontainer, EnvironmentSpec, GitSource, Phase, Source, Step, StepState, WantedState,
 };
-use boatyard_devcontainer::{DockerfileSource, Document, LocalContext};
+use boatyard_api::quantity::{bytes, cpu_millis};
+use boatyard_api::{Environment, EnvironmentClass};
+use boatyard_devcontainer::{
+    DockerfileSource, Document, HostRequirements, ImageMetadata, LocalContext,
+};
+use boatyard_plan::classes::{Allowed, Required, lacks, smallest};
 use boatyard_wire::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 use kube::ResourceExt;
@@ -32,7 +36,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         image: up.image.clone(),
         ..Devcontainer::default()
     };
-    let mut built = None;
+    let (mut built, mut required) = (None, None);
     if let Some(folder) = &source.folder {
         let root = folder.subfolder.as_ref().map(|_| folder.path.clone());
         let folder = PathBuf::from(folder.opened());
@@ -40,10 +44,14 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
             let document =
                 Document::parse(&path, &text).map_err(|error| Failure::new(error.to_string()))?;
             devcontainer.local_env = local_variables(&document);
-            initialize(&folder, root, &document, &devcontainer.local_env)?;
+            initialize(&folder, root.clone(), &document, &devcontainer.local_env)?;
             let mut context = LocalContext::new(&folder.to_string_lossy());
             context.local_env.clone_from(&devcontainer.local_env);
+            context.repository_root.clone_from(&root);
             context.image_override.clone_from(&devcontainer.image);
+            // What the image asks for besides is judged by the runner.
+            let plan = document.run_plan(&context, &ImageMetadata::default()).ok();
+            required = plan.and_then(|plan| requirements(&plan.host_requirements));
             built = document
                 .dockerfile(&context)
                 .map_err(|error| Failure::new(error.to_string()))?;
@@ -52,10 +60,15 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
     let endpoint = connect::endpoint(global).await?;
     let client = endpoint.kube();
     let environments = api::environments(&client, &global.namespace);
+    let class_name = match (&up.class, required) {
+        (Some(class), _) => Some(class.clone()),
+        (None, Some(required)) => Some(class_for(&client, &required).await?),
+        (None, None) => None,
+    };
     let spec = EnvironmentSpec {
         source,
         devcontainer: (devcontainer != Devcontainer::default()).then_some(devcontainer),
-        class_name: up.class.clone(),
+        class_name,
         state: WantedState::Running,
         ..EnvironmentSpec::default()
     };
@@ -97,6 +110,51 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         true,
     )
     .await
+}
+
+/// What a configuration asks of its host, as classes have it; None for nothing.
+fn requirements(wanted: &HostRequirements) -> Option<Required> {
+    let required = Required {
+        cpus: wanted.cpus,
+        memory: wanted.memory,
+    };
+    (required != Required::default()).then_some(required)
+}
+
+/// The smallest class that is large enough.
+async fn class_for(client: &kube::Client, required: &Required) -> Result<String, Failure> {
+    let classes: Api<EnvironmentClass> = Api::all(client.clone());
+    let classes = classes.list(&ListParams::default()).await?;
+    let allowed = |class: &EnvironmentClass| {
+        let resources = &class.spec.resources;
+        Allowed {
+            cpu_millis: resources.cpu.as_ref().and_then(|cpu| cpu_millis(cpu).ok()),
+            memory: resources.memory.as_ref().and_then(|size| bytes(size).ok()),
+        }
+    };
+    let known: Vec<(String, Allowed)> = classes
+        .iter()
+        .map(|class| (class.name_any(), allowed(class)))
+        .collect();
+    let offered = known
+        .iter()
+        .map(|(name, allowed)| (name.as_str(), *allowed));
+    smallest(required, offered)
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            let lacking = known.iter().filter_map(|(name, allowed)| {
+                Some(format!(
+                    "{name}: hostRequirements asks for {}",
+                    lacks(required, allowed)?
+                ))
+            });
+            let lacking: Vec<String> = lacking.collect();
+            Failure::new(format!(
+                "no EnvironmentClass is large enough; {}",
+                lacking.join(", ")
+            ))
+            .hint("make a larger one, or choose one with --class and ask for less")
+        })
 }
 
 /// What the argument means: a URL with an optional `#branch`, or a folder.

@@ -5,6 +5,7 @@
 //!
 //! Read next: [`environment`].
 
+pub mod classes;
 pub mod environment;
 pub mod lifecycle;
 pub mod placement;

@@ -16,6 +16,7 @@ use boatyard_api::Environment;
 use boatyard_api::environment as api;
 use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
 use boatyard_image::Reference;
+use boatyard_plan::classes::{Allowed, Required, lacks};
 use boatyard_plan::environment::{Action, Hook, Want};
 use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec, Swap};
 use std::path::Path;
@@ -393,6 +394,7 @@ fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, String> {
 async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
     let class = crate::objects::class(&worker.context.client, &object.spec).await?;
     let limits = limits(&class)?;
+    large_enough(worker, object, &limits)?;
     worker.resources = Some(class);
     let paths = worker.context.layout.environment(&worker.uid);
     for directory in [
@@ -469,6 +471,31 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
     let running = worker.context.start(spec).await?;
     worker.init_pid = Some(crate::context::pid(running.init_pid));
     Ok(())
+}
+
+/// Whether the class gives what the configuration asks of its host.
+fn large_enough(worker: &mut Worker, object: &Environment, limits: &Limits) -> Result<(), Failed> {
+    let resolved = record(worker)?.resolved.as_ref();
+    let wanted = resolved.map(|resolved| &resolved.plan.host_requirements);
+    let required = Required {
+        cpus: wanted.and_then(|wanted| wanted.cpus),
+        memory: wanted.and_then(|wanted| wanted.memory),
+    };
+    let allowed = Allowed {
+        cpu_millis: limits.cpu_millis,
+        memory: limits.memory_bytes,
+    };
+    let Some(lacking) = lacks(&required, &allowed) else {
+        return Ok(());
+    };
+    let class = object.spec.class_name.as_deref();
+    let class = class.unwrap_or(boatyard_api::words::DEFAULT_CLASS);
+    Err(Failed::lasting(
+        "HostRequirementsNotMet",
+        format!(
+            "the class {class} is too small: hostRequirements asks for {lacking}; make the environment with a larger class (boatyard up --class)"
+        ),
+    ))
 }
 
 fn limits(resources: &boatyard_api::class::Resources) -> Result<Limits, Failed> {

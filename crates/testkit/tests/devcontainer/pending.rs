@@ -38,14 +38,6 @@ const PENDING: &[(&str, &str)] = &[
         "registry-feature-and-lockfile",
         "Features are not installed in environments yet",
     ),
-    (
-        "update-remote-user-uid",
-        "the remote user keeps the image's id inside; files outside are the developer's",
-    ),
-    (
-        "users-container-and-remote",
-        "the first process is the agent, whatever containerUser says",
-    ),
 ];
 
 /// Why a case cannot pass yet.
