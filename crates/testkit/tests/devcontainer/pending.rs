@@ -3,40 +3,12 @@
 
 const PENDING: &[(&str, &str)] = &[
     (
-        "build-image-reuse",
-        "Features are not installed in environments yet",
-    ),
-    (
         "compose-service-runservices",
         "environments have no Compose services yet",
     ),
     (
         "feature-container-env",
-        "Features are not installed in environments yet",
-    ),
-    (
-        "feature-entrypoints-run",
-        "Features are not installed in environments yet",
-    ),
-    (
-        "feature-hooks-before-config",
-        "Features are not installed in environments yet",
-    ),
-    (
-        "feature-install-failure",
-        "Features are not installed in environments yet",
-    ),
-    (
-        "feature-options-env",
-        "Features are not installed in environments yet",
-    ),
-    (
-        "feature-user-env",
-        "Features are not installed in environments yet",
-    ),
-    (
-        "registry-feature-and-lockfile",
-        "Features are not installed in environments yet",
+        "a login shell's PATH replaces the image's in exec",
     ),
 ];
 
