@@ -24,6 +24,7 @@ mod added;
 pub(crate) mod cache;
 mod copy;
 mod digests;
+mod fetch;
 mod merged;
 mod mounts;
 mod output;
@@ -78,6 +79,11 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// As there.
     fn remove(&self, id: &Id, state: &Path) -> Result<(), boatyard_sandbox::Error>;
+    /// The exit code of one that has ended, 255 when nobody saw it; None while it runs.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn ended(&self, id: &Id, state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error>;
 }
 
 /// Where a sandbox may be. Given back when dropped.
@@ -632,5 +638,19 @@ impl Host for Alone {
     }
     fn remove(&self, id: &Id, state: &Path) -> Result<(), boatyard_sandbox::Error> {
         self.sandboxes.remove(id, state)
+    }
+    fn ended(&self, id: &Id, state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error> {
+        Ok(exit_code(self.sandboxes.observe(id, state)?))
+    }
+}
+
+/// What [`Host::ended`] answers.
+#[must_use]
+pub fn exit_code(observed: boatyard_sandbox::Observed) -> Option<i32> {
+    use boatyard_sandbox::Observed;
+    match observed {
+        Observed::Running { .. } => None,
+        Observed::Exited { code, .. } => Some(code.unwrap_or(255)),
+        Observed::Absent => Some(255),
     }
 }

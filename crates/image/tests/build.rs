@@ -32,6 +32,9 @@ impl Host for Nothing {
     fn remove(&self, _id: &Id, _state: &Path) -> Result<(), boatyard_sandbox::Error> {
         Ok(())
     }
+    fn ended(&self, _id: &Id, _state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error> {
+        Ok(None)
+    }
 }
 
 #[derive(Default)]

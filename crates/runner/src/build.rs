@@ -70,6 +70,10 @@ impl image_build::Host for Host {
     fn remove(&self, id: &Id, state: &Path) -> Result<(), boatyard_sandbox::Error> {
         self.sandboxes.remove(id, state)
     }
+
+    fn ended(&self, id: &Id, state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error> {
+        Ok(image_build::exit_code(self.sandboxes.observe(id, state)?))
+    }
 }
 
 /// Whose files are read.

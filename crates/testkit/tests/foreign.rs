@@ -332,6 +332,66 @@ fn a_repository_s_branch_is_cloned_and_opened_and_a_missing_one_is_told() {
 }
 
 #[test]
+fn a_dockerfile_adds_what_others_serve_and_only_what_was_promised() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let repositories = daemon.folder().join("repositories");
+    repository(&repositories);
+    let server = GitServer::start(&repositories);
+    std::fs::write(repositories.join("served.txt"), "served\n").unwrap();
+    let mut web = Command::new("ip")
+        .args([
+            "netns",
+            "exec",
+            &server.namespace,
+            "/bin/busybox",
+            "httpd",
+            "-f",
+        ])
+        .args(["-p", &format!("{}:80", server.address), "-h"])
+        .arg(&repositories)
+        .spawn()
+        .unwrap();
+    wait::until("the web server", || {
+        std::net::TcpStream::connect((server.address.as_str(), 80)).ok()
+    });
+    let folder = daemon.folder().join("adds");
+    std::fs::create_dir(&folder).unwrap();
+    let sum = hex::encode(<sha2::Sha256 as sha2::Digest>::digest("served\n"));
+    let build = |sum: &str, url: &str| {
+        let dockerfile = format!(
+            "FROM test:latest\nADD --checksum=sha256:{sum} {url} /got/\nADD git://{}/tool.git#feature/x /tool\nRUN cat /got/served.txt /tool/branch; ls -a /tool; stat -c %a /got/served.txt\n",
+            server.address
+        );
+        std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+        daemon.cli(&["build", folder.to_str().unwrap(), "-t", "added:1"])
+    };
+    let url = format!("http://{}/served.txt", server.address);
+    let ran = build(&sum, &url);
+    for line in [" served", " feature/x", " 600"] {
+        assert!(ran.stderr.contains(line), "{line:?} in {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains(" .git\n"), "{}", ran.stderr);
+    ran.ok();
+    let wrong = build(&"0".repeat(64), &url);
+    assert_ne!(wrong.code, 0);
+    assert!(wrong.stderr.contains(&sum), "{}", wrong.stderr);
+    // What was promised and is here is not fetched again.
+    web.kill().unwrap();
+    web.wait().unwrap();
+    build(&sum, &url).ok();
+    // The host's own services are out of reach, as for every step.
+    let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = format!("http://{}/served.txt", here.local_addr().unwrap());
+    let refused = build(&"1".repeat(64), &own);
+    assert!(
+        refused.stderr.contains("cannot be fetched"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
 fn a_clone_sees_no_repository_of_the_host() {
     let daemon = Daemon::start();
     let repositories = daemon.folder().join("repositories");

@@ -89,10 +89,10 @@ pub(super) struct Place<'a> {
 }
 
 /// Removed with its traces when dropped.
-struct Sandboxed<'a> {
-    host: &'a dyn Host,
-    seat: super::Seat,
-    state: PathBuf,
+pub(super) struct Sandboxed<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) seat: super::Seat,
+    pub(super) state: PathBuf,
 }
 
 impl Drop for Sandboxed<'_> {

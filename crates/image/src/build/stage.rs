@@ -148,6 +148,15 @@ impl Key {
 
 /// A source of a copy, looked up.
 enum Source<'a> {
+    /// From elsewhere; kept in staging until it is copied.
+    Fetched {
+        origin: From,
+        found: Vec<Found>,
+        unpack: bool,
+        _staging: Staging,
+    },
+    /// To be fetched, if at all.
+    Pinned(&'a CopySource),
     Found(From, Vec<Found>),
     Inline(&'a boatyard_devcontainer::build::InlineFile),
 }
@@ -373,14 +382,14 @@ impl Work<'_> {
                     Source::Found(origin, found)
                 }
                 CopySource::Inline(file) => Source::Inline(file),
-                CopySource::Url { .. } => {
-                    return Err(failed(io::Error::other("ADD of a URL is not there yet")));
+                // What it must be is known: fetched only if the step has to be done.
+                CopySource::Url {
+                    checksum: Some(_), ..
                 }
-                CopySource::Git { .. } => {
-                    return Err(failed(io::Error::other(
-                        "ADD of a git repository is not there yet",
-                    )));
-                }
+                | CopySource::Git {
+                    checksum: Some(_), ..
+                } => Source::Pinned(source),
+                CopySource::Url { .. } | CopySource::Git { .. } => self.fetched(copy, source)?,
             });
         }
         if !copy.link {
@@ -401,10 +410,28 @@ impl Work<'_> {
                     key.put(&[b'f', u8::from(origin.keeps_owners)]);
                     source::digest(found, origin.keeps_owners, copy.parents, &mut key.0);
                 }
+                Source::Fetched {
+                    origin,
+                    found,
+                    unpack,
+                    ..
+                } => {
+                    key.put(&[b'r', u8::from(*unpack)]);
+                    source::digest(found, origin.keeps_owners, copy.parents, &mut key.0);
+                }
+                Source::Pinned(source) => {
+                    key.put(b"p");
+                    key.json(source);
+                }
                 Source::Inline(file) => key.json(file),
             }
         }
         let work = |staging: &Path| {
+            for source in &mut sources {
+                if let Source::Pinned(wanted) = source {
+                    *source = self.fetched(copy, wanted)?;
+                }
+            }
             let changes = Changes {
                 owner,
                 mode,
@@ -415,6 +442,44 @@ impl Work<'_> {
                 .map_err(|error| self.failed(&error))
         };
         self.once(key, work)
+    }
+
+    /// Fetches from elsewhere, as strictly isolated as a process of the build.
+    fn fetched<'s>(&self, copy: &Copy, source: &CopySource) -> Result<Source<'s>, Error> {
+        let shared = &self.build.shared;
+        let failed = |error: io::Error| self.failed(&error);
+        let staging = self.stage().map_err(failed)?;
+        let runs = shared.folder.join("runs");
+        let place = Place {
+            host: &*shared.host,
+            agent: &shared.agent,
+            runs: &runs,
+            limits: shared.policy.limits,
+            network: shared.policy.network,
+            env: &shared.policy.env,
+            cancel: &self.build.cancel,
+            layers: Vec::new(),
+            upper: PathBuf::new(),
+            work: PathBuf::new(),
+        };
+        let into = staging.path().join("fetched");
+        std::fs::create_dir(&into).map_err(Error::io("make", &into))?;
+        let fetched = super::fetch::fetch(&place, source, &into).map_err(failed)?;
+        let origin = From {
+            tree: std::sync::Arc::new(super::Folder::open(&fetched.folder).map_err(failed)?),
+            digests: std::sync::Arc::clone(&self.build.layer_digests),
+            ignore: None,
+            keeps_owners: false,
+            name: "what was fetched".to_owned(),
+        };
+        let found =
+            source::find(&origin, &fetched.pattern, &copy.exclude, copy.parents).map_err(failed)?;
+        Ok(Source::Fetched {
+            origin,
+            found,
+            unpack: fetched.unpack,
+            _staging: staging,
+        })
     }
 
     fn run(&self, op: &Run, mut key: Key) -> Result<(Entry, bool), Error> {
@@ -698,8 +763,8 @@ fn write_copy(
     let many = sources
         .iter()
         .map(|source| match source {
-            Source::Found(_, found) => found.len(),
-            Source::Inline(_) => 1,
+            Source::Found(_, found) | Source::Fetched { found, .. } => found.len(),
+            Source::Inline(_) | Source::Pinned(_) => 1,
         })
         .sum::<usize>()
         > 1;
@@ -724,13 +789,18 @@ fn write_copy(
                     .map_or(file.mode, |mode| mode.apply(file.mode, false));
                 writer.file(&target, file.contents.as_bytes(), mode, owner)?;
             }
-            Source::Found(origin, found) => {
+            Source::Pinned(_) => return Err(io::Error::other("a source was not fetched")),
+            Source::Found(origin, found) | Source::Fetched { origin, found, .. } => {
+                let unpack = match source {
+                    Source::Fetched { unpack, .. } => *unpack,
+                    _ => copy.unpack,
+                };
                 let changes = Changes {
                     keeps_owners: origin.keeps_owners,
                     ..changes.clone()
                 };
                 for found in found {
-                    if let (true, [file]) = (copy.unpack, found.entries.as_slice())
+                    if let (true, [file]) = (unpack, found.entries.as_slice())
                         && file.meta.kind == Kind::File
                         && let Some(added) =
                             Added::unpack(&*origin.tree, file, &staging.join("added"), limits)?
