@@ -321,3 +321,37 @@ fn the_containers_own_programs_run_at_each_start_as_its_user() {
     daemon.cli(&["restart", "app"]).ok();
     assert_eq!(started(6), format!("{once}{once}"));
 }
+
+#[test]
+fn what_a_configuration_asks_of_its_host_chooses_the_class_and_is_held_against_it() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    for (name, cpu) in [("tiny", "500m"), ("small", "1")] {
+        let class = json!({"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
+            "metadata": {"name": name},
+            "spec": {"resources": {"cpu": cpu, "memory": "512Mi"}}});
+        let file = daemon.folder().join("class.json");
+        std::fs::write(&file, class.to_string()).unwrap();
+        daemon.cli(&["apply", "-f", file.to_str().unwrap()]).ok();
+    }
+    let asking = |cpus: u32| {
+        format!(
+            r#"{{"image": "test:latest", "hostRequirements": {{"cpus": {cpus}, "memory": "256mb"}}}}"#
+        )
+    };
+    for (name, cpus, class) in [("one", 1, "small"), ("many", 9999, "default")] {
+        let folder = daemon.project(name, &asking(cpus));
+        daemon.cli(&["up", &folder, "--detach"]).ok();
+        let text = daemon
+            .cli(&["get", "environments", name, "-o", "json"])
+            .ok();
+        let object: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(object["spec"]["className"], class);
+    }
+    let folder = daemon.project("wrong", &asking(2));
+    let refused = daemon.cli(&["up", &folder, "--detach", "--class", "small"]);
+    assert!(
+        refused.stderr.contains("2 processors, and it has 1"),
+        "{refused:?}"
+    );
+}
