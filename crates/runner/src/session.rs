@@ -56,6 +56,12 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
             probed.unwrap_or_default()
         }
     };
+    let mut probed = probed;
+    let mut own = crate::steps::parse_env(image.as_ref().map_or(&[], |image| &image.env));
+    own.extend(resolved.plan.container_env.clone());
+    if let (Some(shell), Some(own)) = (probed.get_mut("PATH"), own.get("PATH")) {
+        *shell = joined(shell, own, resolved.remote_uid == 0);
+    }
     let mut env: BTreeMap<String, Option<String>> = probed
         .into_iter()
         .map(|(name, value)| (name, Some(value)))
@@ -72,6 +78,26 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
     record.session_of = Some(incarnation);
     record.session_env = env;
     Ok(())
+}
+
+/// A login shell begins with a `PATH` of its own: what the image and its Features put there is
+/// added in the image's order, each after what comes before it there. Folders of administrators
+/// are for root.
+fn joined(shell: &str, image: &str, root: bool) -> String {
+    let mut path: Vec<&str> = shell.split(':').collect();
+    let mut next = 0;
+    for folder in image.split(':') {
+        let administrators = folder.split('/').any(|part| part == "sbin");
+        match path.iter().position(|known| *known == folder) {
+            Some(at) => next = at + 1,
+            None if administrators && !root => {}
+            None => {
+                path.insert(next, folder);
+                next += 1;
+            }
+        }
+    }
+    path.join(":")
 }
 
 /// Variables of lifecycle commands and sessions.
@@ -184,3 +210,6 @@ async fn give_workspace(socket: &Path, plan: &RunPlan, uid: u32, gid: u32) -> Re
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -384,7 +384,7 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
     Ok(message)
 }
 
-fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, String> {
+pub(crate) fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, String> {
     env.iter()
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
