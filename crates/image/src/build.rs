@@ -21,6 +21,7 @@
 //! Read next: `stage` (steps in order), `run` (a process), `copy` (files), `snapshot` (a layer).
 
 mod added;
+mod arrange;
 pub(crate) mod cache;
 mod copy;
 mod digests;

@@ -7,7 +7,7 @@
 //!
 //! Blocking.
 
-use super::added::Added;
+use super::arrange::{self, Source};
 use super::cache::Made as Entry;
 use super::copy::{Changes, Writer};
 use super::merged::Merged;
@@ -18,7 +18,6 @@ use super::progress::{Event, Outcome};
 use super::run::{self, Place};
 use super::snapshot;
 use super::source::{self, Found, Origin as From};
-use super::tree::Kind;
 use super::{Build, invalid};
 use crate::Error;
 use crate::digest::Digest;
@@ -144,21 +143,6 @@ impl Key {
     fn json(&mut self, value: &impl serde::Serialize) {
         self.put(&serde_json::to_vec(value).unwrap_or_default());
     }
-}
-
-/// A source of a copy, looked up.
-enum Source<'a> {
-    /// From elsewhere; kept in staging until it is copied.
-    Fetched {
-        origin: From,
-        found: Vec<Found>,
-        unpack: bool,
-        _staging: Staging,
-    },
-    /// To be fetched, if at all.
-    Pinned(&'a CopySource),
-    Found(From, Vec<Found>),
-    Inline(&'a boatyard_devcontainer::build::InlineFile),
 }
 
 impl Work<'_> {
@@ -438,7 +422,7 @@ impl Work<'_> {
                 keeps_owners: false,
             };
             let limits = &self.build.shared.images.inner.options.limits;
-            write_copy(copy, &sources, &below, staging, changes, limits)
+            arrange::write_copy(copy, &sources, &below, staging, changes, limits)
                 .map_err(|error| self.failed(&error))
         };
         self.once(key, work)
@@ -746,90 +730,4 @@ fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
     if tail.len() > 2 * TAIL {
         tail.drain(..tail.len() - TAIL);
     }
-}
-
-fn write_copy(
-    copy: &Copy,
-    sources: &[Source<'_>],
-    below: &Merged,
-    staging: &Path,
-    changes: Changes,
-    limits: &crate::Limits,
-) -> io::Result<()> {
-    let owner = changes.owner.unwrap_or(Owner::ROOT);
-    let mut writer = Writer::new(&staging.join("tree"), below)?;
-    let resolved = below.resolve(Path::new(&copy.destination), true)?;
-    let destination = resolved.path;
-    let many = sources
-        .iter()
-        .map(|source| match source {
-            Source::Found(_, found) | Source::Fetched { found, .. } => found.len(),
-            Source::Inline(_) | Source::Pinned(_) => 1,
-        })
-        .sum::<usize>()
-        > 1;
-    let folder = many
-        || copy.parents
-        || copy.destination.ends_with('/')
-        || destination.as_os_str().is_empty()
-        || resolved
-            .meta
-            .is_some_and(|meta| meta.kind == Kind::Directory);
-    for source in sources {
-        match source {
-            Source::Inline(file) => {
-                let target = if folder {
-                    destination.join(&file.path)
-                } else {
-                    destination.clone()
-                };
-                let mode = changes
-                    .mode
-                    .as_ref()
-                    .map_or(file.mode, |mode| mode.apply(file.mode, false));
-                writer.file(&target, file.contents.as_bytes(), mode, owner)?;
-            }
-            Source::Pinned(_) => return Err(io::Error::other("a source was not fetched")),
-            Source::Found(origin, found) | Source::Fetched { origin, found, .. } => {
-                let unpack = match source {
-                    Source::Fetched { unpack, .. } => *unpack,
-                    _ => copy.unpack,
-                };
-                let changes = Changes {
-                    keeps_owners: origin.keeps_owners,
-                    ..changes.clone()
-                };
-                for found in found {
-                    if let (true, [file]) = (unpack, found.entries.as_slice())
-                        && file.meta.kind == Kind::File
-                        && let Some(added) =
-                            Added::unpack(&*origin.tree, file, &staging.join("added"), limits)?
-                    {
-                        let changes = Changes {
-                            owner: changes.owner,
-                            mode: None,
-                            keeps_owners: true,
-                        };
-                        writer.copy(&added.tree, &added.found, &destination, true, &changes)?;
-                        added.remove()?;
-                        continue;
-                    }
-                    let kept = if copy.parents {
-                        let folder = found.entries.first().map(|first| first.meta.kind)
-                            == Some(Kind::Directory);
-                        let kept = if folder {
-                            Some(found.written.as_path())
-                        } else {
-                            found.written.parent()
-                        };
-                        destination.join(kept.unwrap_or(Path::new("")))
-                    } else {
-                        destination.clone()
-                    };
-                    writer.copy(&*origin.tree, found, &kept, folder, &changes)?;
-                }
-            }
-        }
-    }
-    writer.finish()
 }
