@@ -9,3 +9,4 @@ pub mod classes;
 pub mod environment;
 pub mod lifecycle;
 pub mod placement;
+pub mod services;
