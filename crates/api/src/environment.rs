@@ -234,6 +234,53 @@ pub struct Owner {
     pub gid: Option<u32>,
 }
 
+/// A service of an environment's Compose project, as the runner observed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Name in the project.
+    pub name: String,
+    /// Whether it runs.
+    pub state: ServiceState,
+    /// What its check says, while it runs and has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<ServiceHealth>,
+    /// How its command ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// One sentence saying why it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Whether a service runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceState {
+    /// What it depends on does not hold yet, or it is being started.
+    #[default]
+    Waiting,
+    /// It runs.
+    Running,
+    /// Its command ended.
+    Exited,
+    /// What it depends on failed.
+    Failed,
+}
+
+/// What the check of a service says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceHealth {
+    /// Nothing yet.
+    Starting,
+    /// The last check succeeded.
+    Healthy,
+    /// Too many checks have failed in a row.
+    Unhealthy,
+}
+
 /// What is, as the runner observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -250,6 +297,9 @@ pub struct EnvironmentStatus {
     /// Conditions; see [`crate::words::condition`] for the types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// The services of the Compose project that run in it, its own among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceStatus>,
     /// What the runner did to bring the environment up this time, in order, with times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,

@@ -4,8 +4,8 @@
 //! it, observes again and asks again. Every action is idempotent, so it does not matter at which
 //! instruction the previous attempt was killed. Nothing here knows how an action is done.
 //!
-//! Order of a start: allocate → source → configure → image → resolve → sandbox → agent → session
-//! → lifecycle commands.
+//! Order of a start: allocate → source → configure → image → resolve → sandbox → agent → services
+//! → session → lifecycle commands. Which service is next is [`crate::services`]'.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,6 +38,8 @@ pub struct Seen {
     pub resolved: bool,
     /// The process tree.
     pub sandbox: SandboxSeen,
+    /// Services of the environment that are not up yet, or that nobody looks after.
+    pub services_left: bool,
     /// The agent has the session's defaults (user, folder, variables).
     pub session: bool,
     /// Lifecycle commands that the runner has to run and are not done in this incarnation, in order.
@@ -149,6 +151,8 @@ pub enum Action {
     StartSandbox,
     /// Wait until the agent answers.
     AwaitAgent,
+    /// Bring the environment's services up, in order.
+    RaiseServices,
     /// Probe the user's variables and give the agent the session's defaults.
     PrepareSession,
     /// Run a lifecycle command to its end.
@@ -219,6 +223,7 @@ fn running(restart: Option<&String>, seen: &Seen, now: Timestamp) -> Action {
     match seen.sandbox {
         SandboxSeen::Ended => Action::CleanSandbox,
         SandboxSeen::Running { agent: false } => Action::AwaitAgent,
+        SandboxSeen::Running { agent: true } if seen.services_left => Action::RaiseServices,
         SandboxSeen::Running { agent: true } if !seen.session => Action::PrepareSession,
         SandboxSeen::Running { agent: true } => seen
             .hooks_left

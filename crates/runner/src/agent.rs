@@ -5,9 +5,10 @@
 //! inside can write it. Replies are untrusted: sizes are bounded and nothing in them names a path.
 
 use crate::lifecycle::Printer;
-use boatyard_link::frames::{Channel, Incoming};
-use boatyard_wire::{Process, Reply, Request};
+use boatyard_link::frames::{Channel, Incoming, Receiver, Sender};
+use boatyard_wire::{Process, Reply, Request, TaskState};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -155,6 +156,77 @@ pub(crate) async fn begin(socket: &Path, name: String, process: Process) -> Resu
     let answering = async {
         match call(socket, &request).await? {
             Reply::Started { .. } | Reply::Exit { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    };
+    tokio::time::timeout(DEADLINE, answering)
+        .await
+        .unwrap_or(Err(Error::Timeout))
+}
+
+/// A durable task that runs, or ran.
+pub struct Launched {
+    /// Both halves: without the sending one the stream would end.
+    channel: (Sender<UnixStream>, Receiver<UnixStream>),
+    code: Option<i32>,
+}
+
+/// Starts a durable task (see [`Request::Task`]), or attaches to the one of this name.
+///
+/// # Errors
+/// When the agent refuses, goes away or does not answer.
+pub async fn launch(socket: &Path, name: String, process: Process) -> Result<Launched, Error> {
+    let starting = async {
+        let request = Request::Task {
+            name,
+            run: 0,
+            process,
+        };
+        let mut channel = Channel::open(connect(socket).await?, &request).await?;
+        loop {
+            let code = match channel.1.next().await?.ok_or(Error::Closed)? {
+                Incoming::Reply(Reply::Started { .. }) => None,
+                Incoming::Reply(Reply::Exit { code, .. }) => Some(code),
+                Incoming::Reply(Reply::Error { reason, message }) => {
+                    return Err(Error::Refused { reason, message });
+                }
+                Incoming::Reply(_) | Incoming::Stdout(_) | Incoming::Stderr(_) => continue,
+            };
+            return Ok(Launched { channel, code });
+        }
+    };
+    tokio::time::timeout(DEADLINE, starting)
+        .await
+        .unwrap_or(Err(Error::Timeout))
+}
+
+impl Launched {
+    /// Waits for its end; its output is in its log.
+    ///
+    /// # Errors
+    /// When the agent goes away.
+    pub async fn ended(mut self) -> Result<i32, Error> {
+        loop {
+            if let Some(code) = self.code {
+                return Ok(code);
+            }
+            if let Incoming::Reply(Reply::Exit { code, .. }) =
+                self.channel.1.next().await?.ok_or(Error::Closed)?
+            {
+                self.code = Some(code);
+            }
+        }
+    }
+}
+
+/// The tasks an agent has run since it started.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn tasks(socket: &Path) -> Result<BTreeMap<String, TaskState>, Error> {
+    let answering = async {
+        match call(socket, &Request::Tasks).await? {
+            Reply::Tasks { tasks } => Ok(tasks),
             other => Err(unexpected(&other)),
         }
     };

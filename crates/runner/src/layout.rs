@@ -220,6 +220,36 @@ impl EnvironmentPaths {
     pub fn run(&self) -> PathBuf {
         self.root.join("run")
     }
+    /// Runtime state of a service's sandbox.
+    #[must_use]
+    pub fn service_run(&self, number: u32) -> PathBuf {
+        self.root.join(format!("run-s{number}"))
+    }
+    /// Numbers of the services that have runtime state.
+    #[must_use]
+    pub fn service_numbers(&self) -> Vec<u32> {
+        let entries = std::fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut numbers: Vec<u32> = entries
+            .filter_map(|entry| {
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_prefix("run-s")?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+    /// Everything a service writes but its volumes and logs.
+    #[must_use]
+    pub fn service_disk(&self, name: &str) -> PathBuf {
+        self.disk().join("services").join(name)
+    }
     /// The agent's socket.
     #[must_use]
     pub fn agent_socket(&self) -> PathBuf {

@@ -29,6 +29,7 @@ mod objects;
 mod passwd;
 mod progress;
 pub mod record;
+mod services;
 mod session;
 mod source;
 mod status;

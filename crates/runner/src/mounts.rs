@@ -77,6 +77,37 @@ pub(crate) fn plan(
     Ok(mounts)
 }
 
+/// The mounts of a service beside the environment's own, which has `namespace` and `name`.
+pub(crate) fn service(
+    layout: &Layout,
+    paths: &EnvironmentPaths,
+    (namespace, name): (&str, &str),
+    spec: &EnvironmentSpec,
+    resolved: &Resolved,
+    wanted: &[Wanted],
+) -> Result<Vec<Mount>, Failed> {
+    let developer = |user: User| MountIds::Developer {
+        outside_uid: user.uid,
+        outside_gid: user.gid,
+        inside_uid: resolved.remote_uid,
+        inside_gid: resolved.remote_gid,
+    };
+    let mut mounts = vec![own(paths.logs(), boatyard_wire::LOG_DIRECTORY)];
+    for wanted in wanted {
+        if (wanted.kind, &wanted.source) == (MountKind::Volume, &None) {
+            let key = format!("{name}:{}", wanted.target);
+            mounts.push(Mount {
+                source: volume(paths.anonymous_volume(&key))?,
+                target: wanted.target.clone().into(),
+                read_only: wanted.read_only,
+            });
+        } else {
+            mounts.push(one(layout, paths, namespace, spec, wanted, &developer)?);
+        }
+    }
+    Ok(mounts)
+}
+
 fn one(
     layout: &Layout,
     paths: &EnvironmentPaths,

@@ -7,6 +7,7 @@
 //! remain.
 
 use crate::layout::{Layout, private_directory};
+use boatyard_devcontainer::compose::ComposePlan;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +81,12 @@ pub struct Record {
     /// The image, once present.
     #[serde(default)]
     pub image: Option<ImageRecord>,
+    /// The Compose project it is a service of, once planned.
+    #[serde(default)]
+    pub compose: Option<ComposePlan>,
+    /// The project's other services by name: they keep their numbers.
+    #[serde(default)]
+    pub services: BTreeMap<String, ServiceRecord>,
     /// The run plan, once made.
     #[serde(default)]
     pub resolved: Option<Resolved>,
@@ -154,15 +161,60 @@ pub struct ImageRecord {
     pub user: Option<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Program the image starts, before its arguments.
+    /// What begins its command.
     #[serde(default)]
     pub entrypoint: Vec<String>,
-    /// Arguments, or the program where there is no entrypoint.
+    /// Its command, or what follows the entrypoint.
     #[serde(default)]
     pub cmd: Vec<String>,
-    /// Where it starts.
+    /// Where its command begins.
     #[serde(default)]
     pub working_dir: Option<String>,
+}
+
+impl ImageRecord {
+    /// Of an image that is present.
+    #[must_use]
+    pub fn of(reference: String, image: &boatyard_image::Image) -> ImageRecord {
+        let config = &image.config;
+        ImageRecord {
+            reference,
+            digest: image.digest.clone(),
+            layers: image
+                .layers
+                .iter()
+                .map(|layer| layer.directory.clone())
+                .collect(),
+            layer_ids: image
+                .layers
+                .iter()
+                .map(|layer| layer.id.to_string())
+                .collect(),
+            env: config.env.clone(),
+            user: config.user.clone(),
+            labels: config.labels.clone(),
+            entrypoint: config.entrypoint.clone(),
+            cmd: config.cmd.clone(),
+            working_dir: config.working_dir.clone(),
+        }
+    }
+
+    /// Whether every layer is there.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.layers.iter().all(|layer| layer.exists())
+    }
+}
+
+/// A service beside the environment's own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRecord {
+    /// Names its sandbox and fixes its address.
+    pub number: u32,
+    /// Its image, once present.
+    #[serde(default)]
+    pub image: Option<ImageRecord>,
 }
 
 /// How to run it.
@@ -248,7 +300,52 @@ pub fn address(slot: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 213, high, low)
 }
 
+/// Environments that may have services: what the address pool 10.222.0.0/15 holds.
+const SERVICE_SLOTS: u32 = 4096;
+
+/// Address of a service beside the environment's own; None where the pool is too small.
+#[must_use]
+pub fn service_address(slot: u32, number: u32) -> Option<Ipv4Addr> {
+    if slot >= SERVICE_SLOTS || !(1..32).contains(&number) {
+        return None;
+    }
+    let [_, high, middle, low] = (slot * 32 + number).to_be_bytes();
+    Some(Ipv4Addr::new(10, 222 + high, middle, low))
+}
+
 impl Record {
+    /// Whether the images of the environment and of all its services are there.
+    #[must_use]
+    pub fn images_present(&self) -> bool {
+        let others = self.compose.iter().flat_map(|plan| &plan.services);
+        let others = others.filter(|service| Some(&service.name) != self.main_service());
+        let mut images = others.map(|service| {
+            let record = self.services.get(&service.name);
+            record.and_then(|record| record.image.as_ref())
+        });
+        let there = |image: Option<&ImageRecord>| image.is_some_and(ImageRecord::is_present);
+        there(self.image.as_ref()) && images.all(there)
+    }
+
+    /// Ids of the layers of all its images.
+    #[must_use]
+    pub fn layer_ids(&self) -> Vec<String> {
+        let services = self.services.values();
+        let images = services.filter_map(|service| service.image.as_ref());
+        let ids = self
+            .image
+            .iter()
+            .chain(images)
+            .map(|image| &image.layer_ids);
+        ids.flatten().cloned().collect()
+    }
+
+    /// Name of the service that is the environment itself.
+    #[must_use]
+    pub fn main_service(&self) -> Option<&String> {
+        self.compose.as_ref().map(|plan| &plan.service)
+    }
+
     /// Reads a record; None when there is none. A damaged record is an error that names the file.
     ///
     /// # Errors
@@ -346,6 +443,8 @@ impl Slots {
             source: false,
             configured: None,
             image: None,
+            compose: None,
+            services: BTreeMap::new(),
             resolved: None,
             incarnation: 0,
             session_of: None,

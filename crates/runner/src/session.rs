@@ -43,6 +43,9 @@ pub(crate) async fn prepare(worker: &mut Worker, object: &Environment) -> Result
     }
     let image = record.image.clone();
     if let Some(image) = &image {
+        let mut resolved = resolved.clone();
+        // The command of a Compose service is started among the others.
+        resolved.plan.override_command |= record.compose.is_some();
         crate::container::start(&socket, &resolved, image).await?;
     }
     let cached = cache_file(&cache, record);

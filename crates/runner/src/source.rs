@@ -192,6 +192,27 @@ impl<'a> Files<'a> {
         }
     }
 
+    /// Reads a file by the path it has beside the local workspace folder: of a clone, only what
+    /// lies in it.
+    pub(crate) async fn read_host(
+        &self,
+        path: &str,
+        workspace: &str,
+    ) -> Result<Option<String>, Failed> {
+        match &self.place {
+            Place::Folder { .. } => self.read(path).await,
+            Place::Clone { .. } => {
+                let below = path
+                    .strip_prefix(workspace.trim_end_matches('/'))
+                    .and_then(|below| below.strip_prefix('/'));
+                match below {
+                    Some(below) => self.read(below).await,
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
     /// Which candidate paths exist, in discovery order.
     pub(crate) async fn candidates(&self) -> Result<Vec<String>, Failed> {
         let mut found = Vec::new();

@@ -5,7 +5,9 @@
 
 use crate::record::{FailureRecord, Record, address};
 use boatyard_api::class::Resources;
-use boatyard_api::environment::{EnvironmentStatus, ImageStatus, Phase, Step, StepState};
+use boatyard_api::environment::{
+    EnvironmentStatus, ImageStatus, Phase, ServiceStatus, Step, StepState,
+};
 use boatyard_api::words::condition;
 use boatyard_plan::environment::{Hook, SandboxSeen, Seen, Want};
 use jiff::Timestamp;
@@ -19,6 +21,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) failure: Option<&'a FailureRecord>,
     pub(crate) generation: Option<i64>,
     pub(crate) resources: Option<&'a Resources>,
+    /// The services of its project.
+    pub(crate) services: Vec<ServiceStatus>,
     /// Status as last written: conditions keep their transition times.
     pub(crate) previous: &'a EnvironmentStatus,
     pub(crate) now: Timestamp,
@@ -65,6 +69,7 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
     if let Some(record) = record {
         recorded(&mut status, record);
         if running {
+            status.services.clone_from(&inputs.services);
             status.address = Some(address(record.slot).to_string());
             status.resources = inputs.resources.cloned();
         }
@@ -92,7 +97,7 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
             condition::SANDBOX_RUNNING,
             running,
             ("ProcessesRun", "the environment's processes run"),
-            reason_of(&["sandbox", "agent"]),
+            reason_of(&["sandbox", "agent", "services"]),
         ),
         (
             condition::LIFECYCLE_COMPLETE,

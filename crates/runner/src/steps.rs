@@ -9,6 +9,7 @@ use crate::layout::private_directory;
 use crate::passwd;
 use crate::progress::Reporter;
 use crate::record::{Configured, HookRun, ImageRecord, Record, Resolved, address, id_base};
+use crate::services::Project;
 use crate::source::{self, Files};
 use crate::worker::{Worker, want};
 use crate::{agent, container, hooks, session};
@@ -54,10 +55,12 @@ pub(crate) async fn apply(
         Action::Resolve => resolve(worker, object).map(Some),
         Action::StartSandbox => start(worker, object).await.map(|()| None),
         Action::AwaitAgent => await_agent(worker).await.map(|()| None),
+        Action::RaiseServices => crate::services::raise(worker, object).await.map(Some),
         Action::PrepareSession => session::prepare(worker, object).await.map(|()| None),
         Action::RunHook(hook) => run_hook(worker, object, *hook).await.map(Some),
         Action::StopSandbox => stop(worker).await.map(|()| None),
         Action::CleanSandbox => {
+            crate::services::stop(worker, false).await?;
             // What lost its monitor still runs.
             if worker.init_pid.is_some() {
                 stop(worker).await?;
@@ -73,6 +76,7 @@ pub(crate) async fn apply(
                 record.failure = None;
                 // What was read of the folder may be what has to change.
                 (record.configured, record.image, record.resolved) = (None, None, None);
+                record.compose = None;
                 record.steps.clear();
             }
             Ok(None)
@@ -212,17 +216,32 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
         Failed::lasting("ConfigurationInvalid", error.to_string())
     };
     let local = local_context(object);
-    configured.dockerfile = document.dockerfile(&local).map_err(invalid)?;
-    configured.image = match &configured.dockerfile {
-        Some(dockerfile) => dockerfile.name(),
-        None => document.image(&local).map_err(invalid)?,
+    let compose = crate::services::plan(&files, &document, &local).await?;
+    let main = compose.as_ref().and_then(|plan| plan.main());
+    (configured.image, configured.dockerfile) = match main {
+        Some(service) => crate::services::origin(&service.name, &service.origin)?,
+        None => match document.dockerfile(&local).map_err(invalid)? {
+            Some(dockerfile) => (dockerfile.name(), Some(dockerfile)),
+            None => (document.image(&local).map_err(invalid)?, None),
+        },
     };
-    let message = match (&configured.path, &configured.dockerfile) {
-        (Some(path), Some(dockerfile)) => format!("{path}: Dockerfile {}", dockerfile.file),
-        (Some(path), None) => format!("{path}: image {}", configured.image),
-        (None, _) => format!("no devcontainer.json; default image {}", configured.image),
+    let message = match (&compose, &configured.path) {
+        (Some(plan), Some(path)) => format!(
+            "{path}: service {} of {} in project {}, image {}",
+            plan.service,
+            plan.services.len(),
+            plan.project,
+            configured.image
+        ),
+        (None, Some(path)) => match &configured.dockerfile {
+            Some(dockerfile) => format!("{path}: Dockerfile {}", dockerfile.file),
+            None => format!("{path}: image {}", configured.image),
+        },
+        (_, None) => format!("no devcontainer.json; default image {}", configured.image),
     };
-    record(worker)?.configured = Some(configured);
+    let record = record(worker)?;
+    record.compose = compose;
+    record.configured = Some(configured);
     Ok(message)
 }
 
@@ -235,10 +254,10 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
         .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
     let (document, local) = (document(&configured)?, local_context(object));
     let progress = crate::build::log(&worker.context, &worker.uid)?;
+    let root = local.repository_root.clone();
+    let prefix = root.unwrap_or_else(|| local.local_workspace_folder.clone());
     let (image, verb) = match &configured.dockerfile {
         Some(dockerfile) => {
-            let root = local.repository_root.clone();
-            let prefix = root.unwrap_or_else(|| local.local_workspace_folder.clone());
             let built = crate::build::for_environment(
                 &worker.context,
                 &worker.uid,
@@ -268,27 +287,11 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
         "Features in "
     };
     let message = format!("{verb}{} ({layers} layers)", image.reference);
-    record(worker)?.image = Some(ImageRecord {
-        reference: configured.image,
-        digest: image.digest.clone(),
-        layers: image
-            .layers
-            .iter()
-            .map(|layer| layer.directory.clone())
-            .collect(),
-        layer_ids: image
-            .layers
-            .iter()
-            .map(|layer| layer.id.to_string())
-            .collect(),
-        env: image.config.env.clone(),
-        user: image.config.user.clone(),
-        labels: image.config.labels.clone(),
-        entrypoint: image.config.entrypoint.clone(),
-        cmd: image.config.cmd.clone(),
-        working_dir: image.config.working_dir.clone(),
-    });
-    Ok(message)
+    record(worker)?.image = Some(ImageRecord::of(configured.image, &image));
+    match crate::services::fetch_images(worker, &object.spec, &prefix).await? {
+        Some(others) => Ok(format!("{message}; {others}")),
+        None => Ok(message),
+    }
 }
 
 fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
@@ -310,6 +313,9 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
     let mut plan = document
         .run_plan(&context, &metadata)
         .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))?;
+    if let Some(compose) = &record.compose {
+        compose.apply(&mut plan);
+    }
     let mut container_env = parse_env(&image.env);
     container_env.extend(plan.container_env.clone());
     plan.bind_container_env(&container_env);
@@ -427,7 +433,24 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
     env.extend(resolved.plan.container_env.clone());
     env.entry("PATH".into())
         .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
-    let spec = Spec {
+    let project = record.compose.as_ref().map(|plan| Project {
+        plan,
+        record: &record,
+        paths: &paths,
+    });
+    let mut network = Network::Routed {
+        address: address(record.slot),
+    };
+    let mut company = None;
+    let mut contents = Vec::new();
+    if let Some(project) = &project {
+        let (of, with) = project.network(&worker.id, &project.plan.service)?;
+        (network, company) = (of, Some(Box::new(with)));
+        if let Some(service) = project.plan.main() {
+            contents = project.contents(service)?;
+        }
+    }
+    let mut spec = Spec {
         id: worker.id.clone(),
         id_base: id_base(record.slot),
         state: paths.run(),
@@ -448,9 +471,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
             &object.spec,
             resolved,
         )?,
-        network: Network::Routed {
-            address: address(record.slot),
-        },
+        network,
         limits,
         init: Init {
             executable: worker.context.agent.clone(),
@@ -463,10 +484,12 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
         },
         nofile: None,
         devices: Vec::new(),
-        company: None,
+        company,
         swap,
     };
+    spec.mounts.extend(contents);
     worker.save(false);
+    crate::services::stop(worker, false).await?;
     worker.context.remove(&worker.id, &spec.state).await?;
     let running = worker.context.start(spec).await?;
     worker.init_pid = Some(crate::context::pid(running.init_pid));
@@ -609,6 +632,7 @@ fn dotfiles_of(object: &Environment) -> Option<boatyard_link::lifecycle::Dotfile
 }
 
 async fn stop(worker: &mut Worker) -> Result<(), Failed> {
+    crate::services::stop(worker, true).await?;
     let paths = worker.context.layout.environment(&worker.uid);
     if let Err(error) = agent::shutdown(&paths.agent_socket(), GRACE).await {
         tracing::info!(environment = %worker.uid, %error, "the agent did not end its processes; killing them");
@@ -633,6 +657,7 @@ async fn stop(worker: &mut Worker) -> Result<(), Failed> {
 
 /// Moves the environment to the trash in one step, then empties it; the slot is freed last.
 async fn remove(worker: &mut Worker) -> Result<(), Failed> {
+    crate::services::stop(worker, false).await?;
     let paths = worker.context.layout.environment(&worker.uid);
     worker.context.remove(&worker.id, &paths.run()).await?;
     let trash = worker.context.layout.trash().join(worker.uid.as_str());

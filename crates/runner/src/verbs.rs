@@ -288,10 +288,7 @@ fn layers_in_use(context: &Context) -> Result<Vec<LayerId>, Failed> {
                 ),
             )
         })?;
-        let ids = record
-            .and_then(|record| record.image)
-            .map(|image| image.layer_ids)
-            .unwrap_or_default();
+        let ids = record.map(|record| record.layer_ids()).unwrap_or_default();
         for id in ids {
             layers.push(LayerId::parse(&id).ok_or_else(|| {
                 Failed::lasting(

@@ -9,6 +9,7 @@ use crate::context::{Context, ended};
 use crate::failure::Failed;
 use crate::lifecycle::{Active, Call};
 use crate::record::{FailureRecord, Record, StepRecord, Uid};
+use crate::services::{self, Services, Supervisor};
 use crate::status::{Inputs, compute};
 use boatyard_api::Environment;
 use boatyard_api::class::Resources;
@@ -32,6 +33,9 @@ pub(crate) struct Worker {
     pub(crate) init_pid: Option<i32>,
     monitor_pid: Option<i32>,
     agent_answers: bool,
+    pub(crate) services: Services,
+    /// What looks after the services, until [`Worker::run`].
+    supervisor: Option<Supervisor>,
     /// A failure before there was a record, and for which want.
     unrecorded: Option<(Want, FailureRecord)>,
     latest: Latest,
@@ -83,7 +87,10 @@ impl Worker {
             )
         })?;
         let calls = context.calls.of(&uid);
+        let (services, supervisor) = services::pair(context.clone(), uid.clone(), id.clone());
         Ok(Self {
+            services,
+            supervisor: Some(supervisor),
             context,
             uid,
             id,
@@ -102,6 +109,20 @@ impl Worker {
 
     /// Runs until the environment is let go of, or the object vanished.
     pub(crate) async fn run(mut self) {
+        let supervisor = self.supervisor.take();
+        let supervised = async {
+            if let Some(supervisor) = supervisor {
+                supervisor.run().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.work() => {}
+            () = supervised => {}
+        }
+    }
+
+    async fn work(&mut self) {
         loop {
             let Some(object) = self.latest.borrow_and_update().clone() else {
                 return;
@@ -182,7 +203,10 @@ impl Worker {
         };
         let inside = matches!(
             action,
-            Action::AwaitAgent | Action::PrepareSession | Action::RunHook(_)
+            Action::AwaitAgent
+                | Action::RaiseServices
+                | Action::PrepareSession
+                | Action::RunHook(_)
         );
         let watched = inside.then_some([self.init_pid, self.monitor_pid]);
         let died = one_ended(watched.unwrap_or_default());
@@ -275,12 +299,10 @@ impl Worker {
             allocated: true,
             source: record.source,
             configured: record.configured.is_some(),
-            image: record
-                .image
-                .as_ref()
-                .is_some_and(|image| image.layers.iter().all(|layer| layer.exists())),
+            image: record.images_present(),
             resolved: record.resolved.is_some(),
             sandbox,
+            services_left: record.compose.is_some() && !self.services.are_up(record.incarnation),
             session: record.session_of == Some(record.incarnation),
             hooks_left: crate::lifecycle::left(record, object),
             failure: self.failure().map(planned),
@@ -318,6 +340,7 @@ impl Worker {
         tokio::select! {
             _ = self.latest.changed() => {}
             () = sandbox_ended => {}
+            () = self.services.changed() => {}
             () = time => {}
             Some(call) = self.calls.recv(), if self.active.is_none() => {
                 self.active = Some(Active::new(call));
@@ -333,6 +356,7 @@ impl Worker {
             failure: self.failure(),
             generation: object.metadata.generation,
             resources: self.resources.as_ref(),
+            services: self.services.status(),
             previous: &previous,
             now: self.context.now(),
         };
@@ -460,6 +484,7 @@ fn step_name(action: &Action) -> Option<&'static str> {
         Action::Resolve => Some("resolve"),
         Action::StartSandbox => Some("sandbox"),
         Action::AwaitAgent => Some("agent"),
+        Action::RaiseServices => Some("services"),
         Action::PrepareSession => Some("session"),
         Action::RunHook(hook) => Some(hook.name()),
         _ => None,

@@ -24,6 +24,7 @@ fn drive(want: &Want, seen: &mut Seen) -> Vec<Action> {
             Action::Resolve => seen.resolved = true,
             Action::StartSandbox => seen.sandbox = SandboxSeen::Running { agent: false },
             Action::AwaitAgent => seen.sandbox = SandboxSeen::Running { agent: true },
+            Action::RaiseServices => seen.services_left = false,
             Action::PrepareSession => seen.session = true,
             Action::RunHook(_) => drop(seen.hooks_left.remove(0)),
             Action::StopSandbox => seen.sandbox = SandboxSeen::Ended,
@@ -57,6 +58,34 @@ fn running() -> Seen {
         on_disk: true,
         ..Seen::default()
     }
+}
+
+#[test]
+fn services_are_raised_before_anything_runs_inside() {
+    let mut seen = Seen {
+        services_left: true,
+        session: false,
+        hooks_left: vec![Hook::PostStart],
+        ..running()
+    };
+    assert_eq!(
+        drive(&run(), &mut seen),
+        [
+            Action::RaiseServices,
+            Action::PrepareSession,
+            Action::RunHook(Hook::PostStart),
+            Action::Idle
+        ]
+    );
+    // Services of an environment that is to stop are the stop's business.
+    let mut seen = Seen {
+        services_left: true,
+        ..running()
+    };
+    assert_eq!(
+        drive(&Want::Stopped, &mut seen),
+        [Action::StopSandbox, Action::CleanSandbox, Action::Idle]
+    );
 }
 
 #[test]

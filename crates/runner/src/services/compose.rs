@@ -1,0 +1,176 @@
+//! From the files of a project to its plan and its images.
+
+use crate::failure::Failed;
+use crate::progress::Reporter;
+use crate::record::{ImageRecord, Record};
+use crate::source::Files;
+use crate::worker::Worker;
+use boatyard_api::environment::EnvironmentSpec;
+use boatyard_devcontainer::compose::{self, ComposePlan, Origin, Outcome};
+use boatyard_devcontainer::{DockerfileSource, Document, LocalContext};
+use boatyard_image::Reference;
+use std::sync::Arc;
+
+/// Most rounds of reading: each reads what the files of the last one name.
+const ROUNDS: usize = 40;
+
+/// The plan of the project a configuration names; None when it names none.
+pub(crate) async fn plan(
+    files: &Files<'_>,
+    document: &Document,
+    context: &LocalContext,
+) -> Result<Option<ComposePlan>, Failed> {
+    let invalid = |error: boatyard_devcontainer::Error| {
+        Failed::lasting("ConfigurationInvalid", error.to_string())
+    };
+    let Some(request) = document.compose(context).map_err(invalid)? else {
+        return Ok(None);
+    };
+    let mut given = compose::Files::new();
+    for _ in 0..ROUNDS {
+        match compose::plan(&request, &given).map_err(invalid)? {
+            Outcome::Plan(plan) => return Ok(Some(*plan)),
+            Outcome::Needs(needs) => {
+                for path in needs {
+                    let text = files
+                        .read_host(&path, &context.local_workspace_folder)
+                        .await?;
+                    given.insert(path, text);
+                }
+            }
+        }
+    }
+    Err(Failed::lasting(
+        "ConfigurationInvalid",
+        "the Compose files name each other in too long a chain".to_owned(),
+    ))
+}
+
+/// Gives the services their numbers: each keeps the one it has, and with it its files.
+pub(super) fn number(record: &mut Record) {
+    let Some(plan) = &record.compose else { return };
+    for service in &plan.services {
+        if service.name == plan.service || record.services.contains_key(&service.name) {
+            continue;
+        }
+        let taken = |number: &u32| record.services.values().any(|of| of.number == *number);
+        // A project has fewer services than there are numbers; those that are no more free theirs.
+        let free = (1..32).find(|number| !taken(number));
+        let number = free.or_else(|| {
+            let gone = record
+                .services
+                .iter()
+                .find(|(name, _)| plan.named(name).is_none());
+            gone.map(|(name, of)| (name.clone(), of.number))
+                .map(|(name, number)| {
+                    record.services.remove(&name);
+                    number
+                })
+        });
+        if let Some(number) = number {
+            let service_record = crate::record::ServiceRecord {
+                number,
+                image: None,
+            };
+            record.services.insert(service.name.clone(), service_record);
+        }
+    }
+}
+
+/// Makes the images of the services beside the environment's own present.
+pub(crate) async fn fetch_images(
+    worker: &mut Worker,
+    object: &EnvironmentSpec,
+    prefix: &str,
+) -> Result<Option<String>, Failed> {
+    let Some(record) = &mut worker.record else {
+        return Ok(None);
+    };
+    number(record);
+    let Some(plan) = record.compose.clone() else {
+        return Ok(None);
+    };
+    let mut names = Vec::new();
+    for service in &plan.services {
+        if service.name == plan.service {
+            continue;
+        }
+        let image = fetch(worker, (object, prefix), &service.name, &service.origin).await?;
+        names.push(format!("{} {}", service.name, image.reference));
+        if let Some(record) = &mut worker.record
+            && let Some(of) = record.services.get_mut(&service.name)
+        {
+            of.image = Some(image);
+        }
+    }
+    Ok((!names.is_empty()).then(|| names.join(", ")))
+}
+
+async fn fetch(
+    worker: &Worker,
+    (object, prefix): (&EnvironmentSpec, &str),
+    name: &str,
+    from: &Origin,
+) -> Result<ImageRecord, Failed> {
+    let (text, dockerfile) = origin(name, from)?;
+    let reference = Reference::parse(&text).map_err(|error| {
+        Failed::lasting("ImageReferenceInvalid", format!("service {name}: {error}"))
+    })?;
+    let context = &worker.context;
+    let image = match &dockerfile {
+        Some(dockerfile) => {
+            let uid = &worker.uid;
+            let progress = crate::build::log(context, uid)?;
+            let reference = &reference;
+            crate::build::for_environment(
+                context, uid, object, prefix, dockerfile, reference, progress,
+            )
+            .await?
+        }
+        None => {
+            let progress = Arc::new(Reporter::default());
+            let ensured = context.images.ensure(&reference, progress).await;
+            ensured.map_err(|error| Failed::image(&error))?
+        }
+    };
+    Ok(ImageRecord::of(text, &image))
+}
+
+/// The image of a service, and what it is built from when it is.
+pub(crate) fn origin(
+    name: &str,
+    origin: &Origin,
+) -> Result<(String, Option<DockerfileSource>), Failed> {
+    let build = match origin {
+        Origin::Image(image) => return Ok((image.clone(), None)),
+        Origin::Build(build) => build,
+    };
+    let refused = |what: &str, instead: &str| {
+        let message =
+            format!("service {name} is built with {what}, which is not supported yet; {instead}");
+        Err(Failed::lasting("ServiceBuild", message))
+    };
+    if build.inline.is_some() {
+        return refused("dockerfile_inline", "write it to a file");
+    }
+    if !build.contexts.is_empty() {
+        return refused(
+            "additional_contexts",
+            "copy from the context, or from an image",
+        );
+    }
+    let (Some(file), true) = (&build.dockerfile, build.context.starts_with('/')) else {
+        return refused(
+            "a context that is no folder",
+            "clone it beside the Compose file",
+        );
+    };
+    let source = DockerfileSource {
+        file: file.clone(),
+        context: build.context.clone(),
+        args: build.args.clone(),
+        target: build.target.clone(),
+        cache_from: Vec::new(),
+    };
+    Ok((source.name(), Some(source)))
+}

@@ -1,0 +1,209 @@
+//! Compose projects through the real binary: services that come up in order, find each other, keep
+//! what they wrote, and are nobody else's.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use boatyard_testkit::{Daemon, wait};
+use serde_json::{Value, json};
+
+/// A folder with a devcontainer.json that names the service `app` of this project.
+fn project(daemon: &Daemon, name: &str, more: &Value, compose: &str) -> String {
+    let mut config = json!({ "dockerComposeFile": "docker-compose.yml", "service": "app" });
+    config
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let folder = daemon.project(name, &config.to_string());
+    let file = ["/.devcontainer/docker-compose.yml", "/docker-compose.yml"]
+        .map(|file| format!("{folder}{file}"))
+        .into_iter()
+        .find(|file| {
+            std::path::Path::new(file)
+                .parent()
+                .unwrap()
+                .join("devcontainer.json")
+                .exists()
+        });
+    let file = file.unwrap_or_else(|| format!("{folder}/docker-compose.yml"));
+    std::fs::write(file, compose).unwrap();
+    folder
+}
+
+fn status(daemon: &Daemon, name: &str) -> Value {
+    let text = daemon.cli(&["get", name, "-o", "json"]).ok();
+    let object: Value = serde_json::from_str(&text).unwrap();
+    object["status"].clone()
+}
+
+fn service(daemon: &Daemon, name: &str, service: &str) -> Value {
+    let status = status(daemon, name);
+    let all = status["services"].as_array().cloned().unwrap_or_default();
+    all.into_iter()
+        .find(|one| one["name"] == service)
+        .unwrap_or_default()
+}
+
+/// A server on a port that says one line to whoever asks.
+fn says(line: &str) -> String {
+    format!("while true; do echo {line} | nc -l -p 80; done")
+}
+
+#[test]
+fn services_come_up_in_order_find_each_other_and_leave_nothing() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let before = daemon.photo();
+    let compose = format!(
+        "
+services:
+  app:
+    image: test:latest
+    command: sh -c 'echo started > /tmp/own; exec sleep 100000'
+    volumes: ['.:/ws', shared:/shared]
+    environment: {{A: ${{NOBODY_SETS_THIS:-default}}, B: compose}}
+    depends_on:
+      db: {{condition: service_healthy}}
+      once: {{condition: service_completed_successfully}}
+  db:
+    image: test:latest
+    command: ['sh', '-c', 'sleep 1; touch /ready; {}']
+    healthcheck: {{test: [CMD, test, -e, /ready], interval: 500ms, start_interval: 200ms, retries: 50}}
+    volumes: [data:/data]
+    networks: {{default: {{aliases: [store]}}}}
+    restart: always
+  once:
+    image: test:latest
+    command: sh -c 'date > /shared/once'
+    volumes: [shared:/shared]
+  apart:
+    image: test:latest
+    command: sh -c '{}'
+    networks: [elsewhere]
+volumes: {{data: , shared: }}
+networks: {{elsewhere: }}
+",
+        says("base"),
+        says("apart"),
+    );
+    let more = json!({
+        "workspaceFolder": "/ws", "containerEnv": { "B": "file" },
+        "postCreateCommand": "cat /shared/once > /tmp/seen; nc -w 2 db 80 > /tmp/said; echo $A $B >> /tmp/said"
+    });
+    let folder = project(&daemon, "app", &more, &compose);
+    let ran = daemon.cli(&["up", &folder, "--detach"]);
+    assert!(ran.stderr.contains("services"), "{ran:?}");
+    ran.ok();
+    // Hooks ran when the services were up.
+    assert_eq!(
+        daemon.sh("app", "cat /tmp/said").ok(),
+        "base\ndefault file\n"
+    );
+    assert!(!daemon.sh("app", "cat /tmp/seen").ok().is_empty());
+    wait::until("the service's own command", || {
+        (daemon.sh("app", "cat /tmp/own").stdout == "started\n").then_some(())
+    });
+    assert_eq!(
+        daemon.sh("app", "pwd; ls docker-compose.yml").ok(),
+        "/ws\ndocker-compose.yml\n"
+    );
+    assert_eq!(
+        daemon.sh("app", "until nc -w 2 store 80; do :; done").ok(),
+        "base\n"
+    );
+    // No common network: neither a name nor a way.
+    assert_eq!(
+        daemon
+            .sh("app", "nc -w 1 apart 80 2>/dev/null || echo none")
+            .ok(),
+        "none\n"
+    );
+    assert_eq!(service(&daemon, "app", "db")["health"], "Healthy");
+    assert_eq!(service(&daemon, "app", "once")["state"], "Exited");
+    assert_eq!(service(&daemon, "app", "once")["exitCode"], 0);
+    assert_eq!(service(&daemon, "app", "app")["state"], "Running");
+
+    // The database's file system is its own; its volume outlives a stop.
+    daemon.sh("app", "test ! -e /ready").ok();
+    daemon.cli(&["stop", "app"]).ok();
+    let stopped = daemon.photo();
+    assert!(
+        stopped.processes.is_empty() && stopped.cgroups.is_empty(),
+        "{stopped:?}"
+    );
+    daemon.cli(&["start", "app"]).ok();
+    assert_eq!(
+        daemon.sh("app", "until nc -w 2 db 80; do :; done").ok(),
+        "base\n"
+    );
+    daemon.cli(&["rm", "--force", "app"]).ok();
+    let after = daemon.photo();
+    assert_eq!(after.processes, before.processes);
+    assert_eq!(after.cgroups, before.cgroups);
+    assert_eq!(after.routes, before.routes);
+}
+
+#[test]
+fn services_outlive_the_daemon_and_are_adopted() {
+    let mut daemon = Daemon::start();
+    daemon.import_image();
+    let compose = format!(
+        "
+services:
+  app: {{image: test:latest, network_mode: 'service:db', command: sleep 100000}}
+  db: {{image: test:latest, command: ['sh', '-c', '{}'], restart: always, hostname: data}}
+",
+        says("base")
+    );
+    let folder = project(&daemon, "app", &json!({}), &compose);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    // One network for both: what the other listens on is on loopback.
+    assert_eq!(
+        daemon
+            .sh("app", "until nc -w 2 127.0.0.1 80; do :; done")
+            .ok(),
+        "base\n"
+    );
+    daemon.kill();
+    daemon.run(&[]);
+    wait::until("the services are known again", || {
+        (service(&daemon, "app", "db")["state"] == "Running").then_some(())
+    });
+    assert_eq!(
+        daemon
+            .sh("app", "until nc -w 2 127.0.0.1 80; do :; done")
+            .ok(),
+        "base\n"
+    );
+    assert_eq!(service(&daemon, "app", "db")["restarts"], 0);
+    daemon.cli(&["rm", "--force", "app"]).ok();
+}
+
+#[test]
+fn what_a_service_waits_for_in_vain_is_said() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = "
+services:
+  app: {image: test:latest, depends_on: {db: {condition: service_completed_successfully}}, command: sleep 100000}
+  db: {image: test:latest, command: sh -c 'exit 3'}
+";
+    let folder = project(&daemon, "app", &json!({}), compose);
+    let ran = daemon.cli(&["up", &folder, "--detach"]);
+    assert_ne!(ran.code, 0);
+    assert!(
+        ran.stderr
+            .contains("service app cannot start: db ended with exit code 3"),
+        "{ran:?}"
+    );
+    let wrong = project(
+        &daemon,
+        "wrong",
+        &json!({}),
+        "services:\n  app:\n    image: a\n    pid: host\n",
+    );
+    let ran = daemon.cli(&["up", &wrong, "--detach"]);
+    assert!(
+        ran.stderr
+            .contains("docker-compose.yml:4:5: services.app.pid is not supported"),
+        "{ran:?}"
+    );
+}
