@@ -29,7 +29,7 @@ fn project(daemon: &Daemon, name: &str, more: &Value, compose: &str) -> String {
 }
 
 fn status(daemon: &Daemon, name: &str) -> Value {
-    let text = daemon.cli(&["get", name, "-o", "json"]).ok();
+    let text = daemon.cli(&["get", "environments", name, "-o", "json"]).ok();
     let object: Value = serde_json::from_str(&text).unwrap();
     object["status"].clone()
 }
@@ -59,7 +59,7 @@ services:
     image: test:latest
     command: sh -c 'echo started > /tmp/own; exec sleep 100000'
     volumes: ['.:/ws', shared:/shared]
-    environment: {{A: ${{NOBODY_SETS_THIS:-default}}, B: compose}}
+    environment: {{A: '${{NOBODY_SETS_THIS:-default}}', B: compose}}
     depends_on:
       db: {{condition: service_healthy}}
       once: {{condition: service_completed_successfully}}
