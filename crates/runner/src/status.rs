@@ -69,7 +69,12 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
     if let Some(record) = record {
         recorded(&mut status, record);
         if running {
-            status.services.clone_from(&inputs.services);
+            // A runner that was restarted has not looked yet: what was known holds until then.
+            status.services = if inputs.services.is_empty() && record.compose.is_some() {
+                inputs.previous.services.clone()
+            } else {
+                inputs.services.clone()
+            };
             status.address = Some(address(record.slot).to_string());
             status.resources = inputs.resources.cloned();
         }

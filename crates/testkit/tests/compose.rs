@@ -29,7 +29,9 @@ fn project(daemon: &Daemon, name: &str, more: &Value, compose: &str) -> String {
 }
 
 fn status(daemon: &Daemon, name: &str) -> Value {
-    let text = daemon.cli(&["get", "environments", name, "-o", "json"]).ok();
+    let text = daemon
+        .cli(&["get", "environments", name, "-o", "json"])
+        .ok();
     let object: Value = serde_json::from_str(&text).unwrap();
     object["status"].clone()
 }
@@ -164,16 +166,17 @@ services:
     );
     daemon.kill();
     daemon.run(&[]);
-    wait::until("the services are known again", || {
-        (service(&daemon, "app", "db")["state"] == "Running").then_some(())
-    });
     assert_eq!(
         daemon
             .sh("app", "until nc -w 2 127.0.0.1 80; do :; done")
             .ok(),
         "base\n"
     );
-    assert_eq!(service(&daemon, "app", "db")["restarts"], 0);
+    // The same run as before, known again.
+    wait::until("the services are known again", || {
+        let db = service(&daemon, "app", "db");
+        (db["state"] == "Running" && db["restarts"] == 0).then_some(())
+    });
     daemon.cli(&["rm", "--force", "app"]).ok();
 }
 
@@ -205,5 +208,56 @@ services:
         ran.stderr
             .contains("docker-compose.yml:4:5: services.app.pid is not supported"),
         "{ran:?}"
+    );
+}
+
+/// A distribution's own server, as it is packaged: its user, its folder, its data.
+#[test]
+fn a_real_database_is_reached_by_name_keeps_its_data_and_is_no_neighbours() {
+    let daemon = Daemon::start();
+    let mut bootstrap = vec!["image", "bootstrap", "debian:bookworm"];
+    bootstrap.extend(["--include", "redis"]);
+    daemon.cli(&bootstrap).ok();
+    let compose = "
+services:
+  app:
+    image: debian:bookworm
+    command: sleep infinity
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    image: debian:bookworm
+    user: redis
+    command: redis-server --bind 0.0.0.0 --protected-mode no --dir /var/lib/redis --appendonly yes
+    volumes: [data:/var/lib/redis]
+    healthcheck: {test: [CMD, redis-cli, ping], interval: 1s, start_interval: 200ms, start_period: 20s}
+    restart: unless-stopped
+volumes: {data: }
+";
+    let folder = project(&daemon, "app", &json!({}), compose);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    assert_eq!(
+        daemon.sh("app", "redis-cli -h db set answer 42").ok(),
+        "OK\n"
+    );
+    assert_eq!(service(&daemon, "app", "db")["health"], "Healthy");
+    daemon.cli(&["stop", "app"]).ok();
+    daemon.cli(&["start", "app"]).ok();
+    assert_eq!(daemon.sh("app", "redis-cli -h db get answer").ok(), "42\n");
+    let address = daemon.sh("app", "getent hosts db | cut -d' ' -f1").ok();
+    let address = address.trim();
+
+    // A neighbour knows no such name and has no way to the address.
+    let other = daemon.project("other", r#"{"image": "debian:bookworm"}"#);
+    daemon.cli(&["up", &other, "--detach"]).ok();
+    let ask = format!(
+        "timeout 3 redis-cli -h {address} get answer; timeout 3 redis-cli -h db get answer"
+    );
+    let asked = daemon.sh("other", &ask);
+    assert!(!asked.stdout.contains("42") && asked.code != 0, "{asked:?}");
+    assert_eq!(
+        daemon
+            .sh("app", &format!("redis-cli -h {address} get answer"))
+            .ok(),
+        "42\n"
     );
 }
