@@ -34,6 +34,7 @@ mod run_args;
 mod substitute;
 
 mod merge;
+mod path;
 mod plan;
 mod reading;
 
@@ -49,6 +50,7 @@ pub use error::{Error, ErrorKind, Warning};
 pub use hooks::{Command, Hook, HookName, Runs};
 pub use host::HostRequirements;
 pub use mounts::{Mount, MountKind, WorkspaceMount};
+pub use path::merge_path;
 pub use plan::RunPlan;
 pub use ports::{OnAutoForward, Port, PortAttributes};
 pub use reading::{Reading, bound, label_entries};

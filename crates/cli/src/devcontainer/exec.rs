@@ -12,7 +12,7 @@ use super::read;
 use crate::args::Global;
 use crate::failure::Failure;
 use boatyard_api::Environment;
-use boatyard_devcontainer::bound;
+use boatyard_devcontainer::{bound, merge_path};
 use boatyard_link::frames::{Channel, Incoming};
 use boatyard_wire::{Process, Request};
 use kube::ResourceExt;
@@ -75,7 +75,11 @@ async fn otherwise(
         .as_str()
         .unwrap_or(default_probe);
     let mut env: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for (name, value) in probed(engine, object, user.clone(), probe).await? {
+    let mut probed = probed(engine, object, user.clone(), probe).await?;
+    if let (Some(shell), Some(own)) = (probed.get_mut("PATH"), container.get("PATH")) {
+        *shell = merge_path(shell, own, user.as_deref() == Some("root"));
+    }
+    for (name, value) in probed {
         env.insert(name, Some(value));
     }
     for (name, value) in configuration["remoteEnv"].as_object().into_iter().flatten() {
