@@ -169,7 +169,7 @@ const B: &str = r#"{"id":"b","name":"B","installsAfter":["./a"]}"#;
 const B_INSTALL: &str =
     "#!/bin/sh\nset -e\necho \"$AVAR $(atool) [$COLOR]\" > /b\necho trash > here\n";
 
-fn files<'a>(configuration: &'a str) -> Vec<(&'a str, &'a str)> {
+fn files(configuration: &str) -> Vec<(&str, &str)> {
     vec![
         ("devcontainer.json", configuration),
         ("a/devcontainer-feature.json", A),
