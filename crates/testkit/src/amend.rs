@@ -83,6 +83,9 @@ pub struct User {
     pub skeleton: &'static [&'static str],
 }
 
+/// Who is not in it has no account, says PAM.
+const SHADOW: &str = "etc/shadow";
+
 /// A layer with a user beside those of the layer below, and further files of root's.
 ///
 /// # Panics
@@ -92,7 +95,7 @@ pub fn user_layer(below: &Path, user: &User, files: &[(&str, Vec<u8>)]) -> Vec<u
     let mut layer = tar::Builder::new(Vec::new());
     let add = |layer: &mut tar::Builder<_>, path: &str, owner: u64, data: &[u8]| {
         let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
+        header.set_mode(if path == SHADOW { 0o600 } else { 0o644 });
         header.set_uid(owner);
         header.set_gid(owner);
         header.set_size(data.len() as u64);
@@ -104,6 +107,7 @@ pub fn user_layer(below: &Path, user: &User, files: &[(&str, Vec<u8>)]) -> Vec<u
             format!("{name}:x:{id}:{id}::/home/{name}:/bin/bash\n"),
         ),
         ("etc/group", format!("{name}:x:{id}:\n")),
+        (SHADOW, format!("{name}:!:19000:0:99999:7:::\n")),
     ] {
         let mut users = file_of(below, path);
         users.extend_from_slice(line.as_bytes());

@@ -66,7 +66,7 @@ pub fn provide(daemon: &Daemon) {
 fn store() -> PathBuf {
     let (cache, _lock) = cache("development.lock");
     let trusted = std::fs::read(TRUST).unwrap();
-    let recipe = format!("2 {FROM} {PACKAGES:?} {}", hex_digest(&trusted));
+    let recipe = format!("3 {FROM} {PACKAGES:?} {}", hex_digest(&trusted));
     let kept = cache.join(format!(
         "development-{}",
         &hex_digest(recipe.as_bytes())[..16]

@@ -351,7 +351,7 @@ fn published_features_install_in_debian() {
     let up = daemon.cli(&["up", &folder, "--detach", "--name", "debian"]);
     let log = daemon.cli(&["logs", "debian"]).ok();
     assert_eq!(up.code, 0, "{}\n{log}", up.stderr);
-    let script = "git --version; python3 --version; test -x /usr/sbin/sshd && echo sshd; test -x /usr/local/share/ssh-init.sh && echo entrypoint; jq --version; devcontainer-info version >/dev/null; echo info";
+    let script = "git --version; python3 --version; test -x /usr/sbin/sshd && echo sshd; test -x /usr/local/share/ssh-init.sh && echo entrypoint; jq --version; devcontainer-info version >/dev/null; echo info; test $(sudo -n id -u) = 0 && echo sudo";
     let seen = daemon.sh("debian", script).ok();
     for part in [
         "git version 2.",
@@ -360,6 +360,7 @@ fn published_features_install_in_debian() {
         "entrypoint\n",
         "jq-1.",
         "info\n",
+        "sudo\n",
     ] {
         assert!(seen.contains(part), "{part:?} is not in {seen}");
     }
