@@ -31,7 +31,7 @@ mod words;
 mod tests;
 
 pub use ignore::Ignore;
-pub use pattern::Pattern;
+pub use pattern::{BadPattern, Pattern};
 
 use crate::build::{Base, BuildPlan, ImageState, Stage};
 use crate::error::{Error, ErrorKind, Warning};

@@ -30,7 +30,6 @@ mod merged;
 mod mounts;
 mod output;
 mod owner;
-mod pattern;
 mod progress;
 mod remote;
 mod run;

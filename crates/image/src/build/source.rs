@@ -6,8 +6,9 @@
 //! Read next: `copy`, which writes them.
 
 use super::digests::Digests;
-use super::pattern;
+
 use super::tree::{Context, Ignore, Kind, Meta, Tree};
+use boatyard_devcontainer::dockerfile::{BadPattern, Pattern};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -90,9 +91,14 @@ pub(super) fn find(
         Some((before, _)) if parents => clean(before).len(),
         _ => 0,
     };
+    let exclude = exclude.iter().map(|exclude| {
+        let relative = components(exclude).collect::<Vec<_>>().join("/");
+        Pattern::deep(&relative).map_err(|error| refused(exclude, error))
+    });
+    let exclude = exclude.collect::<io::Result<Vec<_>>>()?;
     for written in expand(origin, &parts, parents)? {
         let Some((path, meta)) = follow(origin, &written)? else {
-            if parts.iter().any(|part| pattern::is_pattern(part)) {
+            if !matches!(Pattern::new(&parts.join("/")), Ok(plain) if plain.is_plain()) {
                 continue;
             }
             return Err(io::Error::new(
@@ -108,8 +114,8 @@ pub(super) fn find(
                 return false;
             }
             exclude.iter().any(|pattern| {
-                pattern::excludes(pattern, &relative.to_string_lossy())
-                    || pattern::excludes(pattern, &path.to_string_lossy())
+                pattern.matches_or_parent(&relative.to_string_lossy())
+                    || pattern.matches_or_parent(&path.to_string_lossy())
             })
         };
         let mut entries = Vec::new();
@@ -133,10 +139,18 @@ pub(super) fn find(
     Ok(found)
 }
 
+fn components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !matches!(*part, "" | "."))
+}
+
+fn refused(pattern: &str, error: BadPattern) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{pattern:?}: {error}"))
+}
+
 /// Components, none of which leads out.
 fn clean(pattern: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
-    for part in pattern::parts(pattern) {
+    for part in components(pattern) {
         if part == ".." {
             parts.pop();
         } else {
@@ -158,7 +172,8 @@ fn expand(origin: &Origin, parts: &[String], deep: bool) -> io::Result<Vec<PathB
             paths = folders.into_iter().collect();
             continue;
         }
-        if !pattern::is_pattern(part) {
+        let pattern = Pattern::new(part).map_err(|error| refused(part, error))?;
+        if pattern.is_plain() {
             for path in &mut paths {
                 path.push(part);
             }
@@ -173,7 +188,7 @@ fn expand(origin: &Origin, parts: &[String], deep: bool) -> io::Result<Vec<PathB
                 continue;
             }
             for (name, _) in sorted(origin, &real)? {
-                if pattern::matches(part.as_bytes(), name.as_bytes()) {
+                if pattern.matches(&name.to_string_lossy()) {
                     next.push(path.join(name));
                 }
             }
