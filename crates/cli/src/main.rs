@@ -10,6 +10,7 @@ mod api;
 mod apply;
 mod args;
 mod build;
+mod compose;
 mod connect;
 mod daemon;
 mod devcontainer;

@@ -13,7 +13,6 @@ use boatyard_api::environment::{
 };
 use boatyard_api::quantity::{bytes, cpu_millis};
 use boatyard_api::{Environment, EnvironmentClass};
-use boatyard_devcontainer::compose::{self, Outcome};
 use boatyard_devcontainer::{
     DockerfileSource, Document, HostRequirements, ImageMetadata, LocalContext,
 };
@@ -45,9 +44,11 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
             let document =
                 Document::parse(&path, &text).map_err(|error| Failure::new(error.to_string()))?;
             devcontainer.local_env = local_variables(&document);
+            let context = LocalContext::new(&folder.to_string_lossy());
+            let project = crate::compose::project(&document, &context)?;
             devcontainer
                 .local_env
-                .extend(compose_variables(&document, &folder)?);
+                .extend(project.map(|project| project.variables).unwrap_or_default());
             initialize(&folder, root.clone(), &document, &devcontainer.local_env)?;
             let mut context = LocalContext::new(&folder.to_string_lossy());
             context.local_env.clone_from(&devcontainer.local_env);
@@ -232,46 +233,6 @@ fn local_variables(document: &Document) -> BTreeMap<String, String> {
     known.collect()
 }
 
-/// Values of the variables that the files of its Compose project may look up. A project that
-/// cannot be planned is an error here already, with its place.
-fn compose_variables(
-    document: &Document,
-    folder: &Path,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let mut context = LocalContext::new(&folder.to_string_lossy());
-    // What is no text can be no value in a configuration.
-    context.local_env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let failure = |error: boatyard_devcontainer::Error| Failure::new(error.to_string());
-    let Some(request) = document.compose(&context).map_err(failure)? else {
-        return Ok(BTreeMap::new());
-    };
-    let mut files = compose::Files::new();
-    while let Outcome::Needs(needs) = compose::plan(&request, &files).map_err(failure)? {
-        for path in needs {
-            let text = match std::fs::read_to_string(&path) {
-                Ok(text) => Some(text),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(error) => return Err(Failure::new(format!("cannot read {path}: {error}"))),
-            };
-            files.insert(path, text);
-        }
-    }
-    let own = [
-        "HOME",
-        "COMPOSE_FILE",
-        "COMPOSE_PROFILES",
-        "COMPOSE_PROJECT_NAME",
-    ];
-    let mut names = own.map(str::to_owned).into();
-    for text in files.values().flatten() {
-        compose::variable_names(text, &mut names);
-    }
-    context.local_env.retain(|name, _| names.contains(name));
-    Ok(context.local_env)
-}
-
 /// Runs `initializeCommand` here, as the caller, as the specification asks.
 #[allow(
     clippy::disallowed_methods,
@@ -311,7 +272,6 @@ pub(crate) fn initialize(
     Ok(())
 }
 
-/// The environment of this source, made when there is none; whether it was made now.
 /// Builds what the environment will be made of, for everybody to see: its own step then finds all
 /// of it made, and what cannot be built leaves no environment. For who may not ask the runner, the
 /// environment's own step builds.
@@ -330,6 +290,7 @@ async fn prepare(global: &Global, built: Option<&DockerfileSource>) -> Result<()
     crate::build::build(global, request).await.map(drop)
 }
 
+/// The environment of this source, made when there is none; whether it was made now.
 async fn find_or_make(
     global: &Global,
     environments: &Api<Environment>,

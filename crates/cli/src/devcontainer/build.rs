@@ -118,7 +118,7 @@ async fn with_features(
     let label = format!("{}", std::process::id());
     let identity = Identity::of(&[format!("boatyard.dev/build={label}")], None);
     let spec: EnvironmentSpec = up::plain_spec(located, additional, &identity)?;
-    let object = up::create(&engine, spec, &identity, None, log).await?;
+    let object = up::create(&engine, spec, &identity, BTreeMap::new(), log).await?;
     let digest = object
         .status
         .clone()

@@ -23,6 +23,8 @@ use tokio::io::AsyncReadExt;
 
 /// Label of an environment: the hash of the labels that identify it.
 pub(crate) const ID: &str = "boatyard.dev/devcontainer-id";
+/// Annotation of an environment: the name of the Compose project it was made as.
+pub(crate) const PROJECT: &str = "boatyard.dev/compose-project";
 /// The reference's labels of a container, where none are given.
 const FOLDER: &str = "devcontainer.local_folder";
 const FILE: &str = "devcontainer.config_file";

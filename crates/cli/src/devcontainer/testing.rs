@@ -15,6 +15,7 @@ use boatyard_image::artifact::Folder;
 use boatyard_link::lifecycle::Request;
 use boatyard_wire::Process;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -209,7 +210,7 @@ async fn one(
     let label = format!("boatyard.dev/feature-test={}", workspace.0.display());
     let identity = Identity::of(&[label], None);
     let spec = up::plain_spec(&located, None, &identity)?;
-    let object = up::create(engine, spec, &identity, None, log).await?;
+    let object = up::create(engine, spec, &identity, BTreeMap::new(), log).await?;
     let outcome = async {
         commands::run(engine, log, &object, &Request::default()).await?;
         let script = format!("chmod +x ./*.sh; exec ./{} 2>&1", test.script);

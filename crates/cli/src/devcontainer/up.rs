@@ -18,8 +18,10 @@ use boatyard_api::environment::{
 };
 use boatyard_devcontainer::devcontainer_id;
 use boatyard_link::lifecycle::Request;
+use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -52,14 +54,19 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
         lock::settle(&located, additional, &up.lock).await?;
     }
     initialize(&located)?;
+    // Its files may be what initializeCommand wrote.
+    let project = crate::compose::project(&located.document, &located.context)?;
     let object = match existing {
         Some(object) => engine.started(&object).await?,
         None => {
             let source = build::dockerfile(&located)?;
             build::prepare(global, source.as_ref(), up.build_no_cache).await?;
-            let annotation = exec::annotation(&located, &up.default_user_env_probe);
+            let mut annotations =
+                BTreeMap::from([exec::annotation(&located, &up.default_user_env_probe)]);
+            let named = project.as_ref().map(|project| project.plan.project.clone());
+            annotations.extend(named.map(|name| (environment::PROJECT.to_owned(), name)));
             let spec = spec(up, &located, &identity)?;
-            create(&engine, spec, &identity, Some(annotation), log).await?
+            create(&engine, spec, &identity, annotations, log).await?
         }
     };
     if !up.skip_post_create {
@@ -77,6 +84,10 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
     let status = object.status.clone().unwrap_or_default();
     let mut answer = Map::new();
     answer.insert("containerId".into(), id(&object).into());
+    let made_as = object.annotations().get(environment::PROJECT).cloned();
+    if let Some(name) = made_as.or(project.map(|project| project.plan.project)) {
+        answer.insert("composeProjectName".into(), name.into());
+    }
     answer.insert("remoteUser".into(), status.remote_user.into());
     answer.insert(
         "remoteWorkspaceFolder".into(),
@@ -118,7 +129,7 @@ pub(crate) async fn create(
     engine: &Engine,
     spec: EnvironmentSpec,
     identity: &Identity,
-    annotation: Option<(String, String)>,
+    annotations: BTreeMap<String, String>,
     log: &Log,
 ) -> Result<Environment, Problem> {
     let wanted = crate::up::default_name(&spec.source);
@@ -133,8 +144,7 @@ pub(crate) async fn create(
         let mut object = Environment::new(&name, spec.clone());
         let labels = object.metadata.labels.get_or_insert_default();
         labels.insert(environment::ID.to_owned(), hash.clone());
-        let annotations = object.metadata.annotations.get_or_insert_default();
-        annotations.extend(annotation.clone());
+        object.metadata.annotations = Some(annotations.clone());
         match engine.api.create(&PostParams::default(), &object).await {
             Ok(object) => {
                 made = Some(object);
@@ -221,13 +231,17 @@ pub(crate) fn plain_spec(
         features,
         ..Additional::default()
     };
+    let mut local_env = located.context.local_env.clone();
+    if let Some(project) = crate::compose::project(&located.document, &located.context)? {
+        local_env.extend(project.variables);
+    }
     let devcontainer = Devcontainer {
         path: Some(text(path)),
         content: path.is_absolute().then(|| located.text.clone()),
         id_labels: identity.labels.clone(),
         additional: (additional != Additional::default()).then_some(additional),
         lifecycle: Lifecycle::OnRequest,
-        local_env: located.context.local_env.clone(),
+        local_env,
         ..Devcontainer::default()
     };
     Ok(EnvironmentSpec {

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Answers the few calls of `docker` that cases make, by Boatyard's own verbs. An environment's
-# labels are those in `spec.devcontainer.idLabels`; its id is its uid.
+# labels are those in `spec.devcontainer.idLabels`; its id is its uid. Of a Compose project's label
+# the containers are the services in `status.services`, told by name.
 set -euo pipefail
 
 # ids [-a] [LABEL...]: environments with all the labels, one uid a line.
@@ -17,6 +18,19 @@ for item in json.load(sys.stdin)["items"]:
 ' "$@"
 }
 
+# services running|all PROJECT: services of the project's environments, one name a line.
+services() {
+    boatyard get environments -o json | python3 -c '
+import json, sys
+every, project = sys.argv[1] == "all", sys.argv[2]
+for item in json.load(sys.stdin)["items"]:
+    if item["metadata"].get("annotations", {}).get("boatyard.dev/compose-project") == project:
+        for service in item.get("status", {}).get("services", []):
+            if service["state"] == "Running" or every and service["state"] == "Exited":
+                print(service["name"])
+' "$@"
+}
+
 each() {
     verb=$1
     shift
@@ -30,7 +44,7 @@ verb=${1:-}
 shift || true
 case $verb in
 ps)
-    which=running labels=()
+    which=running labels=() format=
     while [ $# -gt 0 ]; do
         case $1 in
         -q | --quiet | --no-trunc) ;;
@@ -40,6 +54,10 @@ ps)
             labels+=("${1#label=}")
             ;;
         --filter=*) labels+=("${1#--filter=label=}") ;;
+        --format)
+            shift
+            format=$1
+            ;;
         *)
             echo "docker ps $1: not mapped to a verb of boatyard" >&2
             exit 125
@@ -47,7 +65,16 @@ ps)
         esac
         shift
     done
-    ids "$which" "${labels[@]}"
+    case "$format ${labels[*]}" in
+    '{{index .Labels "com.docker.compose.service"}} com.docker.compose.project='*)
+        services "$which" "${labels[0]#*=}"
+        ;;
+    ' '*) ids "$which" "${labels[@]}" ;;
+    *)
+        echo "docker ps --format $format: not mapped to a verb of boatyard" >&2
+        exit 125
+        ;;
+    esac
     ;;
 stop | rm)
     targets=()

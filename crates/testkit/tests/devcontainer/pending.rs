@@ -1,10 +1,7 @@
 //! Cases that cannot pass yet, each with its reason. They count as skipped; the environment
 //! variable `BOATYARD_PENDING` runs them all the same.
 
-const PENDING: &[(&str, &str)] = &[(
-    "compose-service-runservices",
-    "environments have no Compose services yet",
-)];
+const PENDING: &[(&str, &str)] = &[];
 
 /// Why a case cannot pass yet.
 pub(crate) fn reason(name: &str) -> Option<&'static str> {
