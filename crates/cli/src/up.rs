@@ -36,7 +36,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         image: up.image.clone(),
         ..Devcontainer::default()
     };
-    let (mut built, mut required) = (None, None);
+    let (mut built, mut required) = (Vec::new(), None);
     if let Some(folder) = &source.folder {
         let root = folder.subfolder.as_ref().map(|_| folder.path.clone());
         let folder = PathBuf::from(folder.opened());
@@ -46,9 +46,10 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
             devcontainer.local_env = local_variables(&document);
             let context = LocalContext::new(&folder.to_string_lossy());
             let project = crate::compose::project(&document, &context)?;
-            devcontainer
-                .local_env
-                .extend(project.map(|project| project.variables).unwrap_or_default());
+            if let Some(project) = project {
+                built = project.builds()?;
+                devcontainer.local_env.extend(project.variables);
+            }
             initialize(&folder, root.clone(), &document, &devcontainer.local_env)?;
             let mut context = LocalContext::new(&folder.to_string_lossy());
             context.local_env.clone_from(&devcontainer.local_env);
@@ -57,9 +58,8 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
             // What the image asks for besides is judged by the runner.
             let plan = document.run_plan(&context, &ImageMetadata::default()).ok();
             required = plan.and_then(|plan| requirements(&plan.host_requirements));
-            built = document
-                .dockerfile(&context)
-                .map_err(|error| Failure::new(error.to_string()))?;
+            let dockerfile = document.dockerfile(&context);
+            built.extend(dockerfile.map_err(|error| Failure::new(error.to_string()))?);
         }
     }
     let endpoint = connect::endpoint(global).await?;
@@ -275,19 +275,24 @@ pub(crate) fn initialize(
 /// Builds what the environment will be made of, for everybody to see: its own step then finds all
 /// of it made, and what cannot be built leaves no environment. For who may not ask the runner, the
 /// environment's own step builds.
-async fn prepare(global: &Global, built: Option<&DockerfileSource>) -> Result<(), Failure> {
-    let Some(source) = built.filter(|_| global.server.is_none()) else {
-        return Ok(());
-    };
-    let request = boatyard_link::verbs::Build {
-        file: source.file.clone(),
-        context: source.context.clone(),
-        target: source.target.clone(),
-        args: source.args.clone(),
-        names: vec![source.name()],
-        ..boatyard_link::verbs::Build::default()
-    };
-    crate::build::build(global, request).await.map(drop)
+pub(crate) async fn prepare(
+    global: &Global,
+    built: &[DockerfileSource],
+    no_cache: bool,
+) -> Result<(), Failure> {
+    for source in built.iter().filter(|_| global.server.is_none()) {
+        let request = boatyard_link::verbs::Build {
+            file: source.file.clone(),
+            context: source.context.clone(),
+            target: source.target.clone(),
+            args: source.args.clone(),
+            names: vec![source.name()],
+            no_cache,
+            ..boatyard_link::verbs::Build::default()
+        };
+        crate::build::build(global, request).await?;
+    }
+    Ok(())
 }
 
 /// The environment of this source, made when there is none; whether it was made now.
@@ -296,7 +301,7 @@ async fn find_or_make(
     environments: &Api<Environment>,
     up: &Up,
     spec: EnvironmentSpec,
-    built: Option<DockerfileSource>,
+    built: Vec<DockerfileSource>,
 ) -> Result<(String, bool), Failure> {
     let all = environments.list(&ListParams::default()).await?;
     let same = |object: &&Environment| {
@@ -319,7 +324,7 @@ async fn find_or_make(
             change["devcontainer"] = serde_json::to_value(&spec.devcontainer).unwrap_or_default();
         }
         if failed || changed {
-            prepare(global, built.as_ref()).await?;
+            prepare(global, &built, false).await?;
             change["restartedAt"] = asked_now().into();
         }
         if found.spec.state != WantedState::Running || failed || changed {
@@ -327,7 +332,7 @@ async fn find_or_make(
         }
         return Ok((name, false));
     }
-    prepare(global, built.as_ref()).await?;
+    prepare(global, &built, false).await?;
     let wanted = up
         .name
         .clone()

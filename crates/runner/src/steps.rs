@@ -219,7 +219,7 @@ async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, 
     let compose = crate::services::plan(&files, &document, &local).await?;
     let main = compose.as_ref().and_then(|plan| plan.main());
     (configured.image, configured.dockerfile) = match main {
-        Some(service) => crate::services::origin(&service.name, &service.origin)?,
+        Some(service) => crate::services::origin(service)?,
         None => match document.dockerfile(&local).map_err(invalid)? {
             Some(dockerfile) => (dockerfile.name(), Some(dockerfile)),
             None => (document.image(&local).map_err(invalid)?, None),

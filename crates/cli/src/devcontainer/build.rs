@@ -13,6 +13,7 @@ use super::{features, lock, read, up};
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::images::{Transfer, ask};
+use crate::up::prepare;
 use boatyard_api::environment::EnvironmentSpec;
 use boatyard_devcontainer::DockerfileSource;
 use boatyard_devcontainer::features::metadata_label;
@@ -51,20 +52,10 @@ async fn built(
     let located = configuration::of_folder_by(folder, asked.config.as_deref())?;
     let additional = asked.additional_features.as_deref();
     lock::settle(&located, additional, &asked.lock).await?;
-    let source = dockerfile(&located)?;
-    prepare(global, source.as_ref(), asked.no_cache).await?;
-    let image = read::reading(&located)?.configuration["image"]
-        .as_str()
-        .map(str::to_owned);
-    let base = match (&source, image) {
-        (Some(source), _) => source.name(),
-        (None, Some(image)) => image,
-        (None, None) => {
-            return Err(Problem::told(
-                "No image information specified in devcontainer.json.",
-            ));
-        }
-    };
+    let (base, source) = base(&located)?;
+    let base =
+        base.ok_or_else(|| Problem::told("No image information specified in devcontainer.json."))?;
+    prepare(global, source.as_slice(), asked.no_cache).await?;
     let wanted = features::request(&located, additional)?;
     let base = if wanted.features.is_empty() {
         base
@@ -80,31 +71,27 @@ async fn built(
     Ok(Map::from_iter([("imageName".to_owned(), json!(names))]))
 }
 
-/// The Dockerfile a configuration names.
-pub(crate) fn dockerfile(located: &Located) -> Result<Option<DockerfileSource>, Failure> {
+/// The image a configuration starts from, by name, and what it is built from when it is: what a
+/// Dockerfile makes, the image of the service, or an image that is named.
+pub(crate) fn base(
+    located: &Located,
+) -> Result<(Option<String>, Option<DockerfileSource>), Failure> {
+    let failure = |error: boatyard_devcontainer::Error| Failure::new(error.to_string());
+    if let Some(project) = crate::compose::project(&located.document, &located.context)? {
+        let Some(service) = project.plan.main() else {
+            return Ok((None, None));
+        };
+        let (image, source) = service.image().map_err(Failure::new)?;
+        return Ok((Some(image), source));
+    }
     let source = located.document.dockerfile(&located.context);
-    source.map_err(|error| Failure::new(error.to_string()))
-}
-
-/// Builds it for everybody to see; an environment's own step then finds all of it made.
-pub(crate) async fn prepare(
-    global: &Global,
-    source: Option<&DockerfileSource>,
-    no_cache: bool,
-) -> Result<(), Failure> {
-    let Some(source) = source.filter(|_| global.server.is_none()) else {
-        return Ok(());
-    };
-    let request = verbs::Build {
-        file: source.file.clone(),
-        context: source.context.clone(),
-        target: source.target.clone(),
-        args: source.args.clone(),
-        names: vec![source.name()],
-        no_cache,
-        ..verbs::Build::default()
-    };
-    crate::build::build(global, request).await.map(drop)
+    if let Some(source) = source.map_err(failure)? {
+        return Ok((Some(source.name()), Some(source)));
+    }
+    let image = read::reading(located)?.configuration["image"]
+        .as_str()
+        .map(str::to_owned);
+    Ok((image, None))
 }
 
 /// The name of the image with its Features, which an environment is made of for it.

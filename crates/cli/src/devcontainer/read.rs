@@ -60,10 +60,9 @@ pub(crate) async fn merged(
     additional: Option<&str>,
 ) -> Result<Value, Failure> {
     let mut entries = Vec::new();
-    let source = build::dockerfile(located)?;
-    build::prepare(global, source.as_ref(), false).await?;
-    let image = reading.configuration["image"].as_str().map(str::to_owned);
-    if let Some(reference) = source.map(|source| source.name()).or(image) {
+    let (base, source) = build::base(located)?;
+    crate::up::prepare(global, source.as_slice(), false).await?;
+    if let Some(reference) = base {
         let asked = Request::ImageInspect { reference };
         let answer = crate::images::ask(global, &asked, crate::images::Transfer::None).await?;
         if let Some(Reply::ImageConfig { labels, .. }) = answer {

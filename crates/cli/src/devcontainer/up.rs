@@ -59,8 +59,11 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
     let object = match existing {
         Some(object) => engine.started(&object).await?,
         None => {
-            let source = build::dockerfile(&located)?;
-            build::prepare(global, source.as_ref(), up.build_no_cache).await?;
+            let built = match &project {
+                Some(project) => project.builds()?,
+                None => Vec::from_iter(build::base(&located)?.1),
+            };
+            crate::up::prepare(global, &built, up.build_no_cache).await?;
             let mut annotations =
                 BTreeMap::from([exec::annotation(&located, &up.default_user_env_probe)]);
             let named = project.as_ref().map(|project| project.plan.project.clone());

@@ -1,5 +1,6 @@
 //! The plan of a Compose project: what a runner needs to know of its services, as plain data.
 
+use crate::document::DockerfileSource;
 use crate::mounts::Mount;
 use crate::plan::RunPlan;
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,45 @@ pub struct Service {
     pub expose: Vec<String>,
     /// When its image is pulled.
     pub pull: Pull,
+}
+
+impl Service {
+    /// Its image by name, and what that is built from when it is; else a sentence on why not.
+    pub fn image(&self) -> Result<(String, Option<DockerfileSource>), String> {
+        let build = match &self.origin {
+            Origin::Image(image) => return Ok((image.clone(), None)),
+            Origin::Build(build) => build,
+        };
+        let refused = |what: &str, instead: &str| {
+            let name = &self.name;
+            Err(format!(
+                "service {name} is built with {what}, which is not supported yet; {instead}"
+            ))
+        };
+        if build.inline.is_some() {
+            return refused("dockerfile_inline", "write it to a file");
+        }
+        if !build.contexts.is_empty() {
+            return refused(
+                "additional_contexts",
+                "copy from the context, or from an image",
+            );
+        }
+        let (Some(file), true) = (&build.dockerfile, build.context.starts_with('/')) else {
+            return refused(
+                "a context that is no folder",
+                "clone it beside the Compose file",
+            );
+        };
+        let source = DockerfileSource {
+            file: file.clone(),
+            context: build.context.clone(),
+            args: build.args.clone(),
+            target: build.target.clone(),
+            cache_from: Vec::new(),
+        };
+        Ok((source.name(), Some(source)))
+    }
 }
 
 /// What a service's root filesystem is made from.

@@ -6,7 +6,7 @@ use crate::record::{ImageRecord, Record};
 use crate::source::Files;
 use crate::worker::Worker;
 use boatyard_api::environment::EnvironmentSpec;
-use boatyard_devcontainer::compose::{self, ComposePlan, Origin, Outcome};
+use boatyard_devcontainer::compose::{self, ComposePlan, Outcome, Service};
 use boatyard_devcontainer::{DockerfileSource, Document, LocalContext};
 use boatyard_image::Reference;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub(crate) async fn fetch_images(
         if service.name == plan.service {
             continue;
         }
-        let image = fetch(worker, (object, prefix), &service.name, &service.origin).await?;
+        let image = fetch(worker, (object, prefix), service).await?;
         names.push(format!("{} {}", service.name, image.reference));
         if let Some(record) = &mut worker.record
             && let Some(of) = record.services.get_mut(&service.name)
@@ -109,12 +109,12 @@ pub(crate) async fn fetch_images(
 async fn fetch(
     worker: &Worker,
     (object, prefix): (&EnvironmentSpec, &str),
-    name: &str,
-    from: &Origin,
+    service: &Service,
 ) -> Result<ImageRecord, Failed> {
-    let (text, dockerfile) = origin(name, from)?;
+    let (text, dockerfile) = origin(service)?;
     let reference = Reference::parse(&text).map_err(|error| {
-        Failed::lasting("ImageReferenceInvalid", format!("service {name}: {error}"))
+        let message = format!("service {}: {error}", service.name);
+        Failed::lasting("ImageReferenceInvalid", message)
     })?;
     let context = &worker.context;
     let image = match &dockerfile {
@@ -137,40 +137,7 @@ async fn fetch(
 }
 
 /// The image of a service, and what it is built from when it is.
-pub(crate) fn origin(
-    name: &str,
-    origin: &Origin,
-) -> Result<(String, Option<DockerfileSource>), Failed> {
-    let build = match origin {
-        Origin::Image(image) => return Ok((image.clone(), None)),
-        Origin::Build(build) => build,
-    };
-    let refused = |what: &str, instead: &str| {
-        let message =
-            format!("service {name} is built with {what}, which is not supported yet; {instead}");
-        Err(Failed::lasting("ServiceBuild", message))
-    };
-    if build.inline.is_some() {
-        return refused("dockerfile_inline", "write it to a file");
-    }
-    if !build.contexts.is_empty() {
-        return refused(
-            "additional_contexts",
-            "copy from the context, or from an image",
-        );
-    }
-    let (Some(file), true) = (&build.dockerfile, build.context.starts_with('/')) else {
-        return refused(
-            "a context that is no folder",
-            "clone it beside the Compose file",
-        );
-    };
-    let source = DockerfileSource {
-        file: file.clone(),
-        context: build.context.clone(),
-        args: build.args.clone(),
-        target: build.target.clone(),
-        cache_from: Vec::new(),
-    };
-    Ok((source.name(), Some(source)))
+pub(crate) fn origin(service: &Service) -> Result<(String, Option<DockerfileSource>), Failed> {
+    let refused = |message| Failed::lasting("ServiceBuild", message);
+    service.image().map_err(refused)
 }
