@@ -2,7 +2,7 @@
 //! what they wrote, and are nobody else's.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use boatyard_testkit::{Daemon, wait};
+use boatyard_testkit::{Daemon, Ran, wait};
 use serde_json::{Value, json};
 
 /// A folder with a devcontainer.json that names the service `app` of this project.
@@ -209,6 +209,113 @@ services:
             .contains("docker-compose.yml:4:5: services.app.pid is not supported"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn services_are_built_from_their_dockerfiles() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = "
+services:
+  app:
+    build: {context: ., args: {WORD: '${WORD_OF_CALLER:-none}'}, target: chosen}
+    command: sleep 100000
+  side:
+    build: side
+    command: sh -c 'cat /side > /shared/said; sleep 100000'
+    volumes: [shared:/shared]
+volumes: {shared: }
+";
+    let folder = project(&daemon, "app", &json!({}), compose);
+    let context = format!("{folder}/.devcontainer");
+    let dockerfile = "
+FROM test:latest AS chosen
+ARG WORD
+COPY kept.txt /kept
+RUN echo $WORD > /word
+FROM chosen AS other
+RUN exit 7
+";
+    std::fs::write(format!("{context}/Dockerfile"), dockerfile).unwrap();
+    std::fs::write(format!("{context}/kept.txt"), "copied").unwrap();
+    std::fs::create_dir(format!("{context}/side")).unwrap();
+    let side = "FROM test:latest\nRUN echo beside > /side\n";
+    std::fs::write(format!("{context}/side/Dockerfile"), side).unwrap();
+    let mut up = daemon.boatyard(&["devcontainer", "up", "--workspace-folder", &folder]);
+    let ran: Ran = up.env("WORD_OF_CALLER", "given").output().unwrap().into();
+    // What is built is seen by who asked for it.
+    assert!(ran.stderr.contains("echo beside > /side"), "{ran:?}");
+    let told: Value = serde_json::from_str(ran.ok().trim()).unwrap();
+    assert_eq!(told["composeProjectName"], "app_devcontainer");
+    assert_eq!(
+        daemon.sh("app", "cat /kept /word").ok(),
+        "copiedgiven\n",
+        "the stage wanted, with the caller's variable"
+    );
+    assert_eq!(service(&daemon, "app", "side")["state"], "Running");
+
+    // One that cannot be built leaves no environment.
+    std::fs::write(
+        format!("{context}/side/Dockerfile"),
+        "FROM test:latest\nRUN exit 9\n",
+    )
+    .unwrap();
+    let up = ["devcontainer", "up", "--workspace-folder", &folder];
+    let again = [up.as_slice(), &["--remove-existing-container"]].concat();
+    let ran = daemon.cli(&again);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    let left = daemon.cli(&["get", "environments", "-o", "json"]).ok();
+    let left: Value = serde_json::from_str(&left).unwrap();
+    assert_eq!(left["items"], json!([]));
+}
+
+#[test]
+fn features_are_installed_in_the_service_and_in_no_other() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = "
+services:
+  app: {image: test:latest, command: sleep 100000, volumes: [shared:/shared]}
+  side:
+    image: test:latest
+    command: sh -c 'ls /installed > /shared/side 2>&1; sleep 100000'
+    volumes: [shared:/shared]
+volumes: {shared: }
+";
+    let more = json!({"features": {"./tool": {"word": "asked"}}});
+    let folder = project(&daemon, "app", &more, compose);
+    let tool = format!("{folder}/.devcontainer/tool");
+    std::fs::create_dir(&tool).unwrap();
+    let metadata = json!({
+        "id": "tool", "version": "1.0.0", "name": "tool",
+        "options": {"word": {"type": "string", "default": "none"}},
+        "containerEnv": {"OF_FEATURE": "set"},
+        "postCreateCommand": "echo hook > /tmp/hook",
+    });
+    let write = |name: &str, text: &str| std::fs::write(format!("{tool}/{name}"), text).unwrap();
+    write("devcontainer-feature.json", &metadata.to_string());
+    write("install.sh", "#!/bin/sh\necho \"$WORD\" > /installed\n");
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    assert_eq!(
+        daemon
+            .sh("app", "cat /installed /tmp/hook; echo $OF_FEATURE")
+            .ok(),
+        "asked\nhook\nset\n"
+    );
+    wait::until("the other service to have looked", || {
+        let said = daemon.sh("app", "cat /shared/side").stdout;
+        said.contains("No such file").then_some(())
+    });
+    let read = [
+        "devcontainer",
+        "read-configuration",
+        "--workspace-folder",
+        &folder,
+        "--include-merged-configuration",
+    ];
+    let told: Value = serde_json::from_str(daemon.cli(&read).ok().trim()).unwrap();
+    let hooks = &told["mergedConfiguration"]["postCreateCommands"];
+    assert_eq!(*hooks, json!(["echo hook > /tmp/hook"]), "{told}");
 }
 
 /// A distribution's own server, as it is packaged: its user, its folder, its data.

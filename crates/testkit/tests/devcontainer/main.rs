@@ -144,6 +144,7 @@ cases!(more:
     features_info_missing
     features_package
     features_package_keeps_output
+    features_test
     flag_choice
     flag_forms
     flag_unknown
