@@ -127,6 +127,7 @@ cases!(given:
 );
 
 cases!(more:
+    build_compose
     config_flag_file
     config_missing_file
     discovery_dotfile
@@ -174,6 +175,7 @@ cases!(more:
     templates_apply_features
     templates_metadata
     up_by_label
+    up_compose_second
     up_expect_existing
     up_in_a_repository
     up_includes_configuration
