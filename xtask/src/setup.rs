@@ -107,8 +107,8 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
     if !packages.is_empty() {
         install(&packages)?;
     }
-    if purpose == Purpose::Test {
-        clients::prepare()?;
+    if purpose != Purpose::Demo {
+        clients::prepare(purpose)?;
     }
     Ok(())
 }

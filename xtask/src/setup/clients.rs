@@ -1,13 +1,14 @@
-//! Clients of the Kubernetes API that the tests run against the server.
+//! Clients of the Kubernetes API that the tests run against the server, and the reference command
+//! line of development containers, which the benchmark runs.
 //!
-//! Owns `~/.cache/boatyard/tools` and the client libraries in it: a Python environment and a folder
-//! of npm packages, each made from the list of exact versions beside the tests that use it. A
+//! Owns `~/.cache/boatyard/tools` and the libraries in it: a Python environment and folders
+//! of npm packages, each made from the list of exact versions beside what uses it. A
 //! library's folder holds, written last, the list it was made from: another list, or a run killed
 //! half way, makes it anew. A lock keeps two set-ups on one machine apart.
 //!
 //! Read next: [`super::kubectl`], `crates/testkit/tests/clients/main.rs`.
 
-use super::kubectl;
+use super::{Purpose, kubectl};
 use crate::process;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::process::Command;
 
 /// A folder made from a list.
 struct Library {
+    purpose: Purpose,
     folder: &'static str,
     list: &'static str,
     make: fn(&Path) -> Result<()>,
@@ -25,17 +27,29 @@ const REQUIREMENTS: &str =
 const PACKAGE: &str = include_str!("../../../crates/testkit/tests/clients/javascript/package.json");
 const PACKAGE_LOCK: &str =
     include_str!("../../../crates/testkit/tests/clients/javascript/package-lock.json");
+const REFERENCE: &str =
+    include_str!("../../../crates/testkit/src/bin/bench/devcontainer/package.json");
+const REFERENCE_LOCK: &str =
+    include_str!("../../../crates/testkit/src/bin/bench/devcontainer/package-lock.json");
 
-const LIBRARIES: [Library; 2] = [
+const LIBRARIES: [Library; 3] = [
     Library {
+        purpose: Purpose::Test,
         folder: "python",
         list: REQUIREMENTS,
         make: python,
     },
     Library {
+        purpose: Purpose::Test,
         folder: "javascript",
         list: PACKAGE_LOCK,
-        make: javascript,
+        make: |folder| npm(folder, PACKAGE, PACKAGE_LOCK),
+    },
+    Library {
+        purpose: Purpose::Bench,
+        folder: "devcontainer",
+        list: REFERENCE_LOCK,
+        make: |folder| npm(folder, REFERENCE, REFERENCE_LOCK),
     },
 ];
 
@@ -45,20 +59,23 @@ fn tools() -> Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cache/boatyard/tools"))
 }
 
-/// Installs what is missing or out of date.
-pub(super) fn prepare() -> Result<()> {
+/// Installs what is missing or out of date, of what this purpose alone uses.
+pub(super) fn prepare(purpose: Purpose) -> Result<()> {
     let tools = tools()?;
     std::fs::create_dir_all(&tools).with_context(|| tools.display().to_string())?;
     let lock = std::fs::File::create(tools.join("lock")).context("the lock of the tools")?;
     lock.lock().context("the lock of the tools")?;
-    kubectl::prepare(&tools)?;
-    for library in &LIBRARIES {
+    if purpose == Purpose::Test {
+        kubectl::prepare(&tools)?;
+    }
+    let wanted = |library: &&Library| library.purpose == purpose;
+    for library in LIBRARIES.iter().filter(wanted) {
         let folder = tools.join(library.folder);
         let made_from = folder.join("made-from");
         if std::fs::read_to_string(&made_from).is_ok_and(|list| list == library.list) {
             continue;
         }
-        println!("setup: installing clients into {}", folder.display());
+        println!("setup: installing packages into {}", folder.display());
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
@@ -86,9 +103,9 @@ fn python(folder: &Path) -> Result<()> {
     )
 }
 
-fn javascript(folder: &Path) -> Result<()> {
-    std::fs::write(folder.join("package.json"), PACKAGE)?;
-    std::fs::write(folder.join("package-lock.json"), PACKAGE_LOCK)?;
+fn npm(folder: &Path, package: &str, lock: &str) -> Result<()> {
+    std::fs::write(folder.join("package.json"), package)?;
+    std::fs::write(folder.join("package-lock.json"), lock)?;
     process::run(
         Command::new("npm")
             .current_dir(folder)

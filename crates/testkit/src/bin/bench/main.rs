@@ -5,7 +5,7 @@
 //! Peers run as they come from the distribution, with their defaults, on storage of their own in
 //! the same file system. Output is the table of docs/benchmarks.md. `bench [ROUNDS] [GROUP...]`;
 //! the groups are `start`, `sandbox`, `exec`, `pull`, `memory`, `create`,
-//! `fanout`, `latency`, `contents` and `fleet`.
+//! `fanout`, `latency`, `contents`, `fleet`, `devcontainer` and `builds`.
 //!
 //! Read next: `figures`, then `starts`.
 #![allow(
@@ -19,6 +19,7 @@ mod api;
 mod calls;
 mod contents;
 mod creates;
+mod devcontainer;
 mod etcd;
 mod figures;
 mod fleet;
@@ -87,6 +88,10 @@ fn main() -> ExitCode {
     }
     if wanted("fleet") {
         fleet::run(&mut table);
+    }
+    if wanted("devcontainer") || wanted("builds") {
+        let of = [wanted("devcontainer"), wanted("builds")];
+        devcontainer::run((rounds / 20).max(3), of, &mut table);
     }
     println!("{table}");
     if wanted("memory") {
