@@ -77,9 +77,23 @@ impl Reference {
         daemon.cli(&["image", "export", image, archive]).ok();
         let loaded = reference.podman(&["load", "--quiet", "--input", archive]);
         let id = loaded.trim().rsplit(' ').next().unwrap().to_owned();
-        if !id.contains('/') {
-            reference.podman(&["tag", id.trim_start_matches("sha256:"), image]);
+        std::fs::remove_file(archive).unwrap();
+        // Podman builds nothing on an image of several layers that has no history: one of one
+        // layer, which it is better off with.
+        let made = reference.podman(&["create", id.trim_start_matches("sha256:")]);
+        reference.podman(&["export", "--output", archive, made.trim()]);
+        reference.podman(&["rm", made.trim()]);
+        let mut import = vec!["import", "--quiet"];
+        let changes = [
+            "CMD [\"/bin/bash\"]",
+            "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "ENV BASE_VAR=base",
+        ];
+        for change in changes {
+            import.extend(["--change", change]);
         }
+        import.extend([archive, image]);
+        reference.podman(&import);
         std::fs::remove_file(archive).unwrap();
         reference
     }
