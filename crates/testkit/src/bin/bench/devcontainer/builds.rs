@@ -73,9 +73,11 @@ fn dockerfile(daemon: &Daemon, reference: &Reference, rounds: usize, table: &mut
         let edit = build();
         // The first round warms both.
         if round > 0 {
-            for side in 0..2 {
-                whole[side].add(nothing[side]);
-                edited[side].add(edit[side]);
+            for (contender, took) in whole.iter_mut().zip(nothing) {
+                contender.add(took);
+            }
+            for (contender, took) in edited.iter_mut().zip(edit) {
+                contender.add(took);
             }
         }
     }
@@ -150,8 +152,8 @@ fn features(daemon: &Daemon, reference: &Reference, rounds: usize, table: &mut T
             run.to_owned()
         });
         let before = first.get_or_insert_with(|| runs.clone());
-        for side in 0..2 {
-            rebuilt[side] += usize::from(runs[side] != before[side]);
+        for (rebuilt, (run, before)) in rebuilt.iter_mut().zip(runs.iter().zip(before)) {
+            *rebuilt += usize::from(run != before);
         }
         reference.down();
         ours(daemon, "down", &on);
