@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::stored;
 use boatyard_link::client::{Address, Endpoint};
 use boatyard_store::Store;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +44,9 @@ fn prepare(local: &Local, verb: &str) -> Result<std::fs::File, Failure> {
     };
     std::fs::create_dir_all(&local.state_dir).map_err(io)?;
     let lock = std::fs::File::create(local.state_dir.join("lock")).map_err(io)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+    // The process's own: of a killed one's, a child that has not executed its program yet holds a
+    // copy of the descriptor, and `flock` would go on with it.
+    fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         Failure::new(format!("another Boatyard process uses {directory}"))
             .hint("end it first, or use another --state-dir")
     })?;

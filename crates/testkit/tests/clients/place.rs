@@ -91,8 +91,9 @@ fn overwhelm(server: &Server) {
     runtime.block_on(async {
         let api: Api<Environment> = Api::namespaced(client_of(server), "default");
         api.delete("a", &DeleteParams::default()).await.unwrap();
-        for number in 0..48 {
-            let filler = format!("{number:x}").repeat(120_000);
+        // More than is kept of the last seconds, however fast they come.
+        for number in 0..240 {
+            let filler = format!("{number:03}").repeat(80_000);
             let body = serde_json::json!({"metadata": {"annotations": {"filler": filler}}});
             let patch = Patch::Merge(body);
             api.patch("c", &PatchParams::default(), &patch)

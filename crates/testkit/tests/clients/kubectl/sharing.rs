@@ -8,9 +8,10 @@ with_every_kubectl!(
     moves_from_client_side_to_server_side,
 );
 
+/// By name: entries are ordered by the second they were made in before that.
 fn managers(object: &Value) -> Vec<(&str, &str)> {
     let entries = object["metadata"]["managedFields"].as_array().unwrap();
-    entries
+    let mut managers: Vec<_> = entries
         .iter()
         .map(|entry| {
             (
@@ -18,7 +19,9 @@ fn managers(object: &Value) -> Vec<(&str, &str)> {
                 entry["operation"].as_str().unwrap(),
             )
         })
-        .collect()
+        .collect();
+    managers.sort_unstable();
+    managers
 }
 
 /// An environment with what newer kubectls leave out of what they print.

@@ -73,8 +73,8 @@ events = [
 assert events == [("ADDED", "c")], events
 
 # History that is no more: the watch says 410, and a fresh list works.
-for number in range(48):
-    body = {"metadata": {"annotations": {"filler": f"{number:02}" * 120_000}}}
+for number in range(240):
+    body = {"metadata": {"annotations": {"filler": f"{number:03}" * 80_000}}}
     custom.patch_namespaced_custom_object(*coordinates, "c", body)
 try:
     for event in watch.Watch().stream(
