@@ -26,7 +26,7 @@ pub(crate) struct Place {
     /// Id of the server.
     pub(crate) server: String,
     /// `host:port` at which other servers reach it; empty when they cannot.
-    address: String,
+    pub(crate) address: String,
 }
 
 /// This server among those of the store. Cheap to clone.
@@ -95,21 +95,13 @@ impl Peers {
         Ok(events.filter_map(of_runner).boxed())
     }
 
-    /// Opens a stream to a runner that is connected at `place`.
+    /// Opens a stream to a runner that is connected at `place`, whose address is known.
     pub(crate) async fn open(
         &self,
         place: &Place,
         runner: &str,
         target: &Target,
     ) -> Result<Upgraded, Error> {
-        if place.address.is_empty() {
-            return Err(Error::Refused {
-                code: 503,
-                message: format!(
-                    "runner {runner} is connected to a server that others cannot reach; start it with --advertise"
-                ),
-            });
-        }
         let endpoint = Endpoint {
             address: Address::Tls {
                 authority: place.address.clone(),

@@ -243,14 +243,21 @@ async fn reach(handler: &Handler, runner: &str, target: &tunnel::Target) -> Resu
                 Some(()) = arrivals.next() => continue,
             }
         };
-        let refused = match handler.peers.open(&place, runner, target).await {
-            Ok(far) => return Ok(Far::There(far)),
-            Err(client::Error::Refused { message, .. }) => {
-                return Err(Failure::unavailable(message));
+        let refused = if place.address.is_empty() {
+            // Or was, in a life of this server that it knows nothing of.
+            Failure::unavailable(format!(
+                "runner {runner} is connected to a server that others cannot reach; start it with --advertise"
+            ))
+        } else {
+            match handler.peers.open(&place, runner, target).await {
+                Ok(far) => return Ok(Far::There(far)),
+                Err(client::Error::Refused { message, .. }) => {
+                    return Err(Failure::unavailable(message));
+                }
+                Err(error) => Failure::unavailable(format!(
+                    "runner {runner} was connected to a server that is gone: {error}; wait for it to come back"
+                )),
             }
-            Err(error) => Failure::unavailable(format!(
-                "runner {runner} was connected to a server that is gone: {error}; wait for it to come back"
-            )),
         };
         if tokio::time::timeout_at(deadline, arrivals.next())
             .await
