@@ -21,36 +21,8 @@ pub(crate) const LABEL: &str = "devcontainer.metadata";
 /// Who a label's lifecycle commands come from, unless the entry has an id.
 const ORIGIN: &str = "image metadata";
 
-/// Properties a label may carry; others belong to the file that made the image.
-const IN_LABEL: &[&str] = &[
-    "id",
-    "onCreateCommand",
-    "updateContentCommand",
-    "postCreateCommand",
-    "postStartCommand",
-    "postAttachCommand",
-    "waitFor",
-    "customizations",
-    "mounts",
-    "containerEnv",
-    "containerUser",
-    "init",
-    "privileged",
-    "capAdd",
-    "securityOpt",
-    "remoteUser",
-    "userEnvProbe",
-    "remoteEnv",
-    "overrideCommand",
-    "portsAttributes",
-    "otherPortsAttributes",
-    "forwardPorts",
-    "shutdownAction",
-    "updateRemoteUserUID",
-    "hostRequirements",
-    "entrypoint",
-];
-/// Of those, what a file hands on to the image it makes: an id and an entrypoint are a Feature's.
+/// Properties that a file hands on to the image it makes, in its label. Others belong to the file;
+/// a Feature's entry has an id and an entrypoint besides.
 pub(crate) const FROM_FILE: &[&str] = &[
     "onCreateCommand",
     "updateContentCommand",
@@ -127,10 +99,10 @@ fn one(
         .filter(|id| !id.is_empty());
     let origin = id.unwrap_or(ORIGIN);
     let mut config = Config::default();
-    for entry in entries
-        .iter()
-        .filter(|entry| IN_LABEL.contains(&entry.key.as_str()))
-    {
+    for entry in entries.iter().filter(|entry| {
+        let name = entry.key.as_str();
+        FROM_FILE.contains(&name) || matches!(name, "id" | "entrypoint")
+    }) {
         let taken = substitute::tree(source, &entry.node, variables).and_then(|node| {
             let entry = tree::Entry {
                 key: entry.key.clone(),

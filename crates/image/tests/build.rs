@@ -8,34 +8,13 @@ mod support;
 use boatyard_devcontainer::build::{
     Base, BuildPlan, Copy, CopySource, ImageState, InlineFile, Op, Origin, Stage, Step,
 };
-use boatyard_image::build::{
-    BuildProgress, Builder, Context, Event, Host, Outcome, Policy, Request, Seat,
-};
+use boatyard_image::build::{BuildProgress, Builder, Context, Event, Outcome, Policy, Request};
 use boatyard_image::{Format, Image, Images, Reference};
-use boatyard_sandbox::spec::{Id, Spec};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use support::{Tar, images, options, quiet, run};
-
-/// A host on which nothing runs.
-struct Nothing;
-
-impl Host for Nothing {
-    fn seat(&self) -> Result<Seat, String> {
-        Err("nothing runs here".to_owned())
-    }
-    fn start(&self, _spec: &Spec) -> Result<(), boatyard_sandbox::Error> {
-        unreachable!("no seat, no start")
-    }
-    fn remove(&self, _id: &Id, _state: &Path) -> Result<(), boatyard_sandbox::Error> {
-        Ok(())
-    }
-    fn ended(&self, _id: &Id, _state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error> {
-        Ok(None)
-    }
-}
+use support::{Nothing, Tar, images, options, quiet, run};
 
 #[derive(Default)]
 struct Noted(Mutex<Vec<Outcome>>);

@@ -6,32 +6,13 @@ mod support;
 
 use boatyard_devcontainer::build::ImageState;
 use boatyard_devcontainer::dockerfile::{Answer, Dockerfile, Ignore, Request as Wanted};
-use boatyard_image::build::{BuildProgress, Builder, Context, Event, Host, Policy, Request, Seat};
+use boatyard_image::build::{BuildProgress, Builder, Context, Event, Policy, Request};
 use boatyard_image::{Error, Image, Images, Reference};
-use boatyard_sandbox::spec::{Id, Spec};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::{Tar, images, options, run};
-
-/// A host on which nothing runs.
-struct Nothing;
-
-impl Host for Nothing {
-    fn seat(&self) -> Result<Seat, String> {
-        Err("nothing runs here".to_owned())
-    }
-    fn start(&self, _spec: &Spec) -> Result<(), boatyard_sandbox::Error> {
-        unreachable!("no seat, no start")
-    }
-    fn remove(&self, _id: &Id, _state: &Path) -> Result<(), boatyard_sandbox::Error> {
-        Ok(())
-    }
-    fn ended(&self, _id: &Id, _state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error> {
-        Ok(None)
-    }
-}
+use support::{Nothing, Tar, images, options, run};
 
 struct Silent;
 

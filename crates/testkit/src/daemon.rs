@@ -336,6 +336,30 @@ impl Daemon {
         command
     }
 
+    /// Runs a `boatyard` command as another user of the host.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn cli_as(&self, uid: u32, arguments: &[&str]) -> Ran {
+        let direct = self.boatyard(arguments);
+        // The binary may lie where only root reads: a copy in the test's folder is for all.
+        let copy = self.folder().join("boatyard");
+        if !copy.exists() {
+            std::fs::copy(direct.get_program(), &copy).unwrap();
+        }
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
+        command
+            .arg("--clear-groups")
+            .arg(copy)
+            .args(arguments)
+            .stdin(Stdio::null());
+        for (name, value) in direct.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.output().unwrap().into()
+    }
+
     /// Runs a `boatyard` command.
     ///
     /// # Panics

@@ -1,10 +1,10 @@
 //! `boatyard build`, and `boatyard up` of a repository with a Dockerfile, from end to end.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-use boatyard_testkit::{Daemon, Ran, Registry};
+use boatyard_testkit::{Daemon, Registry};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 fn context(daemon: &Daemon, files: &[(&str, &str)]) -> PathBuf {
     let folder = daemon.folder().join("context");
@@ -99,25 +99,6 @@ fn a_failed_step_is_told_with_its_line_and_last_words() {
     assert!(ran.stderr.contains("Dockerfile:2"), "{}", ran.stderr);
 }
 
-/// Runs a `boatyard` command as another user of the host.
-fn as_user(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Ran {
-    let direct = daemon.boatyard(arguments);
-    // The binary may lie where only root reads: a copy in the test's folder is for all.
-    let copy = daemon.folder().join("boatyard");
-    std::fs::copy(direct.get_program(), &copy).unwrap();
-    let mut command = Command::new("setpriv");
-    command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
-    command
-        .arg("--clear-groups")
-        .arg(copy)
-        .args(arguments)
-        .stdin(Stdio::null());
-    for (name, value) in direct.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.output().unwrap().into()
-}
-
 #[test]
 fn what_the_caller_may_not_read_is_not_built_from() {
     let daemon = Daemon::start();
@@ -132,7 +113,7 @@ fn what_the_caller_may_not_read_is_not_built_from() {
     std::fs::write(place.join("secret"), "root's").unwrap();
     std::fs::set_permissions(place.join("secret"), everybody(0o600)).unwrap();
     let arguments = ["up", &*folder, "--detach"];
-    let refused = as_user(&daemon, 1000, &arguments);
+    let refused = daemon.cli_as(1000, &arguments);
     assert_ne!(refused.code, 0);
     assert!(
         refused.stderr.contains("ermission denied"),

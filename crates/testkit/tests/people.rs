@@ -12,27 +12,6 @@ fn open_to_all(daemon: &Daemon) {
     std::fs::set_permissions(daemon.socket(), everybody(0o666)).unwrap();
 }
 
-/// Runs a `boatyard` command as another user of the host.
-fn as_user(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Ran {
-    let direct = daemon.boatyard(arguments);
-    // The binary may lie where only root reads: a copy in the test's folder is for all.
-    let copy = daemon.folder().join("boatyard");
-    if !copy.exists() {
-        std::fs::copy(direct.get_program(), &copy).unwrap();
-    }
-    let mut command = Command::new("setpriv");
-    command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
-    command
-        .arg("--clear-groups")
-        .arg(copy)
-        .args(arguments)
-        .stdin(Stdio::null());
-    for (name, value) in direct.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.output().unwrap().into()
-}
-
 #[test]
 fn the_remote_user_has_the_developers_ids_and_its_home_and_volumes_with_them() {
     let daemon = Daemon::start();
@@ -45,8 +24,8 @@ fn the_remote_user_has_the_developers_ids_and_its_home_and_volumes_with_them() {
     for path in [&folder, &format!("{folder}/.devcontainer")] {
         chown(path, Some(2000), Some(2000)).unwrap();
     }
-    as_user(&daemon, 2000, &["up", &folder, "--detach"]).ok();
-    let sh = |script: &str| as_user(&daemon, 2000, &["exec", "mine", "--", "sh", "-c", script]);
+    daemon.cli_as(2000, &["up", &folder, "--detach"]).ok();
+    let sh = |script: &str| daemon.cli_as(2000, &["exec", "mine", "--", "sh", "-c", script]);
     let ids = "id -un; id -u; id -g; stat -c '%u %g' /home/dev; cat ~/hook; touch made ~/own; stat -c %U /proc/1";
     let inside = "dev\n2000\n2000\n2000 2000\n2000\ndev\n";
     assert_eq!(sh(ids).ok(), inside);
@@ -55,13 +34,13 @@ fn the_remote_user_has_the_developers_ids_and_its_home_and_volumes_with_them() {
     // Root inside is root, and what it gives away by name is theirs.
     let root = |script: &str| {
         let arguments = ["exec", "-u", "root", "mine", "--", "sh", "-c", script];
-        as_user(&daemon, 2000, &arguments).ok()
+        daemon.cli_as(2000, &arguments).ok()
     };
     assert_eq!(
         root("chown dev /kept; id -u; stat -c %u /kept /etc/passwd"),
         "0\n2000\n0\n"
     );
-    as_user(&daemon, 2000, &["restart", "mine"]).ok();
+    daemon.cli_as(2000, &["restart", "mine"]).ok();
     assert_eq!(sh("touch /kept/file ~/own && id -u").ok(), "2000\n");
 
     // The volume is the user's in another environment too, whatever ids it has there.
@@ -69,7 +48,7 @@ fn the_remote_user_has_the_developers_ids_and_its_home_and_volumes_with_them() {
         "mounts": [{"source": "kept", "target": "/kept", "type": "volume"}]}"#;
     let folder = daemon.project("other", config);
     chown(&folder, Some(2000), Some(2000)).unwrap();
-    as_user(&daemon, 2000, &["up", &folder, "--detach"]).ok();
+    daemon.cli_as(2000, &["up", &folder, "--detach"]).ok();
     let other = [
         "exec",
         "other",
@@ -78,7 +57,7 @@ fn the_remote_user_has_the_developers_ids_and_its_home_and_volumes_with_them() {
         "-c",
         "id -u; stat -c %U /kept/file",
     ];
-    assert_eq!(as_user(&daemon, 2000, &other).ok(), "1000\ndev\n");
+    assert_eq!(daemon.cli_as(2000, &other).ok(), "1000\ndev\n");
 }
 
 #[test]
@@ -98,15 +77,17 @@ fn host_paths_are_opened_with_the_callers_credentials() {
         folder
     };
     let folder = project("mine", r#"{"image": "test:latest", "remoteUser": "dev"}"#);
-    as_user(&daemon, 1000, &["up", &folder, "--detach"]).ok();
-    as_user(&daemon, 1000, &["exec", "mine", "--", "touch", "made"]).ok();
+    daemon.cli_as(1000, &["up", &folder, "--detach"]).ok();
+    daemon
+        .cli_as(1000, &["exec", "mine", "--", "touch", "made"])
+        .ok();
     let made = std::fs::metadata(format!("{folder}/made")).unwrap();
     assert_eq!((made.uid(), made.gid()), (1000, 1000));
 
     let thief =
         r#"{"image": "test:latest", "mounts": ["type=bind,source=/etc/shadow,target=/stolen"]}"#;
     let folder = project("thief", thief);
-    let refused = as_user(&daemon, 1000, &["up", &folder, "--detach"]);
+    let refused = daemon.cli_as(1000, &["up", &folder, "--detach"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("/etc/shadow"), "{}", refused.stderr);
 
@@ -118,7 +99,7 @@ fn host_paths_are_opened_with_the_callers_credentials() {
         std::fs::Permissions::from_mode(0o700),
     )
     .unwrap();
-    let refused = as_user(&daemon, 1000, &["up", hidden.to_str().unwrap(), "--detach"]);
+    let refused = daemon.cli_as(1000, &["up", hidden.to_str().unwrap(), "--detach"]);
     assert_ne!(refused.code, 0);
     let folder = project("linker", r#"{"image": "test:latest"}"#);
     std::fs::remove_file(format!("{folder}/.devcontainer/devcontainer.json")).unwrap();
@@ -127,7 +108,7 @@ fn host_paths_are_opened_with_the_callers_credentials() {
         format!("{folder}/.devcontainer/devcontainer.json"),
     )
     .unwrap();
-    let refused = as_user(&daemon, 1000, &["up", &folder, "--detach"]);
+    let refused = daemon.cli_as(1000, &["up", &folder, "--detach"]);
     assert_ne!(refused.code, 0);
     assert!(!refused.stderr.contains("root:"), "{}", refused.stderr);
 }
@@ -139,12 +120,12 @@ fn users_of_one_host_do_not_see_or_enter_each_others_environments() {
     open_to_all(&daemon);
     let folder = daemon.project("mine", r#"{"image": "test:latest"}"#);
     chown(&folder, Some(1000), Some(1000)).unwrap();
-    as_user(&daemon, 1000, &["up", &folder, "--detach"]).ok();
+    daemon.cli_as(1000, &["up", &folder, "--detach"]).ok();
     assert_eq!(
-        as_user(&daemon, 1000, &["ls", "-o", "name"]).ok(),
+        daemon.cli_as(1000, &["ls", "-o", "name"]).ok(),
         "environment/mine\n"
     );
-    assert_eq!(as_user(&daemon, 1001, &["ls", "-o", "name"]).ok(), "");
+    assert_eq!(daemon.cli_as(1001, &["ls", "-o", "name"]).ok(), "");
     for arguments in [
         vec!["exec", "mine", "--", "true"],
         vec!["logs", "mine"],
@@ -152,7 +133,7 @@ fn users_of_one_host_do_not_see_or_enter_each_others_environments() {
         vec!["rm", "-f", "mine"],
         vec!["describe", "mine"],
     ] {
-        let refused = as_user(&daemon, 1001, &arguments);
+        let refused = daemon.cli_as(1001, &arguments);
         assert_ne!(refused.code, 0, "{arguments:?}");
         assert!(
             refused.stderr.contains("may not"),
@@ -160,16 +141,16 @@ fn users_of_one_host_do_not_see_or_enter_each_others_environments() {
             refused.stderr
         );
     }
-    let refused = as_user(&daemon, 1000, &["image", "prune"]);
+    let refused = daemon.cli_as(1000, &["image", "prune"]);
     assert!(refused.stderr.contains("may not"), "{}", refused.stderr);
-    as_user(&daemon, 1000, &["exec", "mine", "--", "true"]).ok();
+    daemon.cli_as(1000, &["exec", "mine", "--", "true"]).ok();
 }
 
 #[test]
 fn who_may_not_connect_is_told_what_to_do() {
     let daemon = Daemon::start();
     std::fs::set_permissions(daemon.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let refused = as_user(&daemon, 4242, &["ls"]);
+    let refused = daemon.cli_as(4242, &["ls"]);
     assert_eq!(refused.code, 1);
     assert!(
         refused.stderr.contains("group boatyard"),

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Once};
 
+use boatyard_image::build::{Host, Seat};
 use boatyard_image::{Deadlines, Images, LayerProgress, Options, Progress};
+use boatyard_sandbox::spec::{Id, Spec};
 use sha2::Digest as _;
 
 pub(crate) mod lying;
@@ -328,5 +330,23 @@ pub(crate) fn assert_nothing_left(folder: &Path) {
             .map(|entry| entry.unwrap().path())
             .collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// A host on which nothing runs.
+pub(crate) struct Nothing;
+
+impl Host for Nothing {
+    fn seat(&self) -> Result<Seat, String> {
+        Err("nothing runs here".to_owned())
+    }
+    fn start(&self, _spec: &Spec) -> Result<(), boatyard_sandbox::Error> {
+        unreachable!("no seat, no start")
+    }
+    fn remove(&self, _id: &Id, _state: &Path) -> Result<(), boatyard_sandbox::Error> {
+        Ok(())
+    }
+    fn ended(&self, _id: &Id, _state: &Path) -> Result<Option<i32>, boatyard_sandbox::Error> {
+        Ok(None)
     }
 }
