@@ -138,8 +138,9 @@ fn limits_hold_and_cannot_be_lifted_from_inside() {
     let mut spec = world.spec(
         "one",
         "cat /proc/self/cgroup | grep -c :/agent; ls /sys/fs/cgroup >/dev/null && echo seen; \
-         (i=0; while [ $i -lt 60 ]; do sleep 100 & i=$((i+1)); done) 2>/tmp/err; \
-         grep -q fork /tmp/err && echo no more tasks; killall sleep; \
+         (trap 'kill $all; wait' EXIT; \
+          i=0; while [ $i -lt 60 ]; do sleep 100 & all=\"$all $!\"; i=$((i+1)); done) 2>/tmp/err; \
+         grep -q fork /tmp/err && echo no more tasks; \
          tail /dev/zero 2>/dev/null; echo tail $?; \
          find /sys/fs/cgroup -name memory.limit_in_bytes -o -name memory.max | head -1 > /tmp/f; \
          (echo 9999999999 > $(cat /tmp/f)) 2>/dev/null || echo refused",
