@@ -8,7 +8,7 @@
 
 mod count;
 
-use crate::{floors, process, setup, tidy};
+use crate::{floors, licences, process, setup, tidy};
 use anyhow::{Context, Result, bail};
 pub(crate) use count::Count;
 use std::io::{BufRead, BufReader};
@@ -20,7 +20,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     process::run(process::cargo(root).args(["fmt", "--all", "--check"]))?;
     floors::check(root)?;
     tidy::check(root)?;
-    licences(root)?;
+    licences::check(root)?;
     process::run(process::cargo(root).args([
         "clippy",
         "--workspace",
@@ -30,24 +30,6 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         "-D",
         "warnings",
     ]))
-}
-
-/// `cargo deny` where it is installed; the lock file's bans are held by `deps` in any case.
-fn licences(root: &Path) -> Result<()> {
-    if process::on_path("cargo-deny") {
-        return process::run(process::cargo(root).args([
-            "deny",
-            "--workspace",
-            "check",
-            "licenses",
-            "bans",
-            "sources",
-        ]));
-    }
-    println!(
-        "deny: cargo-deny is not installed: licences and sources were not checked, banned packages were (deps)"
-    );
-    Ok(())
 }
 
 /// Everything: set-up, checks, all tests. `rest` goes to the test runner.
