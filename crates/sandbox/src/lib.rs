@@ -50,6 +50,7 @@ mod error;
 mod init;
 mod monitor;
 mod net;
+mod protection;
 mod protocol;
 mod record;
 mod root;
@@ -61,7 +62,10 @@ mod sys;
 pub use cgroup::CLASSES;
 pub use doctor::{Check, doctor, doctor_for};
 pub use error::Error;
+pub use protection::{Protection, Protections};
 pub use record::Running;
 pub use root::GENERATED;
 pub use sandboxes::{Observed, Options, SPAWNER_ARGUMENT, Sandboxes};
 pub use spawner::spawner_main;
+#[cfg(feature = "removable-protections")]
+pub use sys::probing;

@@ -18,6 +18,7 @@ mod serve;
 
 use crate::error::{Failure, Step};
 use crate::init::{self, Handover};
+use crate::protection::{self, Protection};
 use crate::protocol::{self, Reply, Start};
 use crate::record::{self, Holder, Lock, Process, Record, Running};
 use crate::root::{self, IdMaps};
@@ -38,6 +39,7 @@ pub(crate) fn run(start: &Start, reply: OwnedFd) -> ! {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         process::set_signal(signal, Disposition::Ignore);
     }
+    protection::arm(start.without);
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::empty());
     let code = match begin(start) {
@@ -226,11 +228,17 @@ type Cloned = (OwnedFd, u32, OwnedFd);
 
 /// Clones init into namespaces of its own; init's ends of things are closed here.
 fn clone_init(sync: OwnedFd, handover: Handover<'_>) -> Result<Cloned, Failure> {
-    let flags = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS;
+    let mut flags = libc::CLONE_NEWUTS;
+    for (flag, protection) in [
+        (libc::CLONE_NEWUSER, Protection::UserNamespace),
+        (libc::CLONE_NEWPID, Protection::PidNamespace),
+        (libc::CLONE_NEWNET, Protection::NetNamespace),
+        (libc::CLONE_NEWIPC, Protection::IpcNamespace),
+    ] {
+        if !protection::removed(protection) {
+            flags |= flag;
+        }
+    }
     let namespaces = u64::try_from(flags).step("clone")?;
     match process::clone(namespaces, handover.join.unified()).step("make the namespaces")? {
         Forked::Child => become_init(sync, handover),
@@ -280,7 +288,8 @@ fn bring_up(
     let spec = &start.spec;
     crash::point();
     // A member's user namespace is the environment's, which has them.
-    if spec.member_of().is_none() {
+    let own_ids = !protection::removed(Protection::UserNamespace);
+    if spec.member_of().is_none() && own_ids {
         IdMaps::swapped(spec.id_base, spec.swap)
             .write(child.pid)
             .step("write the id maps")?;
@@ -297,7 +306,7 @@ fn bring_up(
     net::links::create(spec, child.pid)?;
     crash::point();
     // Layers are shifted and never swapped: the swap is the user namespace's alone.
-    let plain = (spec.swap != Swap::default())
+    let plain = (spec.swap != Swap::default() || !own_ids)
         .then(|| IdMaps::environment(spec.id_base).namespace())
         .transpose()
         .step("map the layers' ids")?;

@@ -9,6 +9,7 @@
 //! Read next: `spawner`, `monitor`.
 
 use crate::error::Failure;
+use crate::protection::Protections;
 use crate::spec::{Spec, User};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -50,6 +51,8 @@ pub(crate) struct Start {
     pub(crate) host: HostNames,
     /// Die at the Nth crash point (0: never); counted only with feature `kill-points`.
     pub(crate) kill_at: u32,
+    /// Protections it does without; heeded only with feature `removable-protections`.
+    pub(crate) without: Protections,
 }
 
 /// The runner-wide names a sandbox is made under.

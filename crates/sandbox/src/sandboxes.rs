@@ -8,6 +8,7 @@
 //! Read next: `spawner`, `record`.
 
 use crate::error::Error;
+use crate::protection::Protections;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
 use crate::record::{self, Exit, Holder, Process, Record, Running};
 use crate::spec::{Id, Spec, User};
@@ -50,6 +51,8 @@ pub struct Options {
     /// Kill spawner or monitor at the Nth step of every start, or init at the (N - 1000)th: needs
     /// feature `kill-points`; 0 for never.
     pub kill_at: u32,
+    /// Protections every start does without: empty but in tests (feature `removable-protections`).
+    pub without: Protections,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             attach_layers: false,
             kill_at: 0,
+            without: Protections::default(),
         }
     }
 }
@@ -142,6 +146,7 @@ impl Sandboxes {
             spec: spec.clone(),
             host: self.host_names(),
             kill_at: self.0.options.kill_at,
+            without: self.0.options.without,
         }));
         let lost = || Error::Lost(spec.id.clone());
         let reply = self.ask(&request)?;

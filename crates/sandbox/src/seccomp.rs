@@ -28,6 +28,7 @@
 //!
 //! Read next: `sys::process::install_filter`.
 
+use crate::protection::{self, Protection};
 use crate::sys::process::{self, Instruction};
 use std::io;
 
@@ -130,6 +131,9 @@ pub(crate) fn program() -> io::Result<Vec<Instruction>> {
 
 /// Installs the filter in the calling thread, for good.
 pub(crate) fn install(program: &[Instruction]) -> io::Result<()> {
+    if protection::removed(Protection::Filter) {
+        return Ok(());
+    }
     process::install_filter(program)
 }
 

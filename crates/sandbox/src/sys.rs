@@ -14,6 +14,8 @@
 
 pub(crate) mod bpf;
 pub(crate) mod mounts;
+#[cfg(feature = "removable-protections")]
+pub mod probing;
 pub(crate) mod process;
 
 use std::io;

@@ -1,0 +1,48 @@
+//! docs/probes.md has a row for every probe, and no other.
+
+use crate::frame::{Need, Probe};
+use crate::{files, kernel};
+use std::collections::BTreeSet;
+
+const GROUPS: &[&[Probe]] = &[files::ALL, kernel::ALL];
+const LIST: &str = include_str!("../../../../docs/probes.md");
+
+fn row(probe: &Probe) -> String {
+    let walls: Vec<String> = probe.walls.iter().map(|wall| wall.name()).collect();
+    let own = probe
+        .needs
+        .iter()
+        .chain(probe.needs_to_succeed)
+        .map(|need| match need {
+            Need::File(path) => format!("a kernel with `{path}`"),
+            Need::Cgroups(version) => format!("cgroups of version {version}"),
+            Need::OwnMachine => "a machine of its own".to_owned(),
+        })
+        .collect::<Vec<_>>();
+    format!(
+        "| `{}` | {} | {} | {} |",
+        probe.name,
+        probe.aim.trim().trim_end_matches('.'),
+        walls.join(", "),
+        own.join(", ")
+    )
+}
+
+#[test]
+fn every_probe_is_listed_with_its_walls() {
+    let mut wanted = BTreeSet::new();
+    for probe in GROUPS.iter().copied().flatten() {
+        assert!(wanted.insert(row(probe)), "{}: twice", probe.name);
+    }
+    let listed: BTreeSet<String> = LIST
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(str::to_owned)
+        .collect();
+    let missing: Vec<&String> = wanted.difference(&listed).collect();
+    let stale: Vec<&String> = listed.difference(&wanted).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "docs/probes.md lacks:\n{missing:#?}\nand should not have:\n{stale:#?}"
+    );
+}

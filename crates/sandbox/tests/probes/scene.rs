@@ -1,0 +1,149 @@
+//! The place of an attack: a host's worth of sandboxes with an attacker and a neighbour in it.
+
+use crate::frame::{Probe, Wall};
+use crate::neighbour::{Neighbour, Pulse};
+use crate::world::World;
+use boatyard_sandbox::spec::{ID_RANGE, Spec};
+use std::any::Any;
+use std::path::{Path, PathBuf};
+
+/// What an attack finds.
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    /// The attacker's sandbox, before and after it ran.
+    pub(crate) attacker: Spec,
+    /// Another owner's, which runs meanwhile.
+    pub(crate) neighbour: Spec,
+    /// Things of the host's that live as long as the scene.
+    pub(crate) kept: Vec<Box<dyn Any>>,
+    words: Vec<(&'static str, String)>,
+    /// Hostname, and whatever else of the host's an attack must not change.
+    host: Vec<(PathBuf, Vec<u8>)>,
+}
+
+/// What of the host's is looked at before and after.
+const HOST: [&str; 4] = [
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/random/boot_id",
+    "/proc/sys/kernel/modprobe",
+];
+
+impl Scene {
+    pub(crate) fn new(_probe: &Probe, gone: &[Wall]) -> Self {
+        let world = World::with(|options| {
+            for wall in gone {
+                if let Wall::Of(protection) = wall {
+                    options.without.leave_out(*protection);
+                }
+            }
+        });
+        furnish(&world);
+        // Tests run beside each other, in processes and threads: no two have ids in common.
+        let place = (std::process::id() % 2048) * 4 + (world.number % 2) * 2;
+        let mut attacker = world.spec("attacker", "");
+        attacker.id_base = 1_500_000_000 + place * ID_RANGE;
+        // A copy: an attack may be after it.
+        let init = world.base.path().join("init");
+        std::fs::copy("/bin/busybox", &init).unwrap();
+        attacker.init.executable = init;
+        let mut neighbour = world.spec("neighbour", "");
+        neighbour.id_base = attacker.id_base + ID_RANGE;
+        neighbour.init.executable = world.layer().join("bin/busybox");
+        neighbour.init.argv = ["sh", "-c", "exec probe answer"]
+            .map(str::to_owned)
+            .to_vec();
+        neighbour.init.listener = true;
+        let host = HOST
+            .iter()
+            .filter_map(|path| Some((PathBuf::from(path), std::fs::read(path).ok()?)))
+            .collect();
+        Self {
+            world,
+            attacker,
+            neighbour,
+            kept: Vec::new(),
+            words: Vec::new(),
+            host,
+        }
+    }
+
+    /// `{name}` in the attack is `value`.
+    pub(crate) fn say(&mut self, name: &'static str, value: impl ToString) {
+        self.words.push((name, value.to_string()));
+    }
+
+    /// A folder of the host's beside the sandboxes' own.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.world.base.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// Runs the attack to its end beside a neighbour; answers what it said.
+    pub(crate) fn attack(&mut self, probe: &Probe) -> String {
+        let mut script = format!("{}\necho end", probe.attack);
+        for (name, value) in &self.words {
+            script = script.replace(&format!("{{{name}}}"), value);
+        }
+        self.attacker.init.argv = vec!["sh".to_owned(), "-c".to_owned(), script];
+        let sandboxes = &self.world.sandboxes;
+        sandboxes.start(&self.neighbour).unwrap();
+        let neighbour = Neighbour::of(&self.neighbour);
+        neighbour.answers();
+        let pulse = probe.timed.then(|| Pulse::start(&self.neighbour));
+        sandboxes.start(&self.attacker).unwrap();
+        let (_, said) = self.world.finish(&self.attacker);
+        if let Some(pulse) = pulse {
+            println!("{}: the neighbour's answers: {}", probe.name, pulse.end());
+        }
+        said
+    }
+
+    /// Removes everything; the neighbour must have stayed well and the host as it was.
+    pub(crate) fn leave(self, what: &str) {
+        Neighbour::of(&self.neighbour).answers();
+        for spec in [&self.attacker, &self.neighbour] {
+            self.world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+        }
+        let traces = self.world.traces();
+        assert!(traces.is_empty(), "{what} left {traces:?}");
+        for (path, before) in &self.host {
+            let now = std::fs::read(path).unwrap();
+            assert_eq!(&now, before, "{what} changed {}", path.display());
+        }
+    }
+}
+
+/// Runs the helper on the host; answers what it printed.
+pub(crate) fn probe(words: &[&str]) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sandbox-probe"))
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "probe {words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Puts `probe` and what it is linked with into the image.
+fn furnish(world: &World) {
+    let layer = world.layer();
+    std::fs::copy(env!("CARGO_BIN_EXE_sandbox-probe"), layer.join("bin/probe")).unwrap();
+    // It is linked with what this program is linked with.
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut libraries: Vec<&Path> = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .filter(|path| path.contains(".so"))
+        .map(Path::new)
+        .collect();
+    libraries.dedup();
+    for directory in ["lib64", "lib"] {
+        let directory = layer.join(directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        for library in &libraries {
+            let target = directory.join(library.file_name().unwrap());
+            std::fs::copy(library, target).unwrap();
+        }
+    }
+}
