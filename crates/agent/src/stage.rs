@@ -160,6 +160,7 @@ fn join_class(class: Class) {
         ("", "cgroup.procs"),
         ("cpu/", "tasks"),
         ("cpu,cpuacct/", "tasks"),
+        ("cpuacct/", "tasks"),
     ] {
         poke(&format!("/sys/fs/cgroup/{hierarchy}{name}/{file}"), "0");
     }

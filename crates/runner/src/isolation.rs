@@ -6,6 +6,7 @@
 //!
 //! Read next: `context`, which calls it.
 
+use boatyard_sandbox::group::{self, Group};
 use boatyard_sandbox::spec::{Id, Spec, User};
 use boatyard_sandbox::view::View;
 use boatyard_sandbox::{Error, Observed, Running, Sandboxes};
@@ -44,6 +45,14 @@ pub trait Sandbox: Send + Sync + 'static {
     /// # Errors
     /// When the user may not.
     fn view(&self, user: User, path: &Path) -> Result<View, Error>;
+    /// The cgroups of one that runs; None where process trees have none.
+    ///
+    /// # Errors
+    /// When it has no longer any.
+    fn group(&self, id: &Id) -> Result<Option<Group>, group::Error> {
+        let _ = id;
+        Ok(None)
+    }
 }
 
 impl Sandbox for Sandboxes {
@@ -69,5 +78,9 @@ impl Sandbox for Sandboxes {
 
     fn view(&self, user: User, path: &Path) -> Result<View, Error> {
         Self::view(self, user, path)
+    }
+
+    fn group(&self, id: &Id) -> Result<Option<Group>, group::Error> {
+        Self::group(self, id).map(Some)
     }
 }

@@ -14,9 +14,12 @@
 //!
 //! Crash behaviour: everything is found again by the id; [`remove`] kills what is left inside.
 //!
-//! Read next: [`hierarchies`], [`devices`].
+//! What happens in them while it runs, read and written from outside: [`group`].
+//!
+//! Read next: [`hierarchies`], [`devices`], [`group`].
 
 mod devices;
+pub mod group;
 mod hierarchies;
 mod inside;
 
@@ -260,7 +263,7 @@ pub(crate) fn join_monitors(root: &str) -> io::Result<()> {
         hierarchy.prepare(root)?;
         let monitors = hierarchy.mount.join(root).join("monitors");
         make(&monitors)?;
-        if hierarchy.has_classes() {
+        if hierarchy.shares_processor() {
             hierarchy.weigh_system(&monitors)?;
         }
         let file = if hierarchy.unified {
@@ -275,7 +278,10 @@ pub(crate) fn join_monitors(root: &str) -> io::Result<()> {
 
 /// Moves the calling process into `<root>/system`.
 pub(crate) fn join_system(root: &str) -> io::Result<()> {
-    for hierarchy in all().iter().filter(|hierarchy| hierarchy.has_classes()) {
+    for hierarchy in all()
+        .iter()
+        .filter(|hierarchy| hierarchy.shares_processor())
+    {
         hierarchy.prepare(root)?;
         let system = hierarchy.mount.join(root).join("system");
         make(&system)?;

@@ -60,6 +60,7 @@ mod spawner;
 mod sys;
 
 pub use cgroup::CLASSES;
+pub use cgroup::group;
 pub use doctor::{Check, doctor, doctor_for};
 pub use error::Error;
 pub use protection::{Protection, Protections};

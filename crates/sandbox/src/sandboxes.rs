@@ -7,6 +7,7 @@
 //!
 //! Read next: `spawner`, `record`.
 
+use crate::cgroup::group::{self, Group};
 use crate::error::Error;
 use crate::protection::Protections;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
@@ -388,6 +389,14 @@ impl Sandboxes {
             root: root.to_path_buf(),
         })?;
         View::connected(user, root, reply)
+    }
+
+    /// The cgroups of a sandbox that runs.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn group(&self, id: &Id) -> Result<Group, group::Error> {
+        Group::open(&self.0.options.cgroup_root, id)
     }
 
     /// Moves the calling process into the cgroup of server and runner, weighted above all

@@ -8,6 +8,8 @@ mod world;
 mod crash;
 #[path = "sandbox/files.rs"]
 mod files;
+#[path = "sandbox/group.rs"]
+mod group;
 #[path = "sandbox/inside.rs"]
 mod inside;
 #[path = "sandbox/members.rs"]

@@ -1,7 +1,7 @@
 //! The cgroup hierarchies mounted on this host, and what is written to them.
 
 use super::devices;
-use crate::spec::Spec;
+use crate::spec::{Limits, Spec};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -136,12 +136,17 @@ fn choose(mut found: Vec<Hierarchy>) -> Vec<Hierarchy> {
 }
 
 impl Hierarchy {
-    fn has(&self, controller: &str) -> bool {
+    pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
 
-    /// Whether classes are made here: where processor time is shared.
+    /// Whether classes are made here: where processor time is shared or counted.
     pub(super) fn has_classes(&self) -> bool {
+        self.shares_processor() || self.has("cpuacct")
+    }
+
+    /// Whether processor time is shared here.
+    pub(super) fn shares_processor(&self) -> bool {
         self.unified || self.has("cpu")
     }
 
@@ -200,7 +205,6 @@ impl Hierarchy {
     /// Writes the limits of a sandbox to its outer directory.
     pub(super) fn limit(&self, directory: &Path, spec: &Spec) -> io::Result<()> {
         let write = |name: &str, value: String| std::fs::write(directory.join(name), value);
-        let limits = &spec.limits;
         if self.unified {
             write("cgroup.subtree_control", self.enable())?;
             // Each costs memory of the host that is nobody's.
@@ -208,6 +212,19 @@ impl Hierarchy {
             write("cgroup.max.depth", DEPTH.to_string())?;
             devices::attach(directory, &devices::rules(spec)?)?;
         }
+        self.set_numbers(directory, &spec.limits)?;
+        if self.has("devices") && !self.unified {
+            write("devices.deny", "a".to_owned())?;
+            for rule in devices::rules(spec)? {
+                write("devices.allow", rule.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes those limits that are given.
+    fn set_numbers(&self, directory: &Path, limits: &Limits) -> io::Result<()> {
+        let write = |name: &str, value: String| std::fs::write(directory.join(name), value);
         if self.has("cpu")
             && let Some(millis) = limits.cpu_millis
         {
@@ -237,13 +254,32 @@ impl Hierarchy {
         {
             write("pids.max", pids.to_string())?;
         }
-        if self.has("devices") && !self.unified {
-            write("devices.deny", "a".to_owned())?;
-            for rule in devices::rules(spec)? {
-                write("devices.allow", rule.to_string())?;
+        Ok(())
+    }
+
+    /// Writes all limits of a sandbox that runs, lifting those that are not given.
+    pub(super) fn limit_again(&self, directory: &Path, limits: &Limits) -> io::Result<()> {
+        let write = |name: &str, value: &str| std::fs::write(directory.join(name), value);
+        if self.has("cpu") && limits.cpu_millis.is_none() {
+            if self.unified {
+                write("cpu.max", "max")?;
+                write("cpu.weight", "100")?;
+            } else {
+                write("cpu.cfs_quota_us", "-1")?;
+                write("cpu.shares", "1024")?;
             }
         }
-        Ok(())
+        if self.has("memory") && limits.memory_bytes.is_none() {
+            if self.unified {
+                write("memory.max", "max")?;
+            } else {
+                write("memory.limit_in_bytes", "-1")?;
+            }
+        }
+        if self.has("pids") && limits.pids.is_none() {
+            write("pids.max", "max")?;
+        }
+        self.set_numbers(directory, limits)
     }
 
     /// Weighs server and runner above all environments together.

@@ -1,0 +1,598 @@
+//! The cgroups of one running sandbox: what its processes use, and what is written about them.
+//!
+//! Owns the reading and writing of the files, of version 1 and 2 alike, through descriptors that stay
+//! open: a sample of an idle sandbox costs one `pread`. A file is opened when it is first asked for.
+//! It decides nothing: weights, quotas, moves and limits are `plan`'s, the loops that carry them out
+//! `runner`'s.
+//!
+//! Whose processes: a process id read from a cgroup may belong to somebody else by the time it is
+//! written to another. [`Group::place`] therefore writes through a file that was opened with the
+//! credentials of the environment, to which the kernel refuses processes that are not its own.
+//!
+//! Crash behaviour: a handle is only open files. Of a sandbox that was removed every call answers an
+//! error that [`Error::is_gone`]; one started again under the same id needs a new handle.
+//!
+//! Read next: [`Group`], `files`, `place`, [`sample`].
+
+mod files;
+mod identity;
+mod place;
+pub mod sample;
+
+use super::CLASSES;
+use super::hierarchies::{Hierarchy, all};
+use crate::spec::{Id, Limits};
+use files::{Dir, Held};
+use sample::{Disk, Memory, Pressure, Resource, Throttling};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A share of an environment's processor; a child of its `inner` cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The agent, IDE servers, SSH.
+    Agent,
+    /// Interactive shells.
+    Sessions,
+    /// What sessions start and then takes the processor, and lifecycle commands.
+    Builds,
+    /// Containers started inside.
+    Nested,
+}
+
+impl Class {
+    /// All of them, as in [`CLASSES`].
+    pub const ALL: [Class; 4] = [Self::Agent, Self::Sessions, Self::Builds, Self::Nested];
+
+    /// The cgroup's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        CLASSES[self as usize]
+    }
+}
+
+/// How much of a contended processor, in version 2's unit: 1 to 10,000, 100 by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// What a cgroup has when nobody says otherwise.
+    pub const DEFAULT: Self = Self(100);
+
+    /// Clamped to what the kernel takes.
+    #[must_use]
+    pub fn new(weight: u32) -> Self {
+        Self(weight.clamp(1, 10_000))
+    }
+
+    /// In version 2's unit.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    fn text(self, hierarchy: &Hierarchy) -> String {
+        if hierarchy.unified {
+            self.0.to_string()
+        } else {
+            (u64::from(self.0) * 1024 / 100).max(2).to_string()
+        }
+    }
+}
+
+/// Processor time per period, with what may be saved up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Per period.
+    pub quota: Duration,
+    /// The period, 1 ms to 1 s.
+    pub period: Duration,
+    /// Unused time that may be spent later, at most `quota`.
+    pub burst: Duration,
+}
+
+/// Why a cgroup could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("sandbox {id}: cannot {verb} {}", file.display())]
+pub struct Error {
+    /// The sandbox.
+    pub id: Id,
+    /// `read`, `write` or `open`.
+    verb: &'static str,
+    /// Which file.
+    pub file: PathBuf,
+    /// Why not.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    /// The cgroup, or the process that was to be moved, is no more: not a failure.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let code = self
+            .source
+            .raw_os_error()
+            .map(rustix::io::Errno::from_raw_os_error);
+        matches!(
+            code,
+            Some(rustix::io::Errno::NODEV | rustix::io::Errno::NOENT | rustix::io::Errno::SRCH)
+        )
+    }
+}
+
+/// Handle on the cgroups of one sandbox.
+#[derive(Debug)]
+pub struct Group {
+    id: Id,
+    /// First id of the environment: who owns `inner`.
+    id_base: u32,
+    unified: bool,
+    /// Where processor time is shared.
+    cpu: Dir,
+    classes: [Shared; 4],
+    /// Where it is counted: the same in version 2.
+    usage: Held,
+    stat: Held,
+    memory: Option<Dir>,
+    memory_usage: Option<Held>,
+    memory_stat: Option<Held>,
+    pids: Option<Held>,
+    io: Option<Held>,
+    pressure: [Option<Held>; 3],
+    placing: Mutex<place::Files>,
+}
+
+/// The files of one class.
+#[derive(Debug)]
+struct Shared {
+    dir: Dir,
+    /// In the hierarchy that counts, of version 1.
+    counted: Option<Dir>,
+    usage: Held,
+    stat: Held,
+    processes: Held,
+}
+
+fn find(controller: &str) -> Option<&'static Hierarchy> {
+    all().iter().find(|hierarchy| hierarchy.has(controller))
+}
+
+impl Group {
+    /// Of a sandbox or a member by id.
+    pub(crate) fn open(root: &str, id: &Id) -> Result<Self, Error> {
+        let failed = |file: PathBuf, source| Error {
+            id: id.clone(),
+            verb: "open",
+            file,
+            source,
+        };
+        let place = |hierarchy: &Hierarchy| {
+            let environments = hierarchy.environments(root);
+            match id.owner() {
+                // A sandbox of its own may have a name like a member's.
+                Some(owner) if environments.join(owner.as_str()).join(id.as_str()).exists() => {
+                    environments.join(owner.as_str()).join(id.as_str())
+                }
+                _ => environments.join(id.as_str()),
+            }
+        };
+        let cpu = find("cpu").ok_or_else(|| {
+            failed(
+                PathBuf::from("/sys/fs/cgroup"),
+                io::Error::other("no cpu controller is mounted"),
+            )
+        })?;
+        let unified = cpu.unified;
+        let counting = if unified { Some(cpu) } else { find("cpuacct") };
+        let dir = |controller: &str| find(controller).map(|found| Dir::new(place(found)));
+        let top = place(cpu);
+        let id_base = {
+            use std::os::unix::fs::MetadataExt;
+            let inner = top.join("inner");
+            std::fs::metadata(&inner)
+                .map_err(|error| failed(inner, error))?
+                .uid()
+        };
+        let usage_file = if unified { "cpu.stat" } else { "cpuacct.usage" };
+        let counted =
+            counting.map_or_else(|| Dir::new(top.clone()), |found| Dir::new(place(found)));
+        let classes = Class::ALL.map(|class| {
+            let below = |dir: &Dir| dir.below("inner").below(class.name());
+            let (own, of_usage) = (Dir::new(top.clone()), below(&counted));
+            let own = below(&own);
+            Shared {
+                usage: of_usage.held(usage_file),
+                stat: own.held("cpu.stat"),
+                processes: own.held("cgroup.procs"),
+                counted: (!unified && counting.is_some_and(|found| found.name != cpu.name))
+                    .then_some(of_usage),
+                dir: own,
+            }
+        });
+        let cpu = Dir::new(top);
+        let memory = dir("memory");
+        let io_files = if unified {
+            "io.stat"
+        } else {
+            "blkio.throttle.io_service_bytes_recursive"
+        };
+        let io_controller = if unified { "io" } else { "blkio" };
+        Ok(Self {
+            id: id.clone(),
+            id_base,
+            unified,
+            usage: counted.held(usage_file),
+            stat: cpu.held("cpu.stat"),
+            memory_usage: memory.as_ref().map(|dir| {
+                dir.held(if unified {
+                    "memory.current"
+                } else {
+                    "memory.usage_in_bytes"
+                })
+            }),
+            memory_stat: memory.as_ref().map(|dir| dir.held("memory.stat")),
+            memory,
+            pids: dir("pids").map(|dir| dir.held("pids.current")),
+            io: dir(io_controller).map(|dir| dir.held(io_files)),
+            pressure: Resource::ALL.map(|resource| {
+                unified.then(|| cpu.held(&format!("{}.pressure", resource.name())))
+            }),
+            cpu,
+            classes,
+            placing: Mutex::default(),
+        })
+    }
+
+    /// The sandbox.
+    #[must_use]
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Whether this host has version 2.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.unified
+    }
+
+    fn failed(&self, verb: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> Error {
+        let id = self.id.clone();
+        move |source| Error {
+            id,
+            verb,
+            file,
+            source,
+        }
+    }
+
+    fn read<T>(&self, held: &Held, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
+        held.read(parse).map_err(self.failed("read", held.path()))
+    }
+
+    fn write(&self, dir: &Dir, name: &str, text: &str) -> Result<(), Error> {
+        dir.write(name, text)
+            .map_err(self.failed("write", dir.path(name)))
+    }
+
+    /// Processor time used by everything inside so far.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn usage(&self) -> Result<Duration, Error> {
+        self.read(&self.usage, sample::usage(self.unified))
+    }
+
+    /// The same of one class; what runs in groups made below `inner` is in none but the whole. None
+    /// where it is not counted: in a sandbox of before it was.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn class_usage(&self, class: Class) -> Result<Option<Duration>, Error> {
+        let held = &self.classes[class as usize].usage;
+        match self.read(held, sample::usage(self.unified)) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    /// How the whole was held back by its quota so far.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn throttling(&self) -> Result<Throttling, Error> {
+        self.read(&self.stat, |text| Some(Throttling::parse(text)))
+    }
+
+    /// The same of one class by its own quota.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn class_throttling(&self, class: Class) -> Result<Throttling, Error> {
+        self.read(&self.classes[class as usize].stat, |text| {
+            Some(Throttling::parse(text))
+        })
+    }
+
+    /// How much of the time something inside waited; None where the kernel does not tell it of
+    /// single cgroups (version 1; see [`sample::host_pressure`]).
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn pressure(&self, resource: Resource) -> Result<Option<Pressure>, Error> {
+        let Some(held) = &self.pressure[resource as usize] else {
+            return Ok(None);
+        };
+        match self.read(held, |text| Some(Pressure::parse(text))) {
+            // A kernel started with psi=0.
+            Err(error) if error.source.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            Err(error) if error.is_gone() && self.usage().is_ok() => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    /// Memory; None without the controller.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn memory(&self) -> Result<Option<Memory>, Error> {
+        let (Some(dir), Some(usage), Some(stat)) =
+            (&self.memory, &self.memory_usage, &self.memory_stat)
+        else {
+            return Ok(None);
+        };
+        let mut memory = self.read(stat, |text| Some(Memory::parse_stat(text)))?;
+        memory.usage = self.read(usage, sample::number)?;
+        let text = |name: &str| dir.read(name).unwrap_or_default();
+        if self.unified {
+            memory.limit = sample::maximum(&text("memory.max"));
+            memory.peak = sample::number(&text("memory.peak")).unwrap_or(0);
+            memory.swap = sample::number(&text("memory.swap.current")).unwrap_or(0);
+            memory.count_events(&text("memory.events"));
+        } else {
+            memory.limit = sample::maximum(&text("memory.limit_in_bytes"));
+            memory.peak = sample::number(&text("memory.max_usage_in_bytes")).unwrap_or(0);
+            memory.limit_hits = sample::number(&text("memory.failcnt")).unwrap_or(0);
+            memory.count_events(&text("memory.oom_control"));
+        }
+        Ok(Some(memory))
+    }
+
+    /// Bytes of memory in use; cheaper than [`Group::memory`]. None without the controller.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn memory_usage(&self) -> Result<Option<u64>, Error> {
+        let usage = self.memory_usage.as_ref();
+        usage
+            .map(|held| self.read(held, sample::number))
+            .transpose()
+    }
+
+    /// Tasks; None without the controller.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn pids(&self) -> Result<Option<u64>, Error> {
+        let pids = self.pids.as_ref();
+        pids.map(|held| self.read(held, sample::number)).transpose()
+    }
+
+    /// What was read from and written to block devices so far, by device; empty without the
+    /// controller.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn io(&self) -> Result<Vec<Disk>, Error> {
+        let Some(held) = &self.io else {
+            return Ok(Vec::new());
+        };
+        self.read(held, |text| Some(sample::disks(text, self.unified)))
+    }
+
+    /// Ids of the processes of a class as the host sees them, at most 4096 of
+    /// them, and whether those are all.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn processes(&self, class: Class) -> Result<(Vec<u32>, bool), Error> {
+        let held = &self.classes[class as usize].processes;
+        held.read_ids().map_err(self.failed("read", held.path()))
+    }
+
+    /// Names of the groups made inside, beside the classes; at most a hundred.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn made_inside(&self) -> Result<Vec<String>, Error> {
+        let inner = self.cpu.below("inner");
+        let children = inner
+            .children()
+            .map_err(self.failed("read", inner.path("")))?;
+        Ok(children
+            .into_iter()
+            .filter(|name| !CLASSES.contains(&name.as_str()))
+            .take(100)
+            .collect())
+    }
+
+    /// Moves a process with all its threads to a class. `uid` is its user id as the host sees it.
+    /// One that is no more, or is not of this environment by now, is left alone: the kernel compares
+    /// (see the module's documentation).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn place(&self, pid: u32, uid: u32, class: Class) -> Result<(), Error> {
+        let shared = &self.classes[class as usize];
+        let mut files = self
+            .placing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut put = |dir: &Dir| files.write(dir, self.unified, self.id_base, pid, uid);
+        put(&shared.dir).map_err(self.failed("write", shared.dir.path("cgroup.procs")))?;
+        if let Some(counted) = &shared.counted {
+            // What is counted wrongly is shared rightly all the same.
+            let _ = put(counted);
+        }
+        Ok(())
+    }
+
+    /// Sets the weight of a class among its siblings.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn set_weight(&self, class: Class, weight: Weight) -> Result<(), Error> {
+        self.weigh(&self.classes[class as usize].dir, weight)
+    }
+
+    /// The same of the whole among all environments.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn set_whole_weight(&self, weight: Weight) -> Result<(), Error> {
+        self.weigh(&self.cpu, weight)
+    }
+
+    fn weigh(&self, dir: &Dir, weight: Weight) -> Result<(), Error> {
+        let Some(hierarchy) = find("cpu") else {
+            return Ok(());
+        };
+        let file = if self.unified {
+            "cpu.weight"
+        } else {
+            "cpu.shares"
+        };
+        self.write(dir, file, &weight.text(hierarchy))
+    }
+
+    /// Sets or lifts the quota of a class. In version 1 none may exceed the whole's.
+    ///
+    /// # Errors
+    /// When it is gone, or the kernel refuses.
+    pub fn set_quota(&self, class: Class, quota: Option<Quota>) -> Result<(), Error> {
+        self.cap(&self.classes[class as usize].dir, quota)
+    }
+
+    /// The same of the whole.
+    ///
+    /// # Errors
+    /// When it is gone, or the kernel refuses.
+    pub fn set_whole_quota(&self, quota: Option<Quota>) -> Result<(), Error> {
+        self.cap(&self.cpu, quota)
+    }
+
+    /// The quota of the whole as it stands.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn whole_quota(&self) -> Result<Option<Quota>, Error> {
+        self.quota(&self.cpu)
+    }
+
+    /// The quota of a class as it stands.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn class_quota(&self, class: Class) -> Result<Option<Quota>, Error> {
+        self.quota(&self.classes[class as usize].dir)
+    }
+
+    fn quota(&self, dir: &Dir) -> Result<Option<Quota>, Error> {
+        let text = |name: &str| dir.read(name).map_err(self.failed("read", dir.path(name)));
+        let (quota, period, burst) = if self.unified {
+            let maximum = text("cpu.max")?;
+            let (quota, period) = maximum.trim().split_once(' ').unwrap_or(("max", "100000"));
+            (
+                quota.to_owned(),
+                period.to_owned(),
+                text("cpu.max.burst").unwrap_or_default(),
+            )
+        } else {
+            let burst = text("cpu.cfs_burst_us").unwrap_or_default();
+            (text("cpu.cfs_quota_us")?, text("cpu.cfs_period_us")?, burst)
+        };
+        let micros = |text: &str| sample::number(text).map(Duration::from_micros);
+        Ok(micros(&quota)
+            .zip(micros(&period))
+            .map(|(quota, period)| Quota {
+                quota,
+                period,
+                burst: micros(&burst).unwrap_or_default(),
+            }))
+    }
+
+    fn cap(&self, dir: &Dir, quota: Option<Quota>) -> Result<(), Error> {
+        let burst = if self.unified {
+            "cpu.max.burst"
+        } else {
+            "cpu.cfs_burst_us"
+        };
+        // No burst at a moment when it may exceed the quota. Kernels before 5.14 have none.
+        let _ = dir.write(burst, "0");
+        let Some(quota) = quota else {
+            return if self.unified {
+                self.write(dir, "cpu.max", "max")
+            } else {
+                self.write(dir, "cpu.cfs_quota_us", "-1")
+            };
+        };
+        let (amount, period) = (quota.quota.as_micros().max(1000), quota.period.as_micros());
+        if self.unified {
+            self.write(dir, "cpu.max", &format!("{amount} {period}"))?;
+        } else {
+            let now = dir
+                .read("cpu.cfs_period_us")
+                .ok()
+                .as_deref()
+                .and_then(sample::number);
+            if now.map(u128::from) != Some(period) {
+                self.write(dir, "cpu.cfs_quota_us", "-1")?;
+                self.write(dir, "cpu.cfs_period_us", &period.to_string())?;
+            }
+            self.write(dir, "cpu.cfs_quota_us", &amount.to_string())?;
+        }
+        if !quota.burst.is_zero() {
+            let _ = dir.write(burst, &quota.burst.as_micros().min(amount).to_string());
+        }
+        Ok(())
+    }
+
+    /// Sets the limits of the whole as [`crate::Sandboxes::start`] would; what is None is lifted. The
+    /// quotas of classes are lifted first: in version 1 none may exceed the whole's.
+    ///
+    /// # Errors
+    /// When it is gone, or the kernel refuses: memory of version 1 below what is in use.
+    pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
+        for class in Class::ALL {
+            if self.class_quota(class)?.is_some() {
+                self.set_quota(class, None)?;
+            }
+        }
+        for hierarchy in all() {
+            let top = match &hierarchy.unified {
+                true => self.cpu.path(""),
+                false => match self.top_in(hierarchy) {
+                    Some(top) => top,
+                    None => continue,
+                },
+            };
+            hierarchy
+                .limit_again(&top, limits)
+                .map_err(self.failed("write", top))?;
+        }
+        Ok(())
+    }
+
+    /// Its directory in another hierarchy of version 1: below the same path.
+    fn top_in(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
+        let cpu = find("cpu")?;
+        let top = self.cpu.path("");
+        let below = top.strip_prefix(&cpu.mount).ok()?;
+        Some(hierarchy.mount.join(below))
+    }
+}
+
+#[cfg(test)]
+mod tests;

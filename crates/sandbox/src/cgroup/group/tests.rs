@@ -1,0 +1,72 @@
+//! Texts as kernels of both versions write them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::sample::{Disk, Memory, Pressure, Throttling, disks, maximum, usage};
+use std::time::Duration;
+
+#[test]
+fn processor_time_is_told_alike_by_both_versions() {
+    let second = "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\nnr_periods 7\nnr_throttled 3\nthrottled_usec 90\nnr_bursts 1\nburst_usec 5\n";
+    assert_eq!(usage(true)(second), Some(Duration::from_micros(1500)));
+    assert_eq!(usage(false)("1500000\n"), Some(Duration::from_micros(1500)));
+    assert_eq!(usage(true)("user_usec 1\n"), None);
+    let first =
+        "nr_periods 7\nnr_throttled 3\nthrottled_time 90000\nnr_bursts 1\nburst_time 5000\n";
+    let throttling = Throttling {
+        periods: 7,
+        throttled: 3,
+        time: Duration::from_micros(90),
+        bursts: 1,
+        burst_time: Duration::from_micros(5),
+    };
+    assert_eq!(Throttling::parse(second), throttling);
+    assert_eq!(Throttling::parse(first), throttling);
+}
+
+#[test]
+fn pressure_is_read_line_by_line() {
+    let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=1234\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=56\n";
+    let pressure = Pressure::parse(text);
+    assert!((pressure.some.avg10 - 1.5).abs() < 1e-9);
+    assert_eq!(pressure.some.total, Duration::from_micros(1234));
+    assert_eq!(pressure.full.total, Duration::from_micros(56));
+}
+
+#[test]
+fn memory_of_version_one_counts_what_lies_in_children() {
+    let mut memory = Memory::parse_stat(
+        "cache 0\nrss 4096\nshmem 1\ninactive_file 2\nhierarchical_memory_limit 9\ntotal_cache 8192\ntotal_rss 12288\ntotal_shmem 4096\ntotal_swap 3\ntotal_inactive_file 4096\n",
+    );
+    memory.count_events("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+    assert_eq!(memory.anonymous, 12288);
+    assert_eq!(
+        (memory.file, memory.shared, memory.inactive_file),
+        (8192, 4096, 4096)
+    );
+    assert_eq!((memory.swap, memory.oom_kills), (3, 2));
+    let mut second = Memory::parse_stat(
+        "anon 5\nfile 6\nshmem 7\nfile_dirty 8\ninactive_file 9\nworkingset_refault_anon 1\nworkingset_refault_file 2\n",
+    );
+    second.count_events("low 0\nhigh 1\nmax 4\noom 3\noom_kill 2\noom_group_kill 0\n");
+    assert_eq!((second.anonymous, second.dirty, second.refaults), (5, 8, 3));
+    assert_eq!(
+        (second.limit_hits, second.ooms, second.oom_kills),
+        (4, 3, 2)
+    );
+    assert_eq!(maximum("max\n"), None);
+    assert_eq!(maximum("9223372036854771712\n"), None);
+    assert_eq!(maximum("4096\n"), Some(4096));
+}
+
+#[test]
+fn devices_are_told_alike_by_both_versions() {
+    let disk = Disk {
+        device: (254, 0),
+        read: 10,
+        written: 20,
+    };
+    let second = "254:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n";
+    let first = "254:0 Read 10\n254:0 Write 20\n254:0 Sync 30\n254:0 Total 30\nTotal 30\n";
+    assert_eq!(disks(second, true), [disk]);
+    assert_eq!(disks(first, false), [disk]);
+}

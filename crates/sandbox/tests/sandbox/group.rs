@@ -1,0 +1,165 @@
+//! The handle on a running sandbox's cgroups: figures, moves that stay inside, limits of what runs.
+
+use crate::world::{DEADLINE, World};
+use boatyard_sandbox::group::{Class, Group, Quota, Weight};
+use boatyard_sandbox::spec::{Limits, Spec};
+use std::time::{Duration, Instant};
+
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn started(world: &World, name: &str, number: u32, script: &str) -> (Spec, Group) {
+    let mut spec = world.spec(name, script);
+    spec.id_base += number * boatyard_sandbox::spec::ID_RANGE;
+    world.sandboxes.start(&spec).unwrap();
+    let group = world.sandboxes.group(&spec.id).unwrap();
+    (spec, group)
+}
+
+fn class_of(pid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let line = text.lines().find(|line| {
+        line.contains(":cpu:") || line.contains(":cpu,") || line.starts_with("0::/b")
+    })?;
+    line.rsplit('/').next().map(str::to_owned)
+}
+
+#[test]
+fn use_is_counted_by_class_and_a_process_is_moved_with_its_threads() {
+    let world = World::new();
+    let (spec, group) = started(
+        &world,
+        "one",
+        0,
+        "(while :; do :; done) & (while :; do :; done) & wait",
+    );
+    let processes = until("three processes", || {
+        let (processes, whole) = group.processes(Class::Agent).unwrap();
+        assert!(whole);
+        (processes.len() == 3).then_some(processes)
+    });
+    until("use of the agent's class", || {
+        let used = group.class_usage(Class::Agent).unwrap().unwrap();
+        (used > Duration::from_millis(20)).then_some(())
+    });
+    assert_eq!(
+        group.class_usage(Class::Builds).unwrap(),
+        Some(Duration::ZERO)
+    );
+    let busy = *processes.last().unwrap();
+    group.place(busy, spec.id_base, Class::Builds).unwrap();
+    assert_eq!(class_of(busy).as_deref(), Some("builds"));
+    assert_eq!(group.processes(Class::Builds).unwrap().0, [busy]);
+    until("use of the class it came to", || {
+        let used = group.class_usage(Class::Builds).unwrap().unwrap();
+        (used > Duration::from_millis(20)).then_some(())
+    });
+    assert!(group.usage().unwrap() > Duration::from_millis(40));
+    assert!(group.pids().unwrap().unwrap() >= 3);
+    assert!(group.memory().unwrap().unwrap().usage > 0);
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    assert!(group.usage().unwrap_err().is_gone());
+    assert!(group.processes(Class::Builds).unwrap_err().is_gone());
+    assert!(world.traces().is_empty(), "{:?}", world.traces());
+}
+
+/// What the loop does when a process id it read belongs to somebody else by the time it writes it.
+#[test]
+fn a_process_of_somebody_else_is_not_moved() {
+    let world = World::new();
+    let (spec, group) = started(&world, "one", 0, "sleep 1000");
+    let (other, others) = started(&world, "two", 1, "sleep 1000");
+    let mut host = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let neighbour = until("the neighbour", || {
+        others.processes(Class::Agent).unwrap().0.first().copied()
+    });
+    let before = [host.id(), neighbour]
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap());
+    for uid in [spec.id_base, 0, other.id_base, spec.id_base + 1000] {
+        for pid in [host.id(), neighbour] {
+            group.place(pid, uid, Class::Builds).unwrap_err();
+        }
+    }
+    let after = [host.id(), neighbour]
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap());
+    assert_eq!(before, after);
+    let own = group.processes(Class::Agent).unwrap().0;
+    group.place(own[0], spec.id_base, Class::Builds).unwrap();
+    assert!(rustix::process::geteuid().is_root());
+    assert!(
+        rustix::thread::capabilities(None)
+            .unwrap()
+            .effective
+            .contains(rustix::thread::CapabilitySet::DAC_OVERRIDE)
+    );
+    let _ = host.kill();
+    let _ = host.wait();
+}
+
+#[test]
+fn quotas_and_limits_change_while_it_runs() {
+    let world = World::new();
+    let (_spec, group) = started(&world, "one", 0, "sleep 1000");
+    assert_eq!(group.whole_quota().unwrap(), None);
+    let limits = Limits {
+        cpu_millis: Some(2000),
+        memory_bytes: Some(256 << 20),
+        pids: Some(100),
+    };
+    group.limit(&limits).unwrap();
+    let ms = Duration::from_millis;
+    let whole = group.whole_quota().unwrap().unwrap();
+    assert_eq!((whole.quota, whole.period), (ms(200), ms(100)));
+    assert_eq!(group.memory().unwrap().unwrap().limit, Some(256 << 20));
+    let quota = Quota {
+        quota: ms(18),
+        period: ms(10),
+        burst: ms(10),
+    };
+    group.set_quota(Class::Builds, Some(quota)).unwrap();
+    assert_eq!(group.class_quota(Class::Builds).unwrap(), Some(quota));
+    group.set_weight(Class::Builds, Weight::new(1)).unwrap();
+    group
+        .set_weight(Class::Sessions, Weight::new(u32::MAX))
+        .unwrap();
+    // Below what the class has: the class's goes first.
+    let smaller = Limits {
+        cpu_millis: Some(500),
+        memory_bytes: None,
+        pids: None,
+    };
+    group.limit(&smaller).unwrap();
+    assert_eq!(group.whole_quota().unwrap().unwrap().quota, ms(50));
+    assert_eq!(group.class_quota(Class::Builds).unwrap(), None);
+    assert_eq!(group.memory().unwrap().unwrap().limit, None);
+    group.limit(&Limits::default()).unwrap();
+    assert_eq!(group.whole_quota().unwrap(), None);
+}
+
+#[test]
+fn groups_made_inside_are_named() {
+    let world = World::new();
+    let (_spec, group) = started(
+        &world,
+        "one",
+        0,
+        "cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu; mkdir docker mine; sleep 1000",
+    );
+    let mut made = until("two groups", || {
+        let made = group.made_inside().unwrap();
+        (made.len() == 2).then_some(made)
+    });
+    made.sort();
+    assert_eq!(made, ["docker", "mine"]);
+}
