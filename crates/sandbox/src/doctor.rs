@@ -69,6 +69,11 @@ pub fn doctor_for(state: &Path) -> Vec<Check> {
         "put the state directory on ext4, xfs or btrfs",
     );
     add(
+        "disk limits",
+        crate::disk::offered(state),
+        "install e2fsprogs and load the loop module, or mount the state directory's ext4 or XFS with prjquota",
+    );
+    add(
         "overlay",
         rustix::mount::fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)
             .map(|_| "the kernel has it".to_owned())

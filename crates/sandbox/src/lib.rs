@@ -40,6 +40,7 @@
 compile_error!("sandboxes are made of Linux namespaces");
 
 pub mod beneath;
+pub mod disk;
 pub mod spec;
 pub mod view;
 

@@ -6,6 +6,8 @@ mod world;
 
 #[path = "sandbox/crash.rs"]
 mod crash;
+#[path = "sandbox/disk.rs"]
+mod disk;
 #[path = "sandbox/files.rs"]
 mod files;
 #[path = "sandbox/group.rs"]

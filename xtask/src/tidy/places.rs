@@ -26,6 +26,7 @@ const RULES: &[Rule] = &[
                 "the spawner: this executable again, single-threaded",
             ),
             ("crates/sandbox/src/net/host.rs", "nft and iptables"),
+            ("crates/sandbox/src/disk/programs.rs", "e2fsprogs"),
             ("crates/agent/src/spawn.rs", "the stage: the agent again"),
             (
                 "crates/agent/src/stage.rs",
