@@ -107,7 +107,7 @@ impl Registry {
         self.runners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the server's end of a connection until it ends.
+    /// Runs the server's end of a connection until it ends or is dropped.
     pub async fn serve<S>(&self, runner: String, stream: S)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -115,16 +115,14 @@ impl Registry {
         let (opens, requests) = mpsc::channel(BACKLOG);
         self.runners().insert(runner.clone(), opens.clone());
         self.connected.notify_waiters();
+        let _connected = Connected {
+            registry: self,
+            runner,
+            opens,
+        };
         let connection = yamux::Connection::new(stream.compat(), config(), yamux::Mode::Client);
         let (inbound, _) = mpsc::channel(1);
         drive(connection, requests, inbound).await;
-        let mut runners = self.runners();
-        if runners
-            .get(&runner)
-            .is_some_and(|current| current.same_channel(&opens))
-        {
-            runners.remove(&runner);
-        }
     }
 
     /// Whether the runner is connected.
@@ -174,6 +172,23 @@ impl Registry {
         };
         let timeout = tokio::time::timeout(OPEN_DEADLINE, opening).await;
         timeout.map_err(|_| Error::Timeout(runner.to_owned()))?
+    }
+}
+
+/// A runner's connection; when it ends the runner is no longer connected, unless by a newer one.
+struct Connected<'a> {
+    registry: &'a Registry,
+    runner: String,
+    opens: mpsc::Sender<Opened>,
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        let mut runners = self.registry.runners();
+        let current = runners.get(&self.runner);
+        if current.is_some_and(|current| current.same_channel(&self.opens)) {
+            runners.remove(&self.runner);
+        }
     }
 }
 

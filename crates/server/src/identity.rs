@@ -15,6 +15,7 @@ pub(crate) use tokens::Tokens;
 
 use boatyard_store::{Error, Key, Store, Stored};
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 /// Group of those who may do everything.
 pub(crate) const ADMINS: &str = "boatyard:admins";
@@ -30,7 +31,21 @@ pub(crate) struct Caller {
     pub(crate) groups: Vec<String>,
     /// User and group id on this host, for callers through the unix socket.
     pub(crate) local: Option<(u32, u32)>,
+    /// With a token: until when it is good.
+    pub(crate) good: Option<Good>,
 }
+
+/// How long a token is good. It says nothing of whose it is: all are equal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Good(CancellationToken);
+
+impl PartialEq for Good {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Good {}
 
 impl Caller {
     /// Through the unix socket.
@@ -46,6 +61,7 @@ impl Caller {
             user: format!("local:{uid}"),
             groups,
             local: Some((uid, gid)),
+            good: None,
         }
     }
 
@@ -59,6 +75,7 @@ impl Caller {
                 user: user.to_owned(),
                 groups: Vec::new(),
                 local: None,
+                good: None,
             },
         };
         caller.groups.extend_from_slice(groups);
@@ -71,6 +88,7 @@ impl Caller {
             user: format!("system:{name}"),
             groups: vec![ADMINS.to_owned(), "system:authenticated".to_owned()],
             local: None,
+            good: None,
         }
     }
 
@@ -79,6 +97,7 @@ impl Caller {
             user: "admin".to_owned(),
             groups: vec![ADMINS.to_owned(), "system:authenticated".to_owned()],
             local: None,
+            good: Some(Good::default()),
         }
     }
 
@@ -87,6 +106,7 @@ impl Caller {
             user: format!("system:runner:{name}"),
             groups: vec![RUNNERS.to_owned(), "system:authenticated".to_owned()],
             local: None,
+            good: Some(Good::default()),
         }
     }
 
@@ -95,6 +115,22 @@ impl Caller {
             user: format!("system:server:{id}"),
             groups: vec![SERVERS.to_owned(), "system:authenticated".to_owned()],
             local: None,
+            good: Some(Good::default()),
+        }
+    }
+
+    /// Its token is good no longer: what it has begun ends.
+    fn forget(&self) {
+        if let Some(good) = &self.good {
+            good.0.cancel();
+        }
+    }
+
+    /// Returns when the caller's token is good no longer; never, when there is none.
+    pub(crate) async fn forgotten(&self) {
+        match &self.good {
+            Some(good) => good.0.cancelled().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -132,4 +168,16 @@ pub(crate) async fn put(store: &dyn Store, key: &Key, data: &Bytes) -> Result<St
             outcome => return outcome,
         }
     }
+}
+
+/// Removes an object that is no kind of the API, if it is there.
+pub(crate) async fn remove(store: &dyn Store, key: &Key) -> Result<(), Error> {
+    while let Some(known) = store.get(key.clone()).await? {
+        match store.delete(key.clone(), known.revision, known.data).await {
+            // Somebody was faster.
+            Err(Error::Conflict { .. } | Error::NotFound(_)) => {}
+            outcome => return outcome.map(drop),
+        }
+    }
+    Ok(())
 }

@@ -413,7 +413,7 @@ impl Kinds {
             Kind::own::<Environment>().with(&environment::Environments),
             Kind::own::<EnvironmentClass>().with(&Open(CLASSES)),
             Kind::own::<Project>().with(&Open(PROJECTS)),
-            Kind::own::<Runner>().with(&Open(runner::ACCESS)),
+            Kind::own::<Runner>().with(&runner::Runners),
         ]
     }
 

@@ -160,10 +160,11 @@ pub(crate) async fn open(
                 ));
             }
             expect(&request, tunnel::PROTOCOL)?;
-            let (tunnels, runner, shutdown) = (
+            let (tunnels, runner, shutdown, caller) = (
                 handler.tunnels.clone(),
                 target.name.to_owned(),
                 handler.shutdown.clone(),
+                caller.clone(),
             );
             handler.peers.record(target.name).await?;
             let upgrade = hyper::upgrade::on(request);
@@ -172,6 +173,8 @@ pub(crate) async fn open(
                     Ok(stream) => tokio::select! {
                         () = tunnels.serve(runner, TokioIo::new(stream)) => {}
                         () = shutdown.cancelled() => {}
+                        // Its runner was deleted, or has another token.
+                        () = caller.forgotten() => {}
                     },
                     Err(error) => tracing::info!(%error, "a runner's connection was not upgraded"),
                 }

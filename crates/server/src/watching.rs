@@ -132,6 +132,7 @@ fn stream(
             let said = tokio::time::timeout(unread, sender.send(Ok(line))).await;
             said.ok()?.ok()
         };
+        let caller = view.caller.clone();
         let mut last = from;
         // A revision of some time ago: every change up to it has reached `events` by now.
         let mut settled = opened_at;
@@ -151,6 +152,7 @@ fn stream(
             let event = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Some(()),
+                () = caller.forgotten() => return Some(()),
                 () = sender.closed() => return Some(()),
                 () = &mut end => {
                     // Where to go on from, as late as it can be told.

@@ -19,6 +19,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Bound;
 
 #[cfg(test)]
 mod tests;
@@ -117,7 +118,9 @@ pub struct Watched {
     pub seen: Vec<Seen>,
 }
 
-/// All that clients saw. One watcher must have followed from before the first change to after the last.
+/// All that clients saw. Each change must lie between what some watcher began after and what it was
+/// shown last, except for gaps that all of them listed anew after: nobody may have deleted anything
+/// then, and the list must be among the calls.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// In no order.
@@ -177,6 +180,7 @@ impl<'a> Check<'a> {
                 ));
             }
         }
+        self.gaps(history);
         let log: Vec<_> = self.log.iter().map(|(at, entry)| (*at, *entry)).collect();
         for (revision, (word, key, value)) in log {
             let versions = self.objects.entry(key).or_default();
@@ -195,6 +199,49 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Adds what callers know of revisions that no watcher was to be shown. Without deletions that is
+    /// everything: a version that nobody read or was told of was there when all was listed anew.
+    fn gaps(&mut self, history: &'a History) {
+        let mut words = HashMap::new();
+        for call in &history.calls {
+            match &call.asked {
+                Asked::Create { value } => words.insert(value.as_str(), Word::Added),
+                Asked::Update { value, .. } => words.insert(value.as_str(), Word::Modified),
+                _ => None,
+            };
+        }
+        let mut told = Vec::new();
+        for call in &history.calls {
+            match (&call.told, &call.asked) {
+                (Told::Written(at), Asked::Create { value } | Asked::Update { value, .. })
+                | (Told::Read(at, value), _) => {
+                    told.push((*at, call.key.as_str(), value.as_str()));
+                }
+                (Told::Listed(_, items), _) => told.extend(
+                    items
+                        .iter()
+                        .map(|(key, at, value)| (*at, key.as_str(), value.as_str())),
+                ),
+                _ => {}
+            }
+        }
+        for (at, key, value) in told {
+            let followed = |watcher: &Watched| watcher.from < at && at <= watcher.to;
+            if history.watchers.iter().any(followed) {
+                continue;
+            }
+            // What nobody wrote is for `origins` to tell.
+            let word = words.get(value).copied().unwrap_or(Word::Modified);
+            let entry = (word, key, value);
+            let known = *self.log.entry(at).or_insert(entry);
+            if known != entry {
+                self.wrong(format!(
+                    "revision {at} is {known:?} to one caller and {entry:?} to another"
+                ));
+            }
+        }
+    }
+
     fn watcher(&mut self, watcher: &'a Watched) {
         for pair in watcher.seen.windows(2) {
             if pair[1].revision <= pair[0].revision {
@@ -208,7 +255,10 @@ impl<'a> Check<'a> {
             watcher.seen.iter().map(|seen| seen.revision).collect();
         let missed: Vec<u64> = self
             .log
-            .range(watcher.from + 1..=watcher.to.max(watcher.from))
+            .range((
+                Bound::Excluded(watcher.from),
+                Bound::Included(watcher.to.max(watcher.from)),
+            ))
             .map(|(revision, _)| *revision)
             .filter(|revision| !shown.contains(revision))
             .collect();

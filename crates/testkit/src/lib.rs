@@ -18,6 +18,7 @@
 
 pub mod amend;
 pub mod archive;
+pub mod client;
 pub mod daemon;
 pub mod development;
 pub mod front;
@@ -25,9 +26,11 @@ pub mod history;
 pub mod photo;
 pub mod registry;
 pub mod servers;
+pub mod simulated;
 pub mod tracer;
 pub mod wait;
 
+pub use client::Client;
 pub use daemon::{Daemon, Ran};
 pub use front::Front;
 pub use registry::Registry;

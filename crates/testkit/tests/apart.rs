@@ -1,7 +1,9 @@
-//! A runner of its own, joined to a server over TLS.
+//! A runner of its own, joined to a server over TLS, or to one of several servers.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-use boatyard_testkit::{Daemon, Ran, archive, wait};
+use boatyard_store::contract::cluster::Cluster;
+use boatyard_testkit::{Daemon, Ran, Server, archive, wait};
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
 /// Ends the process when the test does.
@@ -106,4 +108,100 @@ fn a_runner_joins_with_a_token_and_its_environments_are_used_through_the_server(
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("who are you"), "{ran:?}");
     daemon.cli(&["rm", "--force", "far"]).ok();
+}
+
+#[test]
+fn exec_reaches_an_environment_whose_runner_is_connected_to_another_server() {
+    // Ends after the runner, whose cgroups and routes it clears.
+    let place = Daemon::prepare();
+    let database = Cluster::start();
+    database.create("boatyard");
+    let address = database.address("boatyard");
+    let start = |name: &str| Server::start(&place.folder().join(name), &["--database", &address]);
+    let (mut near, far) = (start("near"), start("far"));
+    let file = |name: &str| place.folder().join(name);
+    std::fs::write(file("admin.token"), far.credentials().0).unwrap();
+    let client = |server: &Server, arguments: &[&str]| -> Command {
+        let mut command = place.boatyard(&["--server", &server.address().to_string()]);
+        command
+            .arg("--ca-file")
+            .arg(server.state().join("ca.crt"))
+            .arg("--token-file")
+            .arg(file("admin.token"))
+            .args(arguments);
+        command
+    };
+    let at_far = |arguments: &[&str]| Ran::from(client(&far, arguments).output().unwrap());
+    std::fs::write(file("edge.token"), at_far(&["token", "edge"]).ok()).unwrap();
+    let mut runner = place.boatyard(&["--server", &near.address().to_string(), "--ca-file"]);
+    let process = runner
+        .arg(near.state().join("ca.crt"))
+        .arg("--token-file")
+        .arg(file("edge.token"))
+        .args(["runner", "--name", "edge"])
+        .stderr(std::fs::File::create(file("edge.log")).unwrap())
+        .stdout(Stdio::null())
+        .spawn();
+    let _runner = Process(process.unwrap());
+    wait::until("the runner to register", || {
+        (at_far(&["get", "runners", "edge"]).code == 0).then_some(())
+    });
+    archive::write(&file("image.tar"), "test:latest", &serde_json::json!({}));
+    let image = file("image.tar");
+    let image = ["image", "import", image.to_str().unwrap()];
+    at_far(&[&image[..], &["--tag", "test:latest", "--on", "edge"]].concat()).ok();
+    let object = "apiVersion: boatyard.dev/v1\nkind: Environment\nmetadata: {name: moored}\nspec:\n  runnerName: edge\n  devcontainer: {image: test:latest}\n";
+    std::fs::write(file("moored.yaml"), object).unwrap();
+    at_far(&["apply", "-f", file("moored.yaml").to_str().unwrap()]).ok();
+    at_far(&["start", "moored"]).ok();
+
+    // Both ways, more than any window holds, and how it ended.
+    let script = "cat; echo to the side >&2; exit 7";
+    let mut exec = client(&far, &["exec", "moored", "--", "sh", "-c", script]);
+    exec.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut exec = exec.spawn().unwrap();
+    let sent: Vec<u8> = (0..2_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+    let mut stdin = exec.stdin.take().unwrap();
+    let bytes = sent.clone();
+    let writing = std::thread::spawn(move || stdin.write_all(&bytes).unwrap());
+    let mut echoed = Vec::new();
+    exec.stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut echoed)
+        .unwrap();
+    writing.join().unwrap();
+    let ended = exec.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(7));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("to the side"));
+    assert!(
+        echoed == sent,
+        "{} of {} bytes came back",
+        echoed.len(),
+        sent.len()
+    );
+
+    // The runner's server goes in the middle of a command: that ends, the environment does not.
+    let mut exec = client(
+        &far,
+        &["exec", "moored", "--", "sh", "-c", "echo begun; sleep 1000"],
+    );
+    let mut exec = exec
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut begun = [0; 6];
+    exec.stdout.take().unwrap().read_exact(&mut begun).unwrap();
+    near.kill();
+    assert_ne!(exec.wait().unwrap().code(), Some(0));
+    near.again();
+    let ran = wait::until("the runner to be back", || {
+        let ran = at_far(&["exec", "moored", "--", "sh", "-c", "echo up"]);
+        (ran.code == 0).then_some(ran)
+    });
+    assert_eq!(ran.stdout, "up\n");
+    at_far(&["rm", "--force", "moored"]).ok();
 }

@@ -14,7 +14,7 @@
 mod mix;
 
 use boatyard_store::contract::cluster::Cluster;
-use boatyard_testkit::{Front, Server};
+use boatyard_testkit::{Client, Front, Server, wait};
 use mix::{Mix, Randomness};
 use std::sync::{Arc, Mutex};
 
@@ -42,15 +42,18 @@ async fn kill_now_and_then(servers: Arc<Mutex<Vec<Server>>>, mix: &Mix, pace: u6
     }
 }
 
-async fn run(servers: Vec<Server>, pace: u64) {
-    let seed = mix::seed();
+/// Runs the clients on `servers` while `disturb` does what it does; how often watchers were cut.
+async fn run(
+    servers: Vec<Server>,
+    seed: u64,
+    disturb: impl AsyncFnOnce(Arc<Mutex<Vec<Server>>>, &Mix),
+) -> usize {
     eprintln!("BOATYARD_SEED={seed}");
     let front = Front::open(servers.iter().map(Server::address).collect()).await;
     let (token, authority) = servers[0].credentials();
-    let mix = Mix::new(&front, token, &authority, seed).await;
+    let mix = Mix::new(Client::of(&front, &token, &authority), seed).await;
     let servers = Arc::new(Mutex::new(servers));
-    let killing = kill_now_and_then(servers.clone(), &mix, pace, seed);
-    let ((), history) = tokio::join!(killing, mix.run());
+    let ((), history) = tokio::join!(disturb(servers.clone(), &mix), mix.run());
     let written = |call: &&boatyard_testkit::history::Call| {
         matches!(call.told, boatyard_testkit::history::Told::Written(_))
     };
@@ -58,6 +61,16 @@ async fn run(servers: Vec<Server>, pace: u64) {
     assert!(count > 300, "only {count} writes were answered");
     let violations = boatyard_testkit::history::check(&history);
     assert_eq!(violations, [], "seed {seed}");
+    mix.lists()
+}
+
+/// Runs them while servers are killed.
+async fn run_killing(servers: Vec<Server>) {
+    let seed = mix::seed();
+    let lists = run(servers, seed, async |servers, mix| {
+        kill_now_and_then(servers, mix, 250, seed).await;
+    });
+    assert_eq!(lists.await, 0, "a watch was cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,14 +78,12 @@ async fn what_clients_of_a_server_that_is_killed_saw_can_have_happened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     let server = tokio::task::spawn_blocking(move || Server::start(&path, &[]));
-    run(vec![server.await.unwrap()], 250).await;
+    run_killing(vec![server.await.unwrap()]).await;
 }
 
 /// Three servers on one database.
-fn three(database: &Cluster, folder: &std::path::Path) -> Vec<Server> {
-    database.create("boatyard");
-    let address = database.address("boatyard");
-    let start = |name| Server::start(&folder.join(name), &["--database", &address]);
+fn three(address: &str, folder: &std::path::Path) -> Vec<Server> {
+    let start = |name| Server::start(&folder.join(name), &["--database", address]);
     vec![start("a"), start("b"), start("c")]
 }
 
@@ -81,5 +92,50 @@ async fn what_clients_of_three_servers_that_are_killed_in_turn_saw_can_have_happ
     let folder = tempfile::tempdir().unwrap();
     // Of this thread: the database ends with the one that started it.
     let database = Cluster::start();
-    run(three(&database, folder.path()), 250).await;
+    database.create("boatyard");
+    run_killing(three(&database.address("boatyard"), folder.path())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_saw_while_the_database_was_killed_can_have_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = Cluster::start();
+    database.create("boatyard");
+    let servers = three(&database.address("boatyard"), folder.path());
+    let lists = run(servers, mix::seed(), async |_, mix| {
+        for answers in [300, 700, 1200] {
+            assert!(mix.answered(answers).await);
+            database.kill();
+            database.go();
+        }
+    });
+    assert_eq!(lists.await, 0, "a watch was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_saw_while_a_standby_became_the_database_can_have_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut primary = Cluster::start();
+    primary.create("boatyard");
+    let standby = primary.standby("second");
+    primary.configure("synchronous_standby_names = 'second'\n");
+    primary.reload();
+    let state = "SELECT sync_state FROM pg_stat_replication";
+    wait::until("the standby to follow", || {
+        (primary.sql("postgres", state) == "sync").then_some(())
+    });
+    let (one, other) = (primary.host(), standby.host());
+    let hosts = format!("host={}&host={}", one.display(), other.display());
+    let address = format!("postgres://postgres@/boatyard?{hosts}");
+    let servers = three(&address, folder.path());
+    let lists = run(servers, mix::seed(), async |_, mix| {
+        assert!(mix.answered(600).await);
+        let promoting = || {
+            primary.stop("immediate");
+            standby.promote();
+        };
+        mix.cutting(promoting).await;
+    });
+    // Each once: what came before it is another history.
+    assert_eq!(lists.await, mix::WATCHERS);
 }

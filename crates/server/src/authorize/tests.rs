@@ -34,6 +34,7 @@ fn runner() -> Caller {
         user: "system:runner:r1".into(),
         groups: vec!["system:runners".into()],
         local: None,
+        good: None,
     }
 }
 
@@ -209,6 +210,7 @@ fn root_through_the_socket_is_an_administrator_and_nobody_is_nobody() {
         user: "x".into(),
         groups: vec![],
         local: None,
+        good: None,
     };
     assert!(!allowed(
         &nobody,

@@ -98,6 +98,7 @@ mod tests {
             user: "system:runner:r1".to_owned(),
             groups: vec![crate::identity::RUNNERS.to_owned()],
             local: None,
+            good: None,
         };
         let (person, root) = (Caller::local(1000, 1000), Caller::local(0, 0));
         let one = |group, plural| Asked {

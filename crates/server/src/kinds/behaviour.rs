@@ -151,6 +151,11 @@ pub(crate) trait Behaviour: std::fmt::Debug + Send + Sync {
         false
     }
 
+    /// What is removed before an object of this name is, since it must not outlive it.
+    fn goes_before(&self, _name: &str) -> Option<Key> {
+        None
+    }
+
     /// Another object that [`Self::admit`] needs to see at creation.
     fn looks_at(&self, _object: &Value) -> Option<Key> {
         None

@@ -3,7 +3,7 @@
 use super::{LARGEST, Resources, Target, modified, object};
 use crate::deletion;
 use crate::failure::Failure;
-use crate::identity::Caller;
+use crate::identity::{self, Caller};
 use crate::kinds::{Admission, Kind};
 use crate::managed::{self, Write};
 use crate::objects::{self, Deletion, meta};
@@ -11,6 +11,7 @@ use crate::patches;
 use crate::stored::Outline;
 use boatyard_api::rules::FieldError;
 use boatyard_store::{Key, Revision, Stored};
+use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
@@ -600,7 +601,7 @@ impl Resources {
         let key = Self::key(target, target.name);
         let stored = if objects::is_released(target.kind, &object) {
             let last = bytes(&object)?;
-            self.store.delete(key, expected, last).await
+            self.remove(target, key, expected, last).await
         } else {
             let data = bounded(&mut object, old, target.subresource)?;
             self.store.update(key, expected, data).await
@@ -610,6 +611,21 @@ impl Resources {
             Err(boatyard_store::Error::Conflict { .. }) => Ok(None),
             Err(error) => Err(Self::store_failure(target, target.name, error)),
         }
+    }
+
+    /// Removes an object, after what must not outlive it: a kill in between leaves the object, whose
+    /// deletion nobody was told.
+    async fn remove(
+        &self,
+        target: &Target<'_>,
+        key: Key,
+        expected: Revision,
+        last: Bytes,
+    ) -> Result<Stored, boatyard_store::Error> {
+        if let Some(first) = target.kind.behaviour.goes_before(&key.name) {
+            identity::remove(&*self.store, &first).await?;
+        }
+        self.store.delete(key, expected, last).await
     }
 
     /// Deletes an object; the last version of it, and whether it is gone already.
@@ -648,8 +664,7 @@ impl Resources {
                 Deletion::Remove if options.dry_run => return Ok((old, true)),
                 Deletion::Mark(marked) if options.dry_run => return Ok((marked, false)),
                 Deletion::Remove => self
-                    .store
-                    .delete(key, expected, bytes(&old)?)
+                    .remove(target, key, expected, bytes(&old)?)
                     .await
                     .map(|stored| (stored, true)),
                 Deletion::Mark(marked) => self

@@ -70,6 +70,46 @@ async fn a_token_is_good_at_every_server_until_it_is_replaced_at_any() {
 }
 
 #[tokio::test]
+async fn a_deleted_runner_is_nobody_at_any_server_and_what_it_had_open_is_closed() {
+    let one = Server::start().await;
+    let other = one.beside().await;
+    // The token minted last is the good one.
+    let token = Who::Token(other.runner_token.clone());
+    let object = json!({"metadata": {"name": "r1", "finalizers": ["test/held"]}, "spec": {}});
+    one.post(RUNNERS, object).await.ok();
+    // Its tunnel is at one server, a watch at the other.
+    let connected = runner(&one, &other.runner_token, "one: ").await;
+    assert_eq!(talk(&other).await.unwrap(), "one: ahoy!");
+    let watched = format!("{RUNNERS}?watch=true&fieldSelector=metadata.name%3Dr1");
+    let mut watch = other.watch(&token, &watched).await;
+    assert_eq!(watch.told().await, "ADDED r1");
+    // While something holds it, it is still there.
+    let path = format!("{RUNNERS}/r1");
+    other.delete(&path).await.ok();
+    assert_eq!(watch.told().await, "MODIFIED r1");
+    one.ask(&token, "GET", CLASSES, Value::Null).await.ok();
+    assert_eq!(talk(&other).await.unwrap(), "one: ahoy!");
+    let release = json!({"metadata": {"finalizers": null}});
+    other.patch(&path, release).await.ok();
+    // With the store's next event, at both servers.
+    within(async { while watch.next().await.is_some() {} }).await;
+    within(connected).await.unwrap();
+    for server in [&one, &other] {
+        let answer = server.ask(&token, "GET", CLASSES, Value::Null).await;
+        answer.refused(401, "Unauthorized");
+        let door = format!("{path}/tunnel");
+        let endpoint = server.endpoint(&other.runner_token);
+        let dialled = endpoint.upgrade(&door, tunnel::PROTOCOL).await;
+        assert!(matches!(dialled, Err(Error::Refused { code: 401, .. })));
+    }
+    // It may be let in again, as another.
+    let minted = one.post(&format!("{path}/token"), Value::Null).await.ok();
+    let again = minted["token"].as_str().unwrap();
+    let _connected = runner(&other, again, "two: ").await;
+    assert_eq!(talk(&one).await.unwrap(), "two: ahoy!");
+}
+
+#[tokio::test]
 async fn a_stream_reaches_a_runner_that_is_connected_to_another_server() {
     let one = Server::start().await;
     let other = one.beside().await;

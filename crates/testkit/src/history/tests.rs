@@ -18,6 +18,10 @@ impl Dice {
 /// What a correct store shows to concurrent clients: each call takes effect at one moment between
 /// its beginning and its end, and spans of different clients overlap.
 fn correct(seed: u64) -> History {
+    correct_with(seed, true)
+}
+
+fn correct_with(seed: u64, deletions: bool) -> History {
     let mut dice = Dice(seed);
     let (mut history, mut contents) =
         (History::default(), BTreeMap::<String, (u64, String)>::new());
@@ -28,7 +32,8 @@ fn correct(seed: u64) -> History {
         let key = format!("k{}", dice.roll(4));
         let value = format!("v{number}");
         let current = contents.get(&key).cloned();
-        let (asked, mut told) = match dice.roll(6) {
+        let sort = dice.roll(6);
+        let (asked, mut told) = match if deletions || sort != 3 { sort } else { 4 } {
             0 => (
                 Asked::Create {
                     value: value.clone(),
@@ -68,6 +73,8 @@ fn correct(seed: u64) -> History {
                 (Asked::List, Told::Listed(revision, items.collect()))
             }
         };
+        // Of an answer that was lost nobody knows.
+        let lost = dice.roll(12) == 0;
         if let Told::Written(at) = told {
             revision = at;
             let word = match &asked {
@@ -75,7 +82,9 @@ fn correct(seed: u64) -> History {
                 _ => Word::Modified,
             };
             contents.insert(key.clone(), (at, value.clone()));
-            known.insert(key.clone(), at);
+            if !lost {
+                known.insert(key.clone(), at);
+            }
             seen.push(Seen {
                 revision,
                 word,
@@ -91,10 +100,12 @@ fn correct(seed: u64) -> History {
                 key: key.clone(),
                 value,
             });
-        } else if let Told::Read(at, _) = told {
+        } else if let Told::Read(at, _) = told
+            && !lost
+        {
             known.insert(key.clone(), at);
         }
-        if dice.roll(12) == 0 {
+        if lost {
             told = Told::Nothing;
         }
         history.calls.push(Call {
@@ -128,6 +139,102 @@ fn correct_histories_pass() {
     for seed in 0..200 {
         assert_eq!(check(&correct(seed)), [], "seed {seed}");
     }
+}
+
+/// The same without deletions, where for a while nobody was shown anything and then listed anew; the
+/// last call is the list.
+fn gapped(seed: u64) -> History {
+    let mut history = correct_with(seed, false);
+    let seen = history.watchers[0].seen.clone();
+    let (cut, again) = (seen.len() / 3, seen.len() * 2 / 3);
+    let (cut, again) = (&seen[cut], &seen[again]);
+    let mut contents = BTreeMap::new();
+    for seen in seen.iter().filter(|seen| seen.revision <= again.revision) {
+        contents.insert(seen.key.clone(), (seen.revision, seen.value.clone()));
+    }
+    let number: u64 = again.value[1..].parse().unwrap();
+    let items = contents.into_iter();
+    history.calls.push(Call {
+        key: String::new(),
+        asked: Asked::List,
+        began: 100 + number * 10,
+        ended: 101 + number * 10,
+        told: Told::Listed(
+            again.revision,
+            items.map(|(key, (at, value))| (key, at, value)).collect(),
+        ),
+    });
+    let mut watchers = Vec::new();
+    for watcher in &history.watchers {
+        for (from, to) in [(watcher.from, cut.revision), (again.revision, watcher.to)] {
+            let shown = |seen: &&Seen| from < seen.revision && seen.revision <= to;
+            watchers.push(Watched {
+                from,
+                to: to.max(from),
+                seen: watcher.seen.iter().filter(shown).cloned().collect(),
+            });
+        }
+    }
+    history.watchers = watchers;
+    history
+}
+
+#[test]
+fn gaps_that_everybody_listed_anew_after_are_filled_by_what_callers_know() {
+    let (mut lost, mut stale) = (0, 0);
+    for seed in 0..200 {
+        let history = gapped(seed);
+        assert_eq!(check(&history), [], "seed {seed}");
+        let (cut, again) = (history.watchers[0].to, history.watchers[1].from);
+        let within = |at: u64| at > cut && at < again;
+        // What was acknowledged in the gap is not in the list after it.
+        let mut without = history.clone();
+        let acknowledged: std::collections::HashSet<u64> = history
+            .calls
+            .iter()
+            .filter_map(|call| match call.told {
+                Told::Written(at) if within(at) => Some(at),
+                _ => None,
+            })
+            .collect();
+        if let Told::Listed(_, items) = &mut without.calls.last_mut().unwrap().told
+            && let Some(found) = items
+                .iter()
+                .position(|(_, at, _)| acknowledged.contains(at))
+        {
+            items.remove(found);
+            lost += 1;
+            assert_ne!(check(&without), [], "lost, seed {seed}");
+        }
+        // What was overwritten in the gap is read long after it.
+        let overwritten = history.calls.iter().find_map(|call| match &call.asked {
+            Asked::Update { expected, .. } => match call.told {
+                Told::Written(at) if within(at) => Some((call.key.clone(), *expected)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let read = overwritten.and_then(|(key, expected)| {
+            let told = history.calls.iter().find_map(|call| match &call.told {
+                Told::Read(at, value) if *at == expected => Some(value.clone()),
+                _ => None,
+            });
+            Some((key, expected, told?))
+        });
+        if let Some((key, at, value)) = read {
+            let mut history = history.clone();
+            history.calls.push(Call {
+                key,
+                asked: Asked::Get,
+                began: 90_000,
+                ended: 90_001,
+                told: Told::Read(at, value),
+            });
+            stale += 1;
+            assert_ne!(check(&history), [], "stale, seed {seed}");
+        }
+    }
+    assert!(lost > 100 && stale > 50, "{lost} lost, {stale} stale");
 }
 
 /// Puts one fault into a history; false when this one has no place for it.

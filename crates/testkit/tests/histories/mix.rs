@@ -1,22 +1,20 @@
 //! The clients: random calls and watches through one address, recorded.
 
-use boatyard_link::client::{Address, Endpoint};
-use boatyard_testkit::Front;
+use boatyard_testkit::Client;
+use boatyard_testkit::client::PATIENCE;
 use boatyard_testkit::history::{Asked, Call, History, Seen, Told, Watched, Word};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use kube::core::WatchEvent;
 use serde_json::{Value, json};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use std::time::Instant;
+use tokio::sync::{RwLock, watch};
 
 const PATH: &str = "/apis/boatyard.dev/v1/environmentclasses";
-/// Longest anything may take on a busy machine, restarts included.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients that call, and what each asks for.
 const CLIENTS: usize = 8;
 const CALLS: usize = 250;
-const WATCHERS: usize = 4;
+pub(crate) const WATCHERS: usize = 4;
 const OBJECTS: usize = 8;
 /// Written last: the watchers' end.
 const END: &str = "boat-end";
@@ -52,39 +50,32 @@ pub(crate) fn seed() -> u64 {
 
 /// The clients of one run.
 pub(crate) struct Mix {
-    endpoint: Endpoint,
-    front: std::net::SocketAddr,
+    client: Client,
     seed: u64,
     began: Instant,
     /// Revision that the watchers start after.
     from: u64,
     answers: watch::Sender<u64>,
+    /// Lists of watchers that were cut.
+    lists: watch::Sender<usize>,
+    /// Read by who deletes: what goes while nobody watches leaves no trace to judge by.
+    deleting: RwLock<()>,
     calls: Mutex<Vec<Call>>,
 }
 
 impl Mix {
-    pub(crate) async fn new(front: &Front, token: String, authority: &str, seed: u64) -> Self {
-        let mut mix = Self {
-            endpoint: Endpoint {
-                address: Address::Tls {
-                    authority: front.address().to_string(),
-                    config: boatyard_link::tls::client_config(authority).unwrap(),
-                },
-                token: Some(token),
-            },
-            front: front.address(),
+    pub(crate) async fn new(client: Client, seed: u64) -> Self {
+        let from = revision(&client.get(PATH).await);
+        Self {
+            client,
             seed,
             began: Instant::now(),
-            from: 0,
+            from,
             answers: watch::Sender::new(0),
+            lists: watch::Sender::new(0),
+            deleting: RwLock::new(()),
             calls: Mutex::default(),
-        };
-        let (_, list) = mix
-            .send(&mix.endpoint.kube(), "GET", PATH, None)
-            .await
-            .unwrap();
-        mix.from = revision(&list);
-        mix
+        }
     }
 
     /// Waits for so many answers; false when the clients end before.
@@ -92,6 +83,22 @@ impl Mix {
         let mut answers = self.answers.subscribe();
         let reached = *answers.wait_for(|so_far| *so_far >= count).await.unwrap();
         reached != u64::MAX
+    }
+
+    /// How often watchers listed anew.
+    pub(crate) fn lists(&self) -> usize {
+        *self.lists.borrow()
+    }
+
+    /// Does something that cuts every watcher; meanwhile, until each has listed anew, nothing is
+    /// deleted.
+    pub(crate) async fn cutting(&self, disturb: impl FnOnce()) {
+        let _nothing_goes = self.deleting.write().await;
+        disturb();
+        let mut lists = self.lists.subscribe();
+        let all = lists.wait_for(|so_far| *so_far == WATCHERS);
+        let waited = tokio::time::timeout(PATIENCE, all).await;
+        waited.expect("every watcher lists anew").unwrap();
     }
 
     /// Runs clients and watchers to their end.
@@ -114,7 +121,7 @@ impl Mix {
     }
 
     async fn client(&self, number: usize) {
-        let client = self.endpoint.kube();
+        let client = self.client.apart();
         let mut dice = Randomness::new(self.seed.wrapping_add(number as u64));
         // What it last knew of each object.
         let mut known = [1_u64; OBJECTS];
@@ -138,10 +145,18 @@ impl Mix {
                 8 => Asked::Get,
                 _ => Asked::List,
             };
+            let allowed = self.deleting.try_read();
+            let asked = match asked {
+                Asked::Delete if allowed.is_err() => Asked::Get,
+                asked => asked,
+            };
+            // Others do not hold anybody up.
+            let allowed = allowed.ok().filter(|_| asked == Asked::Delete);
             let told = self.call(&client, &key, asked).await;
+            drop(allowed);
             match told {
                 Told::Written(revision) | Told::Read(revision, _) => known[at] = revision,
-                Told::Nothing => self.front_answers().await,
+                Told::Nothing => client.ready().await,
                 _ => {}
             }
         }
@@ -149,29 +164,19 @@ impl Mix {
 
     /// Writes the last object, however often it takes.
     async fn end(&self) {
-        let client = self.endpoint.kube();
+        let client = self.client.apart();
         for attempt in 0.. {
             let value = format!("end-{attempt}");
             let told = self.call(&client, END, Asked::Create { value }).await;
             if told != Told::Nothing {
                 return;
             }
-            self.front_answers().await;
-        }
-    }
-
-    /// Until a server answers again.
-    async fn front_answers(&self) {
-        let client = self.endpoint.kube();
-        let deadline = Instant::now() + PATIENCE;
-        while self.send(&client, "GET", "/readyz", None).await.is_none() {
-            assert!(Instant::now() < deadline, "no server at {}", self.front);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            client.ready().await;
         }
     }
 
     /// One call, recorded.
-    async fn call(&self, client: &kube::Client, key: &str, asked: Asked) -> Told {
+    async fn call(&self, client: &Client, key: &str, asked: Asked) -> Told {
         let one = format!("{PATH}/{key}");
         let object = |value: &str, version: Option<u64>| {
             let mut object = json!({"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
@@ -189,7 +194,9 @@ impl Mix {
             Asked::List => ("GET", PATH, None),
         };
         let began = self.now();
-        let answer = self.send(client, method, path, body).await;
+        let answer = client.send(method, path, body).await;
+        // It may have happened or not.
+        let answer = answer.filter(|(code, _)| *code < 500 && *code != 429);
         let ended = self.now();
         let told = answer.map_or(Told::Nothing, |(code, answer)| told(&asked, code, &answer));
         self.calls.lock().unwrap().push(Call {
@@ -209,81 +216,85 @@ impl Mix {
         told
     }
 
-    /// Code and body of an answer; none when there was no whole one.
-    async fn send(
-        &self,
-        client: &kube::Client,
-        method: &str,
-        path: &str,
-        body: Option<Value>,
-    ) -> Option<(u16, Value)> {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", "application/json")
-            .body(kube::client::Body::from(body.into_bytes()))
-            .unwrap();
-        let exchange = async {
-            let response = client.send(request).await.ok()?;
-            let code = response.status().as_u16();
-            let body = response.into_body().collect_bytes().await.ok()?;
-            Some((code, serde_json::from_slice(&body).unwrap_or_default()))
-        };
-        let answer = tokio::time::timeout(PATIENCE, exchange).await.ok()??;
-        // It may have happened or not.
-        (answer.0 < 500 && answer.0 != 429).then_some(answer)
-    }
-
     /// Follows to the end object; what it saw, in pieces where it had to list again.
     async fn watcher(&self) -> Vec<Watched> {
-        let client = self.endpoint.kube();
-        let mut watched = Watched {
-            from: self.from,
-            to: self.from,
+        let client = self.client.apart();
+        let follows = |from| Watched {
+            from,
+            to: from,
             seen: Vec::new(),
         };
+        let mut pieces = vec![follows(self.from)];
         loop {
-            let path = format!(
-                "{PATH}?watch=true&allowWatchBookmarks=true&resourceVersion={}",
-                watched.to
-            );
-            let request = http::Request::get(path).body(Vec::new()).unwrap();
-            let opened = client
-                .request_events::<kube::core::DynamicObject>(request)
-                .await;
-            if let Ok(events) = opened {
-                let mut events = std::pin::pin!(events);
-                while let Ok(Some(event)) = events.try_next().await {
-                    let (word, object) = match event {
-                        WatchEvent::Added(object) => (Word::Added, object),
-                        WatchEvent::Modified(object) => (Word::Modified, object),
-                        WatchEvent::Deleted(object) => (Word::Deleted, object),
-                        WatchEvent::Bookmark(mark) => {
-                            watched.to = mark.metadata.resource_version.parse().unwrap();
-                            continue;
-                        }
-                        WatchEvent::Error(status) => panic!("a watch was cut: {status:?}"),
+            let watched = pieces.last_mut().unwrap();
+            match self.follow(&client, watched).await {
+                Followed::ToTheEnd => return pieces,
+                Followed::Broken => client.ready().await,
+                Followed::Cut => {
+                    let listed = self.call(&client, "", Asked::List).await;
+                    let Told::Listed(at, items) = listed else {
+                        client.ready().await;
+                        continue;
                     };
-                    let version = object.metadata.resource_version.clone().unwrap();
-                    watched.to = version.parse().unwrap();
-                    watched.seen.push(Seen {
-                        revision: watched.to,
-                        word,
-                        key: object.metadata.name.clone().unwrap(),
-                        value: object.data["spec"]["description"]
-                            .as_str()
-                            .unwrap()
-                            .to_owned(),
-                    });
-                    if watched.seen.last().unwrap().key == END {
-                        return vec![watched];
+                    self.lists.send_modify(|lists| *lists += 1);
+                    pieces.push(follows(at));
+                    if items.iter().any(|(key, ..)| key == END) {
+                        return pieces;
                     }
                 }
             }
-            self.front_answers().await;
         }
     }
+
+    /// Goes on from where a watcher is.
+    async fn follow(&self, client: &Client, watched: &mut Watched) -> Followed {
+        let path = format!(
+            "{PATH}?watch=true&allowWatchBookmarks=true&resourceVersion={}",
+            watched.to
+        );
+        let Some(mut events) = client.watch(&path).await else {
+            return Followed::Broken;
+        };
+        while let Some(event) = events.next().await {
+            let (word, object) = match event {
+                WatchEvent::Added(object) => (Word::Added, object),
+                WatchEvent::Modified(object) => (Word::Modified, object),
+                WatchEvent::Deleted(object) => (Word::Deleted, object),
+                WatchEvent::Bookmark(mark) => {
+                    watched.to = mark.metadata.resource_version.parse().unwrap();
+                    continue;
+                }
+                WatchEvent::Error(status) => {
+                    assert_eq!(status.code, 410, "{status:?}");
+                    return Followed::Cut;
+                }
+            };
+            let version = object.metadata.resource_version.clone().unwrap();
+            watched.to = version.parse().unwrap();
+            let value = object.data["spec"]["description"].as_str().unwrap();
+            let key = object.metadata.name.clone().unwrap();
+            let ends = key == END;
+            watched.seen.push(Seen {
+                revision: watched.to,
+                word,
+                key,
+                value: value.to_owned(),
+            });
+            if ends {
+                return Followed::ToTheEnd;
+            }
+        }
+        Followed::Broken
+    }
+}
+
+/// How far a watcher came.
+enum Followed {
+    ToTheEnd,
+    /// It may go on from where it was.
+    Broken,
+    /// It may not.
+    Cut,
 }
 
 fn revision(object: &Value) -> u64 {

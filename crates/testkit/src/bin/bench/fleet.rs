@@ -12,6 +12,7 @@ use crate::api::{ENVIRONMENTS, Server, send};
 use crate::calls::{Connections, begin};
 use crate::figures::{Table, percentile, shown};
 use crate::{hosts, process};
+use boatyard_testkit::simulated;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -60,7 +61,7 @@ fn start_hosts(folder: &Path, socket: &Path, first: usize, count: usize) -> Host
 }
 
 fn environment(name: &str) -> Bytes {
-    format!(r#"{{"apiVersion":"boatyard.dev/v1","kind":"Environment","metadata":{{"name":"{name}"}},"spec":{{"devcontainer":{{"image":"{}"}}}}}}"#, hosts::IMAGE).into()
+    format!(r#"{{"apiVersion":"boatyard.dev/v1","kind":"Environment","metadata":{{"name":"{name}"}},"spec":{{"devcontainer":{{"image":"{}"}}}}}}"#, simulated::IMAGE).into()
 }
 
 fn is_ready(object: &Value) -> bool {
