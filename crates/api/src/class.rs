@@ -59,13 +59,10 @@ pub struct Resources {
     /// Memory, for example `4Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
-    /// Size of everything the environment writes, for example `20Gi`.
+    /// Size of everything the environment writes, for example `20Gi`. A disk that is made is never
+    /// made smaller; named volumes have it each for themselves, and a folder of the developer's has no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("false")
-            .message("disk limits are not enforced by this version; leave the field out")
-            .reason(Reason::FieldValueForbidden)
-    )]
     pub disk: Option<Quantity>,
     /// Most processes and threads at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -109,6 +109,7 @@ impl Rules for EnvironmentClass {
                 16 << 20,
                 "16Mi",
             ),
+            ("disk", &resources.disk, quantity::bytes, 32 << 20, "32Mi"),
         ];
         for (field, quantity, measure, least, shown) in quantities {
             let Some(quantity) = quantity else { continue };

@@ -33,6 +33,8 @@ pub mod condition {
     pub const IMAGE_PRESENT: &str = "ImagePresent";
     /// The sandbox runs and its agent answers.
     pub const SANDBOX_RUNNING: &str = "SandboxRunning";
+    /// The disk is nearly full; there is none without a limit.
+    pub const DISK_PRESSURE: &str = "DiskPressure";
     /// The lifecycle commands have succeeded.
     pub const LIFECYCLE_COMPLETE: &str = "LifecycleComplete";
 }

@@ -50,6 +50,8 @@ pub struct Seen {
     pub restarted_at: Option<String>,
     /// Something of the environment is on disk (also half-removed state).
     pub on_disk: bool,
+    /// Its disk is mounted.
+    pub mounted: bool,
 }
 
 /// State of the process tree.
@@ -191,6 +193,7 @@ pub fn next(want: &Want, seen: &Seen, now: Timestamp) -> Action {
         Want::Stopped => match seen.sandbox {
             SandboxSeen::Running { .. } => Action::StopSandbox,
             SandboxSeen::Ended => Action::CleanSandbox,
+            SandboxSeen::Absent if seen.mounted => Action::CleanSandbox,
             SandboxSeen::Absent => Action::Idle,
         },
         Want::Running { restart } => running(restart.as_ref(), seen, now),

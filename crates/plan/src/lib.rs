@@ -6,6 +6,7 @@
 //! Read next: [`environment`].
 
 pub mod classes;
+pub mod disk;
 pub mod environment;
 pub mod lifecycle;
 pub mod placement;

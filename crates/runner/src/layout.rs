@@ -5,13 +5,16 @@
 //! <root>/images/                      the image store
 //! <root>/agent/<digest>               the agent's executable
 //! <root>/volumes/<namespace>/<name>/  named volumes, ids unshifted
+//! <root>/volumes/<namespace>/.<name>.img  file system of one, where its limit is kept by one
 //! <root>/cache/                       may be lost
 //! <root>/trash/<uid>/                 environments being deleted
 //! <root>/envs/<uid>/record.json       what was decided for the environment (see `record`)
+//! <root>/envs/<uid>/disk.img          file system of `disk`, where its limit is kept by one
 //! <root>/envs/<uid>/disk/upper,work   its root filesystem over the image
 //! <root>/envs/<uid>/disk/nested/      storage of containers inside, on no overlay
 //! <root>/envs/<uid>/disk/workspace/   clone of a git source
 //! <root>/envs/<uid>/disk/logs/        output of lifecycle commands
+//! <root>/envs/<uid>/disk/reserve/     room kept for the runner, where there is a limit
 //! <root>/envs/<uid>/run/              the sandbox's runtime state
 //! ```
 //!
@@ -172,6 +175,11 @@ impl EnvironmentPaths {
     #[must_use]
     pub fn disk(&self) -> PathBuf {
         self.root.join("disk")
+    }
+    /// The file system of [`Self::disk`], where its limit is kept by one.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.root.join("disk.img")
     }
     /// Upper directory of its root filesystem.
     #[must_use]

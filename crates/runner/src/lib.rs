@@ -15,6 +15,7 @@ mod beneath;
 mod build;
 mod container;
 mod context;
+mod disk;
 mod doors;
 mod dotfiles;
 mod failure;
@@ -204,7 +205,8 @@ pub fn teardown(
     executable: PathBuf,
     host_name_prefix: String,
 ) -> Result<(), Error> {
-    let path = Layout::open(state_dir)?.environments();
+    let layout = Layout::open(state_dir)?;
+    let path = layout.environments();
     let state = |source| Error::State {
         path: path.clone(),
         source,
@@ -212,6 +214,8 @@ pub fn teardown(
     if std::fs::read_dir(&path).map_err(state)?.next().is_some() {
         return Err(Error::Occupied { path });
     }
+    empty_trash(&layout).map_err(state)?;
+    disk::volumes::release_all(&layout.volumes()).map_err(state)?;
     let sandboxes = sandboxes(state_dir, executable, host_name_prefix)?;
     Ok(sandboxes.teardown_host()?)
 }
@@ -233,7 +237,9 @@ fn sandboxes(
 /// What a kill left in the trash goes first: its slots are free only then.
 fn empty_trash(layout: &Layout) -> std::io::Result<()> {
     for entry in std::fs::read_dir(layout.trash())? {
-        std::fs::remove_dir_all(entry?.path())?;
+        let path = entry?.path();
+        disk::release_all(&path)?;
+        std::fs::remove_dir_all(path)?;
     }
     for entry in std::fs::read_dir(layout.cache())? {
         let path = entry?.path();

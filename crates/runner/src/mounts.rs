@@ -24,14 +24,18 @@ fn own(path: PathBuf, target: &str) -> Mount {
     }
 }
 
-/// Every mount, in order.
+/// Every mount, in order; `disk` is how much the environment may write, and a new volume.
 pub(crate) fn plan(
     layout: &Layout,
     paths: &EnvironmentPaths,
-    namespace: &str,
+    (namespace, disk): (&str, Option<u64>),
     spec: &EnvironmentSpec,
     resolved: &Resolved,
 ) -> Result<Vec<Mount>, Failed> {
+    let namespace = Namespace {
+        name: namespace,
+        disk,
+    };
     let mut mounts = vec![
         own(paths.nested("docker"), "/var/lib/docker"),
         own(paths.nested("containers"), "/var/lib/containers"),
@@ -81,11 +85,15 @@ pub(crate) fn plan(
 pub(crate) fn service(
     layout: &Layout,
     paths: &EnvironmentPaths,
-    (namespace, name): (&str, &str),
+    ((namespace, disk), name): ((&str, Option<u64>), &str),
     spec: &EnvironmentSpec,
     resolved: &Resolved,
     wanted: &[Wanted],
 ) -> Result<Vec<Mount>, Failed> {
+    let namespace = Namespace {
+        name: namespace,
+        disk,
+    };
     let developer = |user: User| MountIds::Developer {
         outside_uid: user.uid,
         outside_gid: user.gid,
@@ -108,10 +116,17 @@ pub(crate) fn service(
     Ok(mounts)
 }
 
+/// Where named volumes are looked for, and what a new one may hold.
+#[derive(Clone, Copy)]
+struct Namespace<'a> {
+    name: &'a str,
+    disk: Option<u64>,
+}
+
 fn one(
     layout: &Layout,
     paths: &EnvironmentPaths,
-    namespace: &str,
+    namespace: Namespace<'_>,
     spec: &EnvironmentSpec,
     wanted: &Wanted,
     developer: &dyn Fn(User) -> MountIds,
@@ -178,7 +193,9 @@ fn one(
                     "names the volume {name:?}; use letters, digits, '.', '_' and '-'"
                 )));
             }
-            volume(layout.volumes().join(namespace).join(name))?
+            let path = layout.volumes().join(namespace.name).join(name);
+            crate::disk::volumes::ready(&path, namespace.disk)?;
+            volume(path)?
         }
         (MountKind::Volume, None) => volume(paths.anonymous_volume(&wanted.target))?,
     };

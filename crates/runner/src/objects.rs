@@ -8,12 +8,12 @@
 use crate::failure::Failed;
 use boatyard_api::class::Resources;
 use boatyard_api::environment::{EnvironmentSpec, EnvironmentStatus, Phase};
-use boatyard_api::words::{DEFAULT_CLASS, FINALIZER_RUNNER, NAMESPACE_RUNNERS};
+use boatyard_api::words::{DEFAULT_CLASS, FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
 use boatyard_api::{Environment, EnvironmentClass, Runner, RunnerStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
@@ -159,6 +159,7 @@ pub(crate) async fn write_status(
                 if status.phase != written.phase {
                     phase_event(&client, &object, &status).await;
                 }
+                disk_event(&client, &object, &status, &written).await;
                 written = status;
             }
             Err(error) if last => tracing::debug!(%error, "the last status was not written"),
@@ -227,10 +228,9 @@ async fn phase_event(client: &Client, object: &Environment, status: &Environment
     } else {
         "Normal"
     };
-    let failed = status
-        .conditions
-        .iter()
-        .find(|condition| condition.status == "False" && condition.reason != "NotYet");
+    let failed = status.conditions.iter().find(|one| {
+        one.status == "False" && one.reason != "NotYet" && one.type_ != condition::DISK_PRESSURE
+    });
     let reason = match (status.phase, failed) {
         (Phase::Failed, Some(condition)) => condition.reason.clone(),
         (phase, _) => format!("{phase:?}"),
@@ -240,6 +240,25 @@ async fn phase_event(client: &Client, object: &Environment, status: &Environment
         .clone()
         .unwrap_or_else(|| format!("the environment is {:?}", status.phase));
     event(client, object, kind, &reason, &message).await;
+}
+
+/// An event when its disk becomes nearly full, and when it has room again.
+async fn disk_event(
+    client: &Client,
+    object: &Environment,
+    now: &EnvironmentStatus,
+    before: &EnvironmentStatus,
+) {
+    fn pressed(status: &EnvironmentStatus) -> Option<&Condition> {
+        let mut conditions = status.conditions.iter();
+        conditions.find(|one| one.type_ == condition::DISK_PRESSURE)
+    }
+    let before = pressed(before).is_some_and(|condition| condition.status == "True");
+    let Some(now) = pressed(now).filter(|now| (now.status == "True") != before) else {
+        return;
+    };
+    let kind = if before { "Normal" } else { "Warning" };
+    event(client, object, kind, &now.reason, &now.message).await;
 }
 
 /// Posts an event about an environment; losing one is logged and harmless.

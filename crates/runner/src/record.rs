@@ -72,6 +72,9 @@ pub struct Record {
     pub name: String,
     /// Fixes the id range and the address.
     pub slot: u32,
+    /// Bytes it may write, once its class said so.
+    #[serde(default)]
+    pub disk: Option<u64>,
     /// The source is in place.
     #[serde(default)]
     pub source: bool,
@@ -426,6 +429,7 @@ impl Slots {
         uid: &Uid,
         namespace: &str,
         name: &str,
+        disk: Option<u64>,
     ) -> std::io::Result<Record> {
         let slot = {
             let mut taken = self.taken();
@@ -440,6 +444,7 @@ impl Slots {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             slot,
+            disk,
             source: false,
             configured: None,
             image: None,

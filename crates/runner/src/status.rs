@@ -4,11 +4,13 @@
 //! condition. Times come from the record, so that computing twice gives the same.
 
 use crate::record::{FailureRecord, Record, address};
+use boatyard_api::Environment;
 use boatyard_api::class::Resources;
 use boatyard_api::environment::{
     EnvironmentStatus, ImageStatus, Phase, ServiceStatus, Step, StepState,
 };
 use boatyard_api::words::condition;
+use boatyard_plan::disk::Pressure;
 use boatyard_plan::environment::{Hook, SandboxSeen, Seen, Want};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -21,6 +23,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) failure: Option<&'a FailureRecord>,
     pub(crate) generation: Option<i64>,
     pub(crate) resources: Option<&'a Resources>,
+    /// How full its disk is, where it has a limit.
+    pub(crate) disk: Option<&'a crate::disk::Known>,
     /// The services of its project.
     pub(crate) services: Vec<ServiceStatus>,
     /// Status as last written: conditions keep their transition times.
@@ -117,6 +121,12 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
             failure.map(|failure| (failure.reason.as_str(), failure.message.as_str())),
         ),
     ];
+    let pressed = inputs.disk.map(|disk| {
+        let said = (disk.pressure.reason(), disk.message.as_str());
+        let is = disk.pressure != Pressure::None;
+        (condition::DISK_PRESSURE, is, said, Some(said))
+    });
+    let states = states.into_iter().chain(pressed);
     for (kind, holds, good, bad) in states {
         let (truth, (reason, message)) = match (holds, bad) {
             (true, _) => ("True", good),
@@ -141,6 +151,18 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
         });
     }
     status
+}
+
+/// What was said last of how full the disk is.
+pub(crate) fn disk_before(object: &Environment) -> Option<crate::disk::Known> {
+    let conditions = &object.status.as_ref()?.conditions;
+    let said = conditions
+        .iter()
+        .find(|condition| condition.type_ == condition::DISK_PRESSURE)?;
+    Some(crate::disk::Known {
+        pressure: Pressure::named(&said.reason)?,
+        message: said.message.clone(),
+    })
 }
 
 /// What of the status the record alone says.

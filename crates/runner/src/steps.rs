@@ -12,7 +12,7 @@ use crate::record::{Configured, HookRun, ImageRecord, Record, Resolved, address,
 use crate::services::Project;
 use crate::source::{self, Files};
 use crate::worker::{Worker, want};
-use crate::{agent, container, hooks, session};
+use crate::{agent, container, disk, hooks, session};
 use boatyard_api::Environment;
 use boatyard_api::environment as api;
 use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
@@ -42,8 +42,18 @@ pub(crate) async fn apply(
     ) {
         crate::failure::require_room(worker.context.layout.root())?;
     }
+    if matches!(
+        action,
+        Action::FetchSource
+            | Action::Configure
+            | Action::FetchImage
+            | Action::Resolve
+            | Action::StartSandbox
+    ) {
+        disk::ready(&worker.context, worker.disk()).await?;
+    }
     match action {
-        Action::Allocate => allocate(worker, object).map(|()| None),
+        Action::Allocate => allocate(worker, object).await.map(|()| None),
         Action::FetchSource => {
             let slot = record(worker)?.slot;
             let message = source::fetch(&worker.context, &worker.uid, &object.spec, slot).await?;
@@ -53,7 +63,7 @@ pub(crate) async fn apply(
         Action::Configure => configure(worker, object).await.map(Some),
         Action::FetchImage => fetch_image(worker, object).await.map(Some),
         Action::Resolve => resolve(worker, object).map(Some),
-        Action::StartSandbox => start(worker, object).await.map(|()| None),
+        Action::StartSandbox => start(worker, object).await,
         Action::AwaitAgent => await_agent(worker).await.map(|()| None),
         Action::RaiseServices => crate::services::raise(worker, object).await.map(Some),
         Action::PrepareSession => session::prepare(worker, object).await.map(|()| None),
@@ -68,6 +78,7 @@ pub(crate) async fn apply(
             let state = worker.context.layout.environment(&worker.uid).run();
             worker.context.remove(&worker.id, &state).await?;
             let _ = std::fs::remove_dir_all(&state);
+            disk::release(&worker.context, worker.disk()).await?;
             Ok(None)
         }
         Action::Forget => {
@@ -94,16 +105,19 @@ pub(crate) fn record(worker: &mut Worker) -> Result<&mut Record, Failed> {
         .ok_or_else(|| Failed::transient("Internal", "the environment has no record yet"))
 }
 
-fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
+async fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
+    let class = crate::objects::class(&worker.context.client, &object.spec).await?;
     let (namespace, name) = (
         object.metadata.namespace.as_deref().unwrap_or_default(),
         object.metadata.name.as_deref().unwrap_or_default(),
     );
-    let allocated =
-        worker
-            .context
-            .slots
-            .allocate(&worker.context.layout, &worker.uid, namespace, name);
+    let allocated = worker.context.slots.allocate(
+        &worker.context.layout,
+        &worker.uid,
+        namespace,
+        name,
+        disk_of(&class)?,
+    );
     let mut record = allocated.map_err(|error| {
         Failed::disk(
             worker.context.layout.environment(&worker.uid).root(),
@@ -397,10 +411,11 @@ pub(crate) fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, St
         .collect()
 }
 
-async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
+async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<String>, Failed> {
     let class = crate::objects::class(&worker.context.client, &object.spec).await?;
     let limits = limits(&class)?;
     large_enough(worker, object, &limits)?;
+    let kept = disk_again(worker, &class).await?;
     worker.resources = Some(class);
     let paths = worker.context.layout.environment(&worker.uid);
     for directory in [
@@ -467,7 +482,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
         mounts: crate::mounts::plan(
             &worker.context.layout,
             &paths,
-            &record.namespace,
+            (&record.namespace, record.disk),
             &object.spec,
             resolved,
         )?,
@@ -493,7 +508,34 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<(), Failed> 
     worker.context.remove(&worker.id, &spec.state).await?;
     let running = worker.context.start(spec).await?;
     worker.init_pid = Some(crate::context::pid(running.init_pid));
-    Ok(())
+    Ok(kept)
+}
+
+/// Bytes that the class lets an environment write.
+fn disk_of(resources: &boatyard_api::class::Resources) -> Result<Option<u64>, Failed> {
+    let disk = resources.disk.as_ref().map(boatyard_api::quantity::bytes);
+    disk.transpose().map_err(|error| bad_class(&error))
+}
+
+/// Makes the disk what the class says now; answers why it is not that.
+async fn disk_again(
+    worker: &mut Worker,
+    class: &boatyard_api::class::Resources,
+) -> Result<Option<String>, Failed> {
+    let wanted = disk_of(class)?;
+    let record = record(worker)?;
+    let sized = boatyard_plan::disk::sized(record.disk, wanted);
+    if record.disk != sized.bytes {
+        record.disk = sized.bytes;
+        worker.save(true);
+        // It is made larger while nobody uses it, and mounted again.
+        disk::release(&worker.context, worker.disk()).await?;
+        disk::ready(&worker.context, worker.disk()).await?;
+    }
+    if let Some(disk) = worker.disk() {
+        worker.context.blocking(move || disk.let_go()).await;
+    }
+    Ok(sized.kept)
 }
 
 /// Whether the class gives what the configuration asks of its host.
@@ -522,29 +564,30 @@ fn large_enough(worker: &mut Worker, object: &Environment, limits: &Limits) -> R
 }
 
 fn limits(resources: &boatyard_api::class::Resources) -> Result<Limits, Failed> {
-    let bad = |error: &dyn std::fmt::Display| {
-        Failed::lasting(
-            "ClassInvalid",
-            format!("the environment's class has an unreadable quantity: {error}"),
-        )
-    };
     let cpu = resources
         .cpu
         .as_ref()
         .map(boatyard_api::quantity::cpu_millis)
         .transpose()
-        .map_err(|error| bad(&error))?;
+        .map_err(|error| bad_class(&error))?;
     let memory = resources
         .memory
         .as_ref()
         .map(boatyard_api::quantity::bytes)
         .transpose()
-        .map_err(|error| bad(&error))?;
+        .map_err(|error| bad_class(&error))?;
     Ok(Limits {
         cpu_millis: cpu,
         memory_bytes: memory,
         pids: resources.pids.map(u64::from),
     })
+}
+
+fn bad_class(error: &dyn std::fmt::Display) -> Failed {
+    Failed::lasting(
+        "ClassInvalid",
+        format!("the environment's class has an unreadable quantity: {error}"),
+    )
 }
 
 async fn await_agent(worker: &mut Worker) -> Result<(), Failed> {
@@ -559,6 +602,9 @@ async fn await_agent(worker: &mut Worker) -> Result<(), Failed> {
     worker.agent_answered();
     let now = worker.context.now();
     record(worker)?.started_at.get_or_insert(now);
+    if let Some(disk) = worker.disk() {
+        worker.context.blocking(move || disk.keep()).await;
+    }
     Ok(())
 }
 
@@ -660,6 +706,8 @@ async fn remove(worker: &mut Worker) -> Result<(), Failed> {
     crate::services::stop(worker, false).await?;
     let paths = worker.context.layout.environment(&worker.uid);
     worker.context.remove(&worker.id, &paths.run()).await?;
+    let disk = worker.disk();
+    disk::release(&worker.context, disk.clone()).await?;
     let trash = worker.context.layout.trash().join(worker.uid.as_str());
     std::fs::rename(paths.root(), &trash).map_err(|error| Failed::disk(&trash, &error))?;
     let slot = worker.record.take().map(|record| record.slot);
@@ -670,6 +718,10 @@ async fn remove(worker: &mut Worker) -> Result<(), Failed> {
         .await
         .map_err(|error| Failed::disk(&trash, &error))?;
     if let Some(slot) = slot {
+        if let Some(disk) = disk {
+            let trash = worker.context.layout.trash();
+            worker.context.blocking(move || disk.forget(&trash)).await;
+        }
         worker.context.slots.free(slot);
     }
     Ok(())

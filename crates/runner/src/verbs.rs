@@ -365,8 +365,8 @@ async fn transmit(frames: &mut Frames, file: &Temporary) -> Result<(), Failed> {
 /// Writes the logs of an environment's lifecycle commands to the stream. The environment's root
 /// made these files: they are opened beneath their directory and only when regular.
 pub(crate) async fn logs(paths: &EnvironmentPaths, mut stream: Stream) -> std::io::Result<()> {
-    let logs = paths.logs();
-    if let Ok(directory) = File::open(&logs) {
+    let disk = crate::disk::Looked::at(paths);
+    if let Ok(directory) = File::open(disk.path("logs")) {
         let mut names: Vec<String> = beneath::names(&directory)?
             .into_iter()
             .filter(|name| name.ends_with(".log"))

@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) init_pid: Option<i32>,
     monitor_pid: Option<i32>,
     agent_answers: bool,
+    /// What is known of how full its disk is.
+    disk: Option<crate::disk::Known>,
     pub(crate) services: Services,
     /// What looks after the services, until [`Worker::run`].
     supervisor: Option<Supervisor>,
@@ -99,6 +101,7 @@ impl Worker {
             init_pid: None,
             monitor_pid: None,
             agent_answers: false,
+            disk: None,
             unrecorded: None,
             latest,
             status,
@@ -284,8 +287,14 @@ impl Worker {
                 }
             }
         };
-        if !matches!(sandbox, SandboxSeen::Running { .. }) {
-            self.agent_answers = false;
+        let disk = self.disk();
+        if matches!(sandbox, SandboxSeen::Running { .. }) {
+            if let Some(disk) = disk.clone().filter(|_| self.disk.is_none()) {
+                let before = crate::status::disk_before(object);
+                self.disk = crate::disk::look(&self.context, disk, before).await;
+            }
+        } else {
+            (self.agent_answers, self.disk) = (false, None);
         }
         let Some(record) = &self.record else {
             return Ok(Seen {
@@ -307,6 +316,7 @@ impl Worker {
             hooks_left: crate::lifecycle::left(record, object),
             failure: self.failure().map(planned),
             restarted_at: record.restarted_at.clone(),
+            mounted: disk.is_some_and(|disk| disk.is_mounted()),
             on_disk,
         })
     }
@@ -317,6 +327,13 @@ impl Worker {
             Some(record) => record.failure.as_ref(),
             None => self.unrecorded.as_ref().map(|(_, failure)| failure),
         }
+    }
+
+    /// Its limited disk, when it has one.
+    pub(crate) fn disk(&self) -> Option<crate::disk::Disk> {
+        let record = self.record.as_ref()?;
+        let paths = self.context.layout.environment(&self.uid);
+        Some(crate::disk::Disk::of(&paths, record.slot, record.disk?))
     }
 
     /// Notes that the agent answered.
@@ -337,8 +354,17 @@ impl Worker {
                 None => std::future::pending().await,
             }
         };
+        let (context, disk) = (self.context.clone(), self.disk().filter(|_| runs));
+        let known = self.disk.clone();
+        let fuller = async {
+            match disk {
+                Some(disk) => crate::disk::changed(&context, disk, known).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.latest.changed() => {}
+            known = fuller => self.disk = known,
             () = sandbox_ended => {}
             () = self.services.changed() => {}
             () = time => {}
@@ -357,6 +383,7 @@ impl Worker {
             generation: object.metadata.generation,
             resources: self.resources.as_ref(),
             services: self.services.status(),
+            disk: self.disk.as_ref(),
             previous: &previous,
             now: self.context.now(),
         };

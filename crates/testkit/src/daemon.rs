@@ -425,6 +425,17 @@ impl Daemon {
             }
             (!found).then_some(())
         });
+        self.unmount();
+    }
+
+    /// Takes off what is mounted below the state directory, as a reboot would.
+    fn unmount(&self) {
+        let below = format!("{}/", self.state().display());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for place in places.filter(|place| place.starts_with(&below)) {
+            let _ = boatyard_sandbox::disk::image::unmount(Path::new(place));
+        }
     }
 
     /// Process id of the daemon's spawner, when there is one.
@@ -513,6 +524,7 @@ impl Drop for Daemon {
             self.power_cut();
         }
         photo::clear(&self.prefix);
+        self.unmount();
         if self.state_mounted {
             let _ = Command::new("umount")
                 .arg("--lazy")

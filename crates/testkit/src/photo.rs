@@ -11,6 +11,8 @@ use std::path::Path;
 pub struct Photo {
     /// Mounts below the state directory, in the host's namespace.
     pub mounts: BTreeSet<String>,
+    /// Loop devices backed by files below the state directory.
+    pub loops: Vec<String>,
     /// Cgroups of environments.
     pub cgroups: BTreeSet<String>,
     /// Routes to environments' addresses: what a leaked veth leaves.
@@ -57,6 +59,23 @@ pub fn links(uid: &str) -> Vec<String> {
     interfaces
         .filter(of)
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Loop devices backed by files below a folder.
+pub fn loops(below: &Path) -> Vec<String> {
+    let devices = std::fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let below = below.to_str().unwrap();
+    let ours = |device: &std::fs::DirEntry| {
+        std::fs::read_to_string(device.path().join("loop/backing_file"))
+            .is_ok_and(|file| file.contains(below))
+    };
+    devices
+        .filter(ours)
+        .map(|device| device.file_name().to_string_lossy().into_owned())
         .collect()
 }
 
@@ -124,6 +143,7 @@ pub fn take(state: &Path, prefix: &str, first_slot: u32) -> Photo {
         .filter(|line| line.contains(state_text))
         .map(str::to_owned)
         .collect();
+    photo.loops = loops(state);
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
         .into_iter()
         .flatten()

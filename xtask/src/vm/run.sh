@@ -1,6 +1,8 @@
 # PID 1 of the machine: a host with cgroup version 2 alone, on which the programs listed in
 # /mnt/tests run one after the other. Lines that begin with `vm: ` are for xtask.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0
+# This kernel keeps project quotas: what needs them may not be skipped.
+export BOATYARD_QUOTA=1
 finish() {
     echo "vm: end"
     # Everything is written to the console before the machine goes.
@@ -18,7 +20,7 @@ mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=755 run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ln -sfn /proc/self/fd /dev/fd
-for module in overlay fuse tun veth dummy; do modprobe "$module"; done
+for module in overlay fuse tun veth dummy loop xfs quota_v2; do modprobe "$module"; done
 # As service managers leave it; the kernel's own is 4096.
 ulimit -Hn 524288
 echo yard > /proc/sys/kernel/hostname

@@ -14,14 +14,14 @@ fn slots_survive_a_restart_and_trash_keeps_them() {
     let slots = Slots::read(&layout, 0).unwrap();
     assert_eq!(
         slots
-            .allocate(&layout, &uid(1), "default", "a")
+            .allocate(&layout, &uid(1), "default", "a", None)
             .unwrap()
             .slot,
         0
     );
     assert_eq!(
         slots
-            .allocate(&layout, &uid(2), "default", "b")
+            .allocate(&layout, &uid(2), "default", "b", None)
             .unwrap()
             .slot,
         1
@@ -30,7 +30,7 @@ fn slots_survive_a_restart_and_trash_keeps_them() {
     let slots = Slots::read(&layout, 0).unwrap();
     assert_eq!(
         slots
-            .allocate(&layout, &uid(3), "default", "c")
+            .allocate(&layout, &uid(3), "default", "c", None)
             .unwrap()
             .slot,
         2
@@ -39,7 +39,7 @@ fn slots_survive_a_restart_and_trash_keeps_them() {
     slots.free(0);
     assert_eq!(
         slots
-            .allocate(&layout, &uid(4), "default", "d")
+            .allocate(&layout, &uid(4), "default", "d", None)
             .unwrap()
             .slot,
         0

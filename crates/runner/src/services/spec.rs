@@ -199,7 +199,7 @@ impl Project<'_> {
         let mut mounts = crate::mounts::service(
             &context.layout,
             self.paths,
-            (&self.record.namespace, name),
+            ((&self.record.namespace, self.record.disk), name),
             object,
             resolved,
             &service.mounts,

@@ -23,8 +23,14 @@ use std::time::{Duration, Instant};
 
 /// Blocks of the file system and of the device.
 const BLOCK: u32 = 4096;
+/// Bytes of a group of blocks, and how many its tables need at least.
+const GROUP: u64 = 128 << 20;
+const LEAST_GROUP: u64 = 16 << 20;
 /// How long a program of a runner that was killed may go on.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a device may take to clear itself.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// What a growing image came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +52,38 @@ pub(super) fn directory(path: &Path) -> io::Result<OwnedFd> {
 #[must_use]
 pub fn file_size(bytes: u64) -> u64 {
     let tables = bytes / bytes_per_inode(bytes) * 256;
-    let whole = bytes + tables + bytes / 512 + journal(bytes) + (2 << 20);
-    whole.next_multiple_of(1 << 20)
+    let whole = bytes + tables + bytes / 256 + journal(bytes) + (2 << 20);
+    let whole = whole.next_multiple_of(1 << 20);
+    // A last group of blocks without room for its own tables would be left out.
+    match whole % GROUP {
+        0 => whole,
+        last => whole + LEAST_GROUP.saturating_sub(last),
+    }
+}
+
+/// What of [`file_size`] is not for content.
+#[must_use]
+pub fn overhead(bytes: u64) -> u64 {
+    file_size(bytes) - bytes
+}
+
+/// Bytes of the file system in an image that nobody uses, as it says itself.
+///
+/// # Errors
+/// When there is none.
+pub fn size(image: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut superblock = [0; 1024];
+    File::open(image)?.read_exact_at(&mut superblock, 1024)?;
+    let number = |at: usize| {
+        let bytes = [0, 1, 2, 3].map(|byte| superblock[at + byte]);
+        u64::from(u32::from_le_bytes(bytes))
+    };
+    // s_magic, s_blocks_count_lo, s_blocks_count_hi; blocks are BLOCK bytes.
+    if superblock[0x38..0x3a] != [0x53, 0xef] {
+        return Err(io::Error::other("there is no ext4 file system in it"));
+    }
+    Ok((number(0x150) << 32 | number(0x4)) * u64::from(BLOCK))
 }
 
 fn journal(bytes: u64) -> u64 {
@@ -141,6 +177,8 @@ pub fn mount(image: &Path, directory: &Path) -> Result<(), Error> {
     )
     .map_err(|error| Error::of(format!("mount {}", directory.display()))(error.into()))?;
     crash::point();
+    // Whoever looks whether a volume is empty means what was put there.
+    let _ = std::fs::remove_dir(directory.join("lost+found"));
     Ok(())
 }
 
@@ -266,7 +304,15 @@ pub fn grow(image: &Path, directory: &Path, bytes: u64) -> Result<Grown, Error> 
     let wanted = file_size(bytes).max(now);
     file.set_len(wanted).map_err(Error::of(what()))?;
     crash::point();
-    match attached(&file).map_err(Error::of(what()))? {
+    let mut found = attached(&file).map_err(Error::of(what()))?;
+    // A device clears itself a moment after its last mount went.
+    let deadline = Instant::now() + SETTLING;
+    while found.is_some() && !is_mounted(directory) && Instant::now() < deadline {
+        drop(found.take());
+        std::thread::sleep(Duration::from_millis(2));
+        found = attached(&file).map_err(Error::of(what()))?;
+    }
+    match found {
         Some((device, _)) if is_mounted(directory) => {
             sys::loop_grown(device.as_fd()).map_err(Error::of(what()))?;
             let at = self::directory(directory).map_err(Error::of(what()))?;

@@ -197,9 +197,11 @@ fn every_rule_of_our_kinds_lets_good_through_and_tells_what_is_wrong() {
     );
     assert_eq!(
         told("environmentclasses", None, class(json!({"disk": "20Gi"}))),
-        [
-            "spec.resources.disk: Forbidden: disk limits are not enforced by this version; leave the field out"
-        ]
+        [""; 0]
+    );
+    assert_eq!(
+        told("environmentclasses", None, class(json!({"disk": "31Mi"}))),
+        ["spec.resources.disk: Invalid value: \"31Mi\": must be at least 32Mi"]
     );
 }
 
