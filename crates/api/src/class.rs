@@ -1,5 +1,6 @@
 //! EnvironmentClass: the size and the isolation of environments.
 
+use crate::egress::Egress;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -47,6 +48,10 @@ pub struct EnvironmentClassSpec {
     /// What separates the environment from the host.
     #[serde(default)]
     pub isolation: Isolation,
+    /// Where its environments may connect to. Everywhere when absent, but never to their host, to each
+    /// other or to the metadata services of clouds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
 }
 
 /// Limits of one environment as a whole.

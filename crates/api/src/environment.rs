@@ -10,6 +10,7 @@ pub use devcontainer::{
     UserEnvProbe,
 };
 
+use crate::egress::{Egress, EgressMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -123,6 +124,10 @@ pub struct EnvironmentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
+    /// Where the environment may connect to: no more than its class allows. What the class allows when
+    /// absent. A change applies at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// Whether the environment should run.
     #[serde(default)]
     pub state: WantedState,
@@ -321,12 +326,34 @@ pub struct EnvironmentStatus {
     /// User inside the environment that sessions and lifecycle commands run as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_user: Option<String>,
+    /// Where it may connect to now and what it was refused; absent where everything is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressStatus>,
     /// Address inside the runner's private network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Size and other properties taken from the class when the incarnation started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<crate::class::Resources>,
+}
+
+/// Where an environment may connect to, as it is enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressStatus {
+    /// What its class and it allow together.
+    pub mode: EgressMode,
+    /// How many names and connections were refused since it started.
+    #[serde(default)]
+    pub refused: u64,
+    /// Some of those refused lately, newest first: a name, or address, port and protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    pub recently_refused: Vec<String>,
+    /// One sentence saying what of the spec is not in force, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub message: Option<String>,
 }
 
 /// Where an environment is in its life.

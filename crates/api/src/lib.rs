@@ -20,6 +20,7 @@
 )]
 
 pub mod class;
+pub mod egress;
 pub mod environment;
 pub mod project;
 pub mod quantity;

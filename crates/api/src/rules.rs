@@ -16,6 +16,7 @@ mod error;
 pub use error::{FieldError, Reason};
 
 use crate::class::{Isolation, Resources};
+use crate::egress::{Egress, EgressMode, EgressRule};
 use crate::environment::{GitSource, Phase, Source, WantedState};
 use crate::words::DEFAULT_CLASS;
 use crate::{
@@ -50,6 +51,14 @@ impl Rules for Environment {
             class_name: Some(DEFAULT_CLASS.to_owned()),
             // Bound, so that nobody places it.
             runner_name: Some("elsewhere".to_owned()),
+            egress: Some(Egress {
+                mode: EgressMode::AllowList,
+                allow: vec![EgressRule {
+                    domain: Some("*.example.org".to_owned()),
+                    ports: vec![443],
+                    ..EgressRule::default()
+                }],
+            }),
             ..EnvironmentSpec::default()
         };
         let first = Self::new("hull", spec);
@@ -68,6 +77,11 @@ impl Rules for Environment {
             .class_name
             .get_or_insert_with(|| DEFAULT_CLASS.to_owned());
     }
+
+    fn validate(&self) -> Vec<FieldError> {
+        let egress = self.spec.egress.as_ref();
+        egress.map_or_else(Vec::new, |egress| egress.validate("spec.egress"))
+    }
 }
 
 impl Rules for EnvironmentClass {
@@ -79,13 +93,22 @@ impl Rules for EnvironmentClass {
                 pids: Some(pids),
                 ..Resources::default()
             },
+            egress: Some(Egress {
+                mode: EgressMode::AllowList,
+                allow: vec![EgressRule {
+                    cidr: Some("0.0.0.0/0".to_owned()),
+                    except: vec!["10.0.0.0/8".to_owned()],
+                    ..EgressRule::default()
+                }],
+            }),
             ..EnvironmentClassSpec::default()
         };
         [("2", 1024), ("500m", 2048)].map(|(cpu, pids)| Self::new("most", sized(cpu, pids)))
     }
 
     fn validate(&self) -> Vec<FieldError> {
-        let mut errors = Vec::new();
+        let egress = self.spec.egress.as_ref();
+        let mut errors = egress.map_or_else(Vec::new, |egress| egress.validate("spec.egress"));
         let resources = &self.spec.resources;
         if self.spec.isolation == Isolation::VM {
             errors.push(FieldError::unsupported(

@@ -74,6 +74,7 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
             .map(|cache| registry_cache(cache))
             .collect::<Result<_, _>>()?,
         cache_to: wanted.cache_to.as_deref().map(registry_cache).transpose()?,
+        class_name: None,
     };
     let answer = build(global, request).await?;
     let (reference, digest) = answer.ok_or_else(|| {

@@ -12,6 +12,7 @@ use boatyard_api::environment::{
     Devcontainer, EnvironmentSpec, GitSource, Phase, Source, Step, StepState, WantedState,
 };
 use boatyard_api::quantity::{bytes, cpu_millis};
+use boatyard_api::words::DEFAULT_CLASS;
 use boatyard_api::{Environment, EnvironmentClass};
 use boatyard_devcontainer::{
     DockerfileSource, Document, HostRequirements, ImageMetadata, LocalContext,
@@ -279,6 +280,7 @@ pub(crate) async fn prepare(
     global: &Global,
     built: &[DockerfileSource],
     no_cache: bool,
+    class_name: Option<&str>,
 ) -> Result<(), Failure> {
     for source in built.iter().filter(|_| global.server.is_none()) {
         let request = boatyard_link::verbs::Build {
@@ -288,6 +290,7 @@ pub(crate) async fn prepare(
             args: source.args.clone(),
             names: vec![source.name()],
             no_cache,
+            class_name: class_name.map(str::to_owned),
             ..boatyard_link::verbs::Build::default()
         };
         crate::build::build(global, request).await?;
@@ -304,6 +307,7 @@ async fn find_or_make(
     built: Vec<DockerfileSource>,
 ) -> Result<(String, bool), Failure> {
     let all = environments.list(&ListParams::default()).await?;
+    let class = spec.class_name.as_deref().unwrap_or(DEFAULT_CLASS);
     let same = |object: &&Environment| {
         object.spec.source == spec.source
             && object.metadata.deletion_timestamp.is_none()
@@ -324,7 +328,8 @@ async fn find_or_make(
             change["devcontainer"] = serde_json::to_value(&spec.devcontainer).unwrap_or_default();
         }
         if failed || changed {
-            prepare(global, &built, false).await?;
+            let class = found.spec.class_name.as_deref().unwrap_or(class);
+            prepare(global, &built, false, Some(class)).await?;
             change["restartedAt"] = asked_now().into();
         }
         if found.spec.state != WantedState::Running || failed || changed {
@@ -332,7 +337,7 @@ async fn find_or_make(
         }
         return Ok((name, false));
     }
-    prepare(global, &built, false).await?;
+    prepare(global, &built, false, Some(class)).await?;
     let wanted = up
         .name
         .clone()

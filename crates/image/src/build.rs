@@ -49,7 +49,7 @@ use boatyard_devcontainer::build::{
     Base, BuildPlan, CopySource, ImageState, Op, Origin, RunMountKind,
 };
 use boatyard_sandbox::Sandboxes;
-use boatyard_sandbox::spec::{Id, Limits, Spec};
+use boatyard_sandbox::spec::{Egress, Id, Limits, Spec};
 use digests::Digests;
 use output::Made;
 use progress::Outcome as Out;
@@ -144,6 +144,8 @@ pub struct Request {
 #[derive(Clone)]
 pub struct Builder {
     inner: Arc<Shared>,
+    /// Where steps may connect to; see [`Spec::egress`].
+    egress: Option<Arc<Egress>>,
 }
 
 struct Shared {
@@ -193,7 +195,17 @@ impl Builder {
                 policy,
                 folder,
             }),
+            egress: None,
         })
+    }
+
+    /// The same builder for steps that may connect to nothing else than this; anywhere when None.
+    #[must_use]
+    pub fn within(&self, egress: Option<Egress>) -> Builder {
+        Builder {
+            inner: Arc::clone(&self.inner),
+            egress: egress.map(Arc::new),
+        }
     }
 
     /// Carries the plan out. Dropping the future ends it.
@@ -263,6 +275,7 @@ impl Builder {
             made: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             shared: Arc::clone(&self.inner),
+            egress: self.egress.clone(),
             stages: Mutex::new(vec![None; request.plan.stages.len()]),
             request,
             bases,
@@ -398,6 +411,7 @@ struct Build {
     made: Mutex<Vec<(crate::digest::Digest, cache::Made)>>,
     runtime: tokio::runtime::Handle,
     shared: Arc<Shared>,
+    egress: Option<Arc<Egress>>,
     request: Request,
     bases: BTreeMap<String, Based>,
     /// Those that are finished.

@@ -88,6 +88,9 @@ pub struct Build {
     pub cache_from: Vec<String>,
     /// Where the steps are kept as a cache.
     pub cache_to: Option<String>,
+    /// The EnvironmentClass of the environment it is built for: its steps may connect to what that
+    /// allows. Anywhere when absent.
+    pub class_name: Option<String>,
 }
 
 /// Something that happened in a build.

@@ -7,6 +7,7 @@
 
 pub mod classes;
 pub mod disk;
+pub mod egress;
 pub mod environment;
 pub mod lifecycle;
 pub mod placement;

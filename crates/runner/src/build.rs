@@ -20,7 +20,7 @@ use boatyard_devcontainer::dockerfile::{self, Answer, Dockerfile, Ignore, NamedC
 use boatyard_image::build::{self as image_build, BuildProgress, Caching, Event, Outcome, Seat};
 use boatyard_image::{Image, LayerProgress, Progress, Reference};
 use boatyard_link::verbs::{Build, BuildEvent};
-use boatyard_sandbox::spec::{Id, Spec, User};
+use boatyard_sandbox::spec::{Egress, Id, Spec, User};
 use rustix::fs::OFlags;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -153,7 +153,7 @@ impl Place<'_> {
 /// Builds what a caller of this host asks for.
 pub(crate) async fn for_caller(
     context: &Context,
-    request: Build,
+    mut request: Build,
     caller: Option<User>,
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
@@ -171,6 +171,10 @@ pub(crate) async fn for_caller(
                 .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let egress = match request.class_name.take() {
+        Some(name) => crate::egress::of_class(context, name).await?,
+        None => None,
+    };
     let place = Place {
         context,
         kind: Kind::User(user),
@@ -195,6 +199,7 @@ pub(crate) async fn for_caller(
         cache_from: Vec::new(),
     };
     let wanted = Wanted {
+        egress,
         source: &source,
         contexts: request.contexts,
         secrets: request.secrets,
@@ -270,6 +275,7 @@ pub(crate) async fn for_environment(
         },
     };
     let wanted = Wanted {
+        egress: crate::egress::of(context, spec).await?,
         source,
         contexts: BTreeMap::new(),
         secrets: BTreeMap::new(),
@@ -289,6 +295,7 @@ pub(crate) async fn for_environment(
 }
 
 struct Wanted<'a> {
+    egress: Option<Egress>,
     source: &'a DockerfileSource,
     contexts: BTreeMap<String, String>,
     secrets: BTreeMap<String, Vec<u8>>,
@@ -307,6 +314,7 @@ async fn carry_out(
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
     let Wanted {
+        egress,
         source,
         contexts: named,
         secrets,
@@ -366,7 +374,7 @@ async fn carry_out(
         secrets,
         no_cache,
     };
-    let builder = &place.context.builder;
+    let builder = place.context.builder.within(egress);
     let built = builder.build_with(request, caching, progress).await;
     built.map_err(|error| Failed::image(&error))
 }

@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) calls: crate::lifecycle::Calls,
     /// The API, as this runner.
     pub(crate) client: kube::Client,
+    /// The classes as they are now.
+    pub(crate) classes: tokio::sync::watch::Receiver<crate::classes::Known>,
 }
 
 impl Context {

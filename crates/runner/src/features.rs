@@ -69,7 +69,10 @@ pub(crate) async fn installed(
         secrets: BTreeMap::new(),
         no_cache: false,
     };
-    let built = context.builder.build(request, progress).await;
+    let builder = context
+        .builder
+        .within(crate::egress::of(context, spec).await?);
+    let built = builder.build(request, progress).await;
     built.map_err(|error| Failed::image(&error))
 }
 

@@ -7,9 +7,9 @@
 //! Read next: `context`, which calls it.
 
 use boatyard_sandbox::group::{self, Group};
-use boatyard_sandbox::spec::{Id, Spec, User};
+use boatyard_sandbox::spec::{Egress, Id, Spec, User};
 use boatyard_sandbox::view::View;
-use boatyard_sandbox::{Error, Observed, Running, Sandboxes};
+use boatyard_sandbox::{EgressReport, Error, Observed, Running, Sandboxes};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -35,6 +35,20 @@ pub trait Sandbox: Send + Sync + 'static {
     /// # Errors
     /// When one is left.
     fn remove(&self, id: &Id, state: &Path) -> Result<(), Error>;
+    /// What one may reach and was refused; None where nothing was ever said of that.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn egress(&self, _id: &Id, _state: &Path) -> Result<Option<EgressReport>, Error> {
+        Ok(None)
+    }
+    /// Changes what one that runs may reach, None for anything.
+    ///
+    /// # Errors
+    /// When that is not in force.
+    fn set_egress(&self, _id: &Id, _state: &Path, _policy: Option<&Egress>) -> Result<(), Error> {
+        Ok(())
+    }
     /// Opens a path of the host with a user's credentials.
     ///
     /// # Errors
@@ -70,6 +84,14 @@ impl Sandbox for Sandboxes {
 
     fn remove(&self, id: &Id, state: &Path) -> Result<(), Error> {
         Self::remove(self, id, state)
+    }
+
+    fn egress(&self, id: &Id, state: &Path) -> Result<Option<EgressReport>, Error> {
+        Self::egress(self, id, state)
+    }
+
+    fn set_egress(&self, id: &Id, state: &Path, policy: Option<&Egress>) -> Result<(), Error> {
+        Self::set_egress(self, id, state, policy)
     }
 
     fn open_as(&self, user: User, path: &Path) -> Result<OwnedFd, Error> {

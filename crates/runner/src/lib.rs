@@ -13,11 +13,13 @@
 pub mod agent;
 mod beneath;
 mod build;
+mod classes;
 mod container;
 mod context;
 mod disk;
 mod doors;
 mod dotfiles;
+mod egress;
 mod failure;
 mod features;
 mod hooks;
@@ -113,6 +115,7 @@ pub enum Error {
 /// A runner, ready to run.
 pub struct Service {
     context: Context,
+    classes: watch::Sender<classes::Known>,
     endpoint: Endpoint,
 }
 
@@ -163,6 +166,7 @@ impl Service {
         let host = build::Host::new(sandboxes.clone(), slots.clone());
         let policy = boatyard_image::build::Policy::default();
         let builder = Builder::open(images.clone(), Arc::new(host), agent.clone(), policy)?;
+        let (classes, known_classes) = watch::channel(None);
         let context = Context {
             runner: options.name,
             layout,
@@ -173,22 +177,34 @@ impl Service {
             agent,
             calls: lifecycle::Calls::default(),
             client,
+            classes: known_classes,
         };
         Ok(Self {
             context,
+            classes,
             endpoint: options.endpoint,
         })
     }
 
     /// Runs until shutdown; environments go on.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { context, endpoint } = self;
+        let Self {
+            context,
+            classes,
+            endpoint,
+        } = self;
         let mut tasks = JoinSet::new();
         tasks.spawn(doors::run(context.clone(), endpoint, shutdown.clone()));
-        let beating = heartbeats(context.clone());
+        let own = context.clone();
         let until = shutdown.clone();
         tasks.spawn(async move {
-            until.run_until_cancelled(beating).await;
+            let work = async {
+                tokio::join!(
+                    heartbeats(own.clone()),
+                    classes::follow(own.client.clone(), classes),
+                )
+            };
+            Box::pin(until.run_until_cancelled(work)).await;
         });
         dispatch(context, shutdown).await;
         while tasks.join_next().await.is_some() {}

@@ -6,10 +6,9 @@
 //! milliseconds, are written together: each write is durable and wakes everybody who watches.
 
 use crate::failure::Failed;
-use boatyard_api::class::Resources;
 use boatyard_api::environment::{EnvironmentSpec, EnvironmentStatus, Phase};
 use boatyard_api::words::{DEFAULT_CLASS, FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
-use boatyard_api::{Environment, EnvironmentClass, Runner, RunnerStatus};
+use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec, Runner, RunnerStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -50,8 +49,11 @@ fn api(client: &Client, object: &Environment) -> Api<Environment> {
     )
 }
 
-/// The sizes of the environment's class.
-pub(crate) async fn class(client: &Client, spec: &EnvironmentSpec) -> Result<Resources, Failed> {
+/// The environment's class.
+pub(crate) async fn class(
+    client: &Client,
+    spec: &EnvironmentSpec,
+) -> Result<EnvironmentClassSpec, Failed> {
     let name = spec.class_name.as_deref().unwrap_or(DEFAULT_CLASS);
     let classes: Api<EnvironmentClass> = Api::all(client.clone());
     let class = timely(classes.get_opt(name)).await?;
@@ -63,7 +65,7 @@ pub(crate) async fn class(client: &Client, spec: &EnvironmentSpec) -> Result<Res
             ),
         )
     })?;
-    Ok(class.spec.resources)
+    Ok(class.spec)
 }
 
 /// Puts the runner's finalizer on an environment that lacks it: the scheduler does when it binds.

@@ -12,7 +12,7 @@ use crate::record::{Uid, id_base};
 use boatyard_api::environment::{EnvironmentSpec, GitSource};
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::{
-    Id, Init, Limits, Mount, MountIds, MountSource, Network, Root, Spec, User,
+    Egress, Id, Init, Limits, Mount, MountIds, MountSource, Network, Root, Spec, User,
 };
 use rustix::fs::OFlags;
 use std::fs::File;
@@ -53,7 +53,8 @@ pub(crate) async fn fetch(
     }
     let paths = context.layout.environment(uid);
     if let Some(git) = &spec.source.git {
-        clone(context, uid, &paths, git, slot).await?;
+        let egress = crate::egress::of_clone(context, spec, git).await?;
+        clone(context, uid, &paths, git, (slot, egress)).await?;
         return Ok(format!("cloned {}", git.url));
     }
     private_directory(&paths.workspace())
@@ -272,7 +273,7 @@ async fn clone(
     uid: &Uid,
     paths: &EnvironmentPaths,
     git: &GitSource,
-    slot: u32,
+    (slot, egress): (u32, Option<Egress>),
 ) -> Result<(), Failed> {
     let workspace = paths.workspace();
     let staging = paths.disk().join("clone");
@@ -329,6 +330,7 @@ async fn clone(
         devices: Vec::new(),
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),
+        egress: egress.map(Box::new),
     };
     let ended = context.run_to_end(spec).await?;
     let log = beneath::read(&state, "console.log")

@@ -7,7 +7,7 @@ use crate::record::{FailureRecord, Record, address};
 use boatyard_api::Environment;
 use boatyard_api::class::Resources;
 use boatyard_api::environment::{
-    EnvironmentStatus, ImageStatus, Phase, ServiceStatus, Step, StepState,
+    EgressStatus, EnvironmentStatus, ImageStatus, Phase, ServiceStatus, Step, StepState,
 };
 use boatyard_api::words::condition;
 use boatyard_plan::disk::Pressure;
@@ -25,6 +25,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) resources: Option<&'a Resources>,
     /// How full its disk is, where it has a limit.
     pub(crate) disk: Option<&'a crate::disk::Known>,
+    /// What it may reach, where not everything.
+    pub(crate) egress: Option<&'a EgressStatus>,
     /// The services of its project.
     pub(crate) services: Vec<ServiceStatus>,
     /// Status as last written: conditions keep their transition times.
@@ -79,6 +81,7 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
             } else {
                 inputs.services.clone()
             };
+            status.egress = inputs.egress.cloned();
             status.address = Some(address(record.slot).to_string());
             status.resources = inputs.resources.cloned();
         }

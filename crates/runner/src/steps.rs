@@ -107,6 +107,7 @@ pub(crate) fn record(worker: &mut Worker) -> Result<&mut Record, Failed> {
 
 async fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
     let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    let class = class.resources;
     let (namespace, name) = (
         object.metadata.namespace.as_deref().unwrap_or_default(),
         object.metadata.name.as_deref().unwrap_or_default(),
@@ -413,6 +414,9 @@ pub(crate) fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, St
 
 async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<String>, Failed> {
     let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    let egress = crate::egress::allowed(&object.spec, &class)?;
+    worker.services.set_egress(egress.clone());
+    let class = class.resources;
     let limits = limits(&class)?;
     large_enough(worker, object, &limits)?;
     let kept = disk_again(worker, &class).await?;
@@ -501,6 +505,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
         devices: Vec::new(),
         company,
         swap,
+        egress: egress.map(Box::new),
     };
     spec.mounts.extend(contents);
     worker.save(false);
@@ -508,6 +513,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     worker.context.remove(&worker.id, &spec.state).await?;
     let running = worker.context.start(spec).await?;
     worker.init_pid = Some(crate::context::pid(running.init_pid));
+    worker.egress.started();
     Ok(kept)
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) id: Id,
     pub(crate) record: Option<Record>,
     pub(crate) resources: Option<Resources>,
+    /// What is known of what it may reach.
+    pub(crate) egress: crate::egress::Known,
     pub(crate) init_pid: Option<i32>,
     monitor_pid: Option<i32>,
     agent_answers: bool,
@@ -91,6 +93,7 @@ impl Worker {
         let calls = context.calls.of(&uid);
         let (services, supervisor) = services::pair(context.clone(), uid.clone(), id.clone());
         Ok(Self {
+            egress: crate::egress::Known::new(&context),
             services,
             supervisor: Some(supervisor),
             context,
@@ -293,8 +296,10 @@ impl Worker {
                 let before = crate::status::disk_before(object);
                 self.disk = crate::disk::look(&self.context, disk, before).await;
             }
+            crate::egress::look(self, object).await;
         } else {
             (self.agent_answers, self.disk) = (false, None);
+            self.egress.forget();
         }
         let Some(record) = &self.record else {
             return Ok(Seen {
@@ -362,9 +367,18 @@ impl Worker {
                 None => std::future::pending().await,
             }
         };
+        let egress = &mut self.egress;
+        let refused = async {
+            if runs {
+                crate::egress::changed(egress).await;
+            } else {
+                std::future::pending().await
+            }
+        };
         tokio::select! {
             _ = self.latest.changed() => {}
             known = fuller => self.disk = known,
+            () = refused => {}
             () = sandbox_ended => {}
             () = self.services.changed() => {}
             () = time => {}
@@ -384,6 +398,7 @@ impl Worker {
             resources: self.resources.as_ref(),
             services: self.services.status(),
             disk: self.disk.as_ref(),
+            egress: self.egress.status(),
             previous: &previous,
             now: self.context.now(),
         };

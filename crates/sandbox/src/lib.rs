@@ -64,6 +64,7 @@ pub use cgroup::CLASSES;
 pub use cgroup::group;
 pub use doctor::{Check, doctor, doctor_for};
 pub use error::Error;
+pub use net::egress::EgressReport;
 pub use protection::{Protection, Protections};
 pub use record::Running;
 pub use root::GENERATED;

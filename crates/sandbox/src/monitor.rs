@@ -14,6 +14,7 @@
 //! Read next: `init` (the other end), `root`, `cgroup`, `net`.
 
 mod family;
+mod policy;
 mod serve;
 
 use crate::error::{Failure, Step};
@@ -92,7 +93,13 @@ fn begin(start: &Start) -> Result<Begun, Failure> {
     let monitor = Process::of(std::process::id()).step("read the monitor's start time")?;
     lock.sign(&monitor).step("sign the lock")?;
     record::write(state.as_fd(), record::SPEC, spec).step("write spec.json")?;
-    for name in [record::EXIT, record::RECORD, record::SOCKET] {
+    for name in [
+        record::EXIT,
+        record::RECORD,
+        record::SOCKET,
+        record::EGRESS,
+        record::EGRESS_WANTED,
+    ] {
         match rustix::fs::unlinkat(&state, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(Failure::new(format!("remove the old {name}"), error)),
@@ -102,6 +109,7 @@ fn begin(start: &Start) -> Result<Begun, Failure> {
     let mut made = Made {
         cgroups: None,
         veth: false,
+        policy: false,
     };
     match start_init(start, &state, monitor, &mut made) {
         Ok((running, init, console, resolver)) => Ok(Begun::Live(Box::new(Live {
@@ -126,10 +134,14 @@ fn begin(start: &Start) -> Result<Begun, Failure> {
 struct Made {
     cgroups: Option<cgroup::Join>,
     veth: bool,
+    policy: bool,
 }
 
 impl Made {
     fn undo(&mut self, start: &Start) {
+        if self.policy {
+            let _ = net::egress::remove(&start.host, &start.spec.id);
+        }
         if self.veth {
             let _ = net::outside::remove(&start.host, &start.spec.id);
         }
@@ -179,6 +191,12 @@ fn start_init(
         Mode::empty(),
     )
     .step("open the host's mount namespace")?;
+    // Before there is anything it could hold for, and while nothing is mounted that could hide nft.
+    if let Some(egress) = spec.policy() {
+        made.policy = true;
+        net::egress::install(&start.host, &spec.id, egress).step("make the egress policy")?;
+        crash::point();
+    }
     root::private_namespace()?;
     process::keep_capabilities().step("keep capabilities")?;
     crash::point();

@@ -3,11 +3,12 @@
 //! A routed point-to-point veth per sandbox, no bridge: the host end has no address, the inside
 //! end has a /32, and both sides know each other by permanent neighbour entries, so that nothing
 //! on the link can be spoofed by ARP. The host's firewall is one static table whose rules match
-//! the interfaces' name prefix; starting a sandbox changes no rule.
+//! the interfaces' name prefix; starting a sandbox without an egress policy changes no rule.
 //!
 //! [`host`] prepares the host once; [`outside`] makes the veth and the host's route, run by the
 //! monitor; [`inside`] configures the environment's own namespace, run by init; [`dns`] answers
-//! names, run by the monitor for its life. A new connection to a sandbox is possible from the host
+//! names, run by the monitor for its life; [`egress`] keeps the policy of a sandbox that has one, by
+//! [`netfilter`]. A new connection to a sandbox is possible from the host
 //! itself only. [`links`] joins the sandboxes of one environment to each other by veths of their
 //! own, of which the host has no end.
 //!
@@ -15,9 +16,11 @@
 //! name, which is made from the id.
 
 pub(crate) mod dns;
+pub(crate) mod egress;
 pub(crate) mod host;
 pub(crate) mod inside;
 pub(crate) mod links;
+mod netfilter;
 mod netlink;
 pub(crate) mod outside;
 

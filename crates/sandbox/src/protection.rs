@@ -52,6 +52,8 @@ pub enum Protection {
     ConsoleLimit,
     /// The firewall's table on the host.
     Firewall,
+    /// The host's ends of links do not speak IPv6.
+    NoIpv6,
 }
 
 /// A set of protections to leave out.

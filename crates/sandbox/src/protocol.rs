@@ -60,6 +60,8 @@ pub(crate) struct Start {
 pub(crate) struct HostNames {
     pub(crate) cgroup_root: String,
     pub(crate) interface_prefix: String,
+    /// Name of the firewall's table.
+    pub(crate) table: String,
     /// Mount layers by path even where the kernel takes descriptors.
     pub(crate) attach_layers: bool,
     /// Where the host's resolvers are listed.

@@ -214,6 +214,10 @@ pub(crate) const SPEC: &str = "spec.json";
 pub(crate) const RECORD: &str = "monitor.json";
 /// [`Exit`].
 pub(crate) const EXIT: &str = "exit.json";
+/// [`crate::net::egress::Wanted`], written by the runner.
+pub(crate) const EGRESS_WANTED: &str = "egress.wanted.json";
+/// [`crate::EgressReport`], where there was ever a policy.
+pub(crate) const EGRESS: &str = "egress.json";
 /// Where init's output goes.
 pub(crate) const CONSOLE: &str = "console.log";
 /// The listening socket passed to init.

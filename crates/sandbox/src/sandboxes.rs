@@ -9,10 +9,11 @@
 
 use crate::cgroup::group::{self, Group};
 use crate::error::Error;
+use crate::net::egress::{EgressReport, Wanted};
 use crate::protection::Protections;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
 use crate::record::{self, Exit, Holder, Process, Record, Running};
-use crate::spec::{Id, Spec, User};
+use crate::spec::{Egress, Id, Spec, User};
 use crate::view::View;
 use crate::{cgroup, net};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -305,6 +306,8 @@ impl Sandboxes {
             move |source| Error::Io { id, what, source }
         };
         self.kill(id, state)?;
+        // Found again by its cgroups, so before them.
+        net::egress::remove(&self.host_names(), id).map_err(failed("remove its egress policy"))?;
         cgroup::remove(&self.0.options.cgroup_root, id).map_err(failed("remove its cgroups"))?;
         net::outside::remove(&self.host_names(), id).map_err(failed("remove its veth"))?;
         let directory = match rustix::fs::open(
@@ -324,6 +327,10 @@ impl Sandboxes {
             ("monitor.json.new", AtFlags::empty()),
             ("exit.json.new", AtFlags::empty()),
             (record::SOCKET, AtFlags::empty()),
+            (record::EGRESS, AtFlags::empty()),
+            ("egress.json.new", AtFlags::empty()),
+            (record::EGRESS_WANTED, AtFlags::empty()),
+            ("egress.wanted.json.new", AtFlags::empty()),
             (record::LOCK, AtFlags::empty()),
             (record::ROOT, AtFlags::REMOVEDIR),
         ] {
@@ -348,6 +355,79 @@ impl Sandboxes {
             .into_iter()
             .filter_map(|name| Id::try_from(name).ok())
             .collect())
+    }
+
+    /// What a sandbox that runs may reach and what it was refused; None when it never had a policy.
+    pub fn egress(&self, id: &Id, state: &Path) -> Result<Option<EgressReport>, Error> {
+        let report = record::read(state, record::EGRESS).map_err(|source| Error::Io {
+            id: id.clone(),
+            what: format!("read its egress policy in {}", state.display()),
+            source,
+        })?;
+        if report.is_some() {
+            return Ok(report);
+        }
+        // Its monitor has not told yet what it was started with.
+        let spec = self.spec(id, state)?;
+        Ok(spec
+            .and_then(|spec| spec.policy().cloned())
+            .map(|policy| EgressReport {
+                policy: Some(policy),
+                ..EgressReport::default()
+            }))
+    }
+
+    /// Changes what a sandbox that runs may reach, None for anything; returns when it is in force.
+    /// Connections that the new policy does not allow are cut.
+    pub fn set_egress(&self, id: &Id, state: &Path, policy: Option<&Egress>) -> Result<(), Error> {
+        let failed = |source| Error::Io {
+            id: id.clone(),
+            what: "change its egress policy".to_owned(),
+            source,
+        };
+        let spec = self.spec(id, state)?;
+        // It shares another's network, or has none: nothing of it is to be changed.
+        if spec.is_some_and(|spec| !matches!(spec.network, crate::spec::Network::Routed { .. })) {
+            return Ok(());
+        }
+        let gone = || failed(io::Error::other("its monitor does not run; start it again"));
+        let report = self.egress(id, state)?.unwrap_or_default();
+        let before = record::read::<Wanted>(state, record::EGRESS_WANTED).map_err(failed)?;
+        let asked = before.map_or(0, |before| before.change);
+        let wanted = Wanted {
+            change: asked.max(report.change) + 1,
+            policy: policy.cloned(),
+        };
+        let directory = rustix::fs::open(state, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(error.into()))?;
+        record::write(&directory, record::EGRESS_WANTED, &wanted).map_err(failed)?;
+        let monitor = holder(state).map_err(failed)?;
+        let monitor = monitor
+            .and_then(|monitor| monitor.open())
+            .ok_or_else(gone)?;
+        let deadline = Instant::now() + END;
+        loop {
+            // Asked again and again: one that is just starting does not listen yet.
+            let hangup = rustix::process::Signal::HUP;
+            let _ = rustix::process::pidfd_send_signal(&monitor, hangup);
+            if record::wait_end(&monitor, Some(10)) {
+                return Err(gone());
+            }
+            let report = self.egress(id, state)?.unwrap_or_default();
+            if report.change >= wanted.change {
+                return match report.error {
+                    None => Ok(()),
+                    Some(error) => Err(failed(io::Error::other(error))),
+                };
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Deadline {
+                    id: id.clone(),
+                    what: "the change of its egress policy",
+                    seconds: END.as_secs(),
+                });
+            }
+        }
     }
 
     /// Opens a host path read-only with a user's credentials.
@@ -431,6 +511,7 @@ impl Sandboxes {
         HostNames {
             cgroup_root: options.cgroup_root.clone(),
             interface_prefix: options.interface_prefix.clone(),
+            table: options.table.clone(),
             attach_layers: options.attach_layers,
             resolv_conf: options.resolv_conf.clone(),
         }

@@ -21,12 +21,15 @@
 //! | iopl, ioperm, pciconfig_* | the host's ports |
 //! | io_uring_* | runs operations outside this filter; most kernel exploits of 2021–2023; programs fall back |
 //! | nfsservctl, _sysctl, vm86, uselib, ustat, sysfs | dead |
+//! | sockets of other families than UNIX, IPv4, IPv6, NETLINK and PACKET; SCTP, DCCP, L2TP | VSOCK is the hypervisor's, past every namespace; the others are loaded by asking, and full of exploits: as in a kernel without them ([`sockets`]) |
 //! | x32 calls | a second, hardly used table with other numbers |
 //!
 //! `reboot` stays: inside a pid namespace it only ends that namespace. `ptrace` and
 //! `process_vm_*` stay: debuggers, and they respect the user namespace.
 //!
 //! Read next: `sys::process::install_filter`.
+
+mod sockets;
 
 use crate::protection::{self, Protection};
 use crate::sys::process::{self, Instruction};
@@ -125,6 +128,7 @@ pub(crate) fn program() -> io::Result<Vec<Instruction>> {
         program.push(instruction(JUMP_EQUAL, 0, 1, number));
         program.push(instruction(RETURN, 0, 0, MISSING));
     }
+    program.extend(sockets::judge());
     program.push(instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     Ok(program)
 }

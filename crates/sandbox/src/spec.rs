@@ -93,6 +93,61 @@ pub struct Spec {
     /// Ids that stand for each other between disk and inside; the same for all members.
     #[serde(default)]
     pub swap: Swap,
+    /// What it may reach; anything but host, neighbours and metadata services when absent. Only of
+    /// meaning with [`Network::Routed`].
+    #[serde(default)]
+    pub egress: Option<Box<Egress>>,
+}
+
+/// What alone a sandbox may reach; empty, nothing. Host, neighbours and metadata services stay out of
+/// reach whatever is said here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// Names. The monitor answers questions for these alone, and lets an address through for as
+    /// long as its answer is good.
+    pub names: Vec<AllowedName>,
+    /// Addresses.
+    pub ranges: Vec<AllowedRange>,
+    /// An answered address is let through for at least so many seconds, since few programs ask
+    /// again in time; [`Egress::LEAST_SECONDS`] but in tests.
+    pub least_seconds: u32,
+}
+
+impl Egress {
+    /// See [`Egress::least_seconds`].
+    pub const LEAST_SECONDS: u32 = 60;
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            ranges: Vec::new(),
+            least_seconds: Self::LEAST_SECONDS,
+        }
+    }
+}
+
+/// Names that may be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedName {
+    /// Lower-case, without a final dot.
+    pub name: String,
+    /// All names below this one, and not it itself.
+    pub below: bool,
+    /// Ports of TCP and UDP; every protocol when empty.
+    pub ports: Vec<u16>,
+}
+
+/// Addresses that may be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedRange {
+    /// Lowest.
+    pub first: Ipv4Addr,
+    /// Highest.
+    pub last: Ipv4Addr,
+    /// Ports of TCP and UDP; every protocol when empty.
+    pub ports: Vec<u16>,
 }
 
 /// One pair of user ids and one of group ids: what is the one on disk is the other inside, and the
@@ -164,6 +219,15 @@ impl Spec {
     #[must_use]
     pub fn member_of(&self) -> Option<&Other> {
         self.company.as_ref()?.member_of.as_ref()
+    }
+}
+
+impl Spec {
+    /// What it may reach, where that is for its own network to say.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Egress> {
+        let routed = matches!(self.network, Network::Routed { .. });
+        self.egress.as_deref().filter(|_| routed)
     }
 }
 

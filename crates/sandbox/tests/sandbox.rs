@@ -1,6 +1,8 @@
 //! Sandboxes on the real kernel. Needs root, busybox-static and nft; says so loudly without.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "sandbox/machine.rs"]
+mod machine;
 #[path = "sandbox/world.rs"]
 mod world;
 
@@ -8,6 +10,8 @@ mod world;
 mod crash;
 #[path = "sandbox/disk.rs"]
 mod disk;
+#[path = "sandbox/egress.rs"]
+mod egress;
 #[path = "sandbox/files.rs"]
 mod files;
 #[path = "sandbox/group.rs"]

@@ -25,8 +25,9 @@ const RULES: &[Rule] = &[
                 "crates/sandbox/src/sandboxes.rs",
                 "the spawner: this executable again, single-threaded",
             ),
-            ("crates/sandbox/src/net/host.rs", "nft and iptables"),
             ("crates/sandbox/src/disk/programs.rs", "e2fsprogs"),
+            ("crates/sandbox/src/net/host.rs", "iptables"),
+            ("crates/sandbox/src/net/netfilter.rs", "nft"),
             ("crates/agent/src/spawn.rs", "the stage: the agent again"),
             (
                 "crates/agent/src/stage.rs",

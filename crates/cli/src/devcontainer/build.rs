@@ -55,7 +55,7 @@ async fn built(
     let (base, source) = base(&located)?;
     let base =
         base.ok_or_else(|| Problem::told("No image information specified in devcontainer.json."))?;
-    prepare(global, source.as_slice(), asked.no_cache).await?;
+    prepare(global, source.as_slice(), asked.no_cache, None).await?;
     let wanted = features::request(&located, additional)?;
     let base = if wanted.features.is_empty() {
         base

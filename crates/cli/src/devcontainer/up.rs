@@ -16,6 +16,7 @@ use boatyard_api::environment::{
     Additional, Devcontainer, DevcontainerDefaults, EnvironmentSpec, FolderSource, Lifecycle,
     Source, UpdateRemoteUserUid, UserEnvProbe,
 };
+use boatyard_api::words::DEFAULT_CLASS;
 use boatyard_devcontainer::devcontainer_id;
 use boatyard_link::lifecycle::Request;
 use kube::ResourceExt;
@@ -63,7 +64,7 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
                 Some(project) => project.builds()?,
                 None => Vec::from_iter(build::base(&located)?.1),
             };
-            crate::up::prepare(global, &built, up.build_no_cache).await?;
+            crate::up::prepare(global, &built, up.build_no_cache, Some(DEFAULT_CLASS)).await?;
             let mut annotations =
                 BTreeMap::from([exec::annotation(&located, &up.default_user_env_probe)]);
             let named = project.as_ref().map(|project| project.plan.project.clone());

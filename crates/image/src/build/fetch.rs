@@ -211,6 +211,7 @@ fn tool(
         devices: Vec::new(),
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),
+        egress: place.egress.cloned().map(Box::new),
     };
     let sandboxed = Sandboxed {
         host: place.host,

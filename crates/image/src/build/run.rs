@@ -12,7 +12,7 @@
 use super::Host;
 use super::mounts::Mounted;
 use boatyard_devcontainer::build::{Run, RunNetwork};
-use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec};
+use boatyard_sandbox::spec::{Egress, Init, Limits, Network, Root, Spec};
 use boatyard_wire::frame::{Kind, MAX_PAYLOAD, read_frame, write_frame};
 use boatyard_wire::{Class, Process, Reply, Request};
 use std::collections::BTreeMap;
@@ -79,6 +79,8 @@ pub(super) struct Place<'a> {
     pub(super) limits: Limits,
     /// Whether the policy gives steps a network.
     pub(super) network: bool,
+    /// Where they may connect to then.
+    pub(super) egress: Option<&'a Egress>,
     /// Variables set where the step does not.
     pub(super) env: &'a [(String, String)],
     pub(super) cancel: &'a Cancel,
@@ -145,6 +147,7 @@ pub(super) fn run(
         devices: Vec::new(),
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),
+        egress: place.egress.cloned().map(Box::new),
     };
     let sandboxed = Sandboxed {
         host: place.host,

@@ -12,7 +12,7 @@ use crate::record::{Record, Uid};
 use boatyard_api::environment::{EnvironmentSpec, ServiceHealth, ServiceState, ServiceStatus};
 use boatyard_plan::services::{Action, Health, HealthState, Seen, Service, next};
 use boatyard_sandbox::Observed;
-use boatyard_sandbox::spec::Id;
+use boatyard_sandbox::spec::{Egress, Id};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -51,6 +51,7 @@ pub(crate) struct State {
 pub(crate) struct Services {
     job: watch::Sender<Option<Arc<Job>>>,
     state: watch::Receiver<State>,
+    egress: watch::Sender<Option<Egress>>,
     starting: Arc<Mutex<()>>,
 }
 
@@ -61,6 +62,7 @@ pub(crate) struct Supervisor {
     id: Id,
     job: watch::Receiver<Option<Arc<Job>>>,
     state: watch::Sender<State>,
+    egress: watch::Receiver<Option<Egress>>,
     starting: Arc<Mutex<()>>,
 }
 
@@ -69,9 +71,11 @@ pub(crate) fn pair(context: Context, uid: Uid, id: Id) -> (Services, Supervisor)
     let (job, wanted) = watch::channel(None);
     let (state, known) = watch::channel(State::default());
     let starting = Arc::new(Mutex::new(()));
+    let (egress, policy) = watch::channel(None);
     let services = Services {
         job,
         state: known,
+        egress,
         starting: starting.clone(),
     };
     let supervisor = Supervisor {
@@ -80,6 +84,7 @@ pub(crate) fn pair(context: Context, uid: Uid, id: Id) -> (Services, Supervisor)
         id,
         job: wanted,
         state,
+        egress: policy,
         starting,
     };
     (services, supervisor)
@@ -97,6 +102,11 @@ impl Services {
             }
             !same
         });
+    }
+
+    /// What those may reach that are started from now on.
+    pub(crate) fn set_egress(&self, policy: Option<Egress>) {
+        self.egress.send_replace(policy);
     }
 
     /// Waits until all are started that ever will be.
@@ -502,7 +512,8 @@ async fn start(supervisor: &Supervisor, job: &Job, name: &str) -> Result<(), Fai
         record: &job.record,
         paths: &paths,
     };
-    let spec = project.spec(context, &supervisor.id, &job.object, service)?;
+    let mut spec = project.spec(context, &supervisor.id, &job.object, service)?;
+    spec.egress = supervisor.egress.borrow().clone().map(Box::new);
     let state = spec.state.clone();
     context.remove(&spec.id, &state).await?;
     let sandboxes = context.sandboxes.clone();

@@ -251,6 +251,8 @@ impl Project<'_> {
                 .as_ref()
                 .map(|ids| ids.swap)
                 .unwrap_or_default(),
+            // What is in force when it starts is for whoever starts it to know.
+            egress: None,
         })
     }
 

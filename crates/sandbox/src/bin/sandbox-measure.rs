@@ -99,6 +99,7 @@ fn main() -> ExitCode {
             devices: vec![],
             company: None,
             swap: boatyard_sandbox::spec::Swap::default(),
+            egress: None,
         };
         let began = Instant::now();
         sandboxes.start(&spec).unwrap();

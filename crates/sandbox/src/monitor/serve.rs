@@ -1,9 +1,11 @@
 //! What the monitor does while init runs, and at its end.
 //!
 //! One poll loop without threads: init's end, its output (to `console.log`, bounded by starting
-//! over at [`CONSOLE_LIMIT`] and keeping one old file), and name look-ups.
+//! over at [`CONSOLE_LIMIT`] and keeping one old file), name look-ups, and changes of the egress
+//! policy ([`super::policy`]).
 
 use super::Live;
+use super::policy::Policy;
 use crate::protocol::Start;
 use crate::record::{self, Exit};
 use crate::{cgroup, crash, net};
@@ -60,10 +62,13 @@ impl Live {
     /// Serves until init ends, then records the end and removes what was made.
     pub(super) fn serve(mut self, start: &Start) {
         crash::point();
+        let mut policy = Policy::new(start, &self);
         let mut forwarder = net::dns::Forwarder::new(
             std::mem::take(&mut self.resolver),
             start.host.resolv_conf.clone(),
+            policy.first(),
         );
+        policy.look(&mut forwarder);
         let mut console = Console::open(&self);
         let mut pipe_open = true;
         loop {
@@ -72,9 +77,17 @@ impl Live {
                 if pipe_open {
                     fds.push(PollFd::new(&self.console, PollFlags::IN));
                 }
+                let hangups = fds.len();
+                fds.extend(
+                    policy
+                        .hangups
+                        .as_ref()
+                        .map(|fd| PollFd::new(fd, PollFlags::IN)),
+                );
                 let own = fds.len();
                 forwarder.poll_descriptors(&mut fds);
-                let timeout = forwarder.timeout().map(|left| Timespec {
+                let timeout = [forwarder.timeout(), policy.timeout()];
+                let timeout = timeout.into_iter().flatten().min().map(|left| Timespec {
                     tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                     tv_nsec: i64::from(left.subsec_nanos()),
                 });
@@ -85,8 +98,13 @@ impl Live {
                 let ready: Vec<PollFlags> = fds[own..].iter().map(PollFd::revents).collect();
                 let init_ended = !fds[0].revents().is_empty();
                 let output = pipe_open && !fds[1].revents().is_empty();
+                let called = own > hangups && !fds[hangups].revents().is_empty();
                 drop(fds);
                 forwarder.serve(&ready);
+                if called {
+                    policy.look(&mut forwarder);
+                }
+                policy.report(&mut forwarder);
                 (init_ended, output)
             };
             if output {
@@ -104,6 +122,10 @@ impl Live {
         crash::point();
         let _ = rustix::fs::unlinkat(&self.state, record::SOCKET, AtFlags::empty());
         let _ = net::outside::remove(&start.host, &start.spec.id);
+        if policy.was_there {
+            crash::point();
+            let _ = net::egress::remove(&start.host, &start.spec.id);
+        }
         crash::point();
         let _ = cgroup::remove(&start.host.cgroup_root, &start.spec.id);
         let _ = rustix::fs::unlinkat(&self.state, record::ROOT, AtFlags::REMOVEDIR);

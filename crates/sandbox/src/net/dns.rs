@@ -1,16 +1,21 @@
 //! Names for a sandbox: raw queries forwarded to the host's resolvers.
 //!
 //! The sockets were opened by init in the environment's namespace; the monitor holds them and asks
-//! from the host's, so that any resolver the host can reach works, one on its loopback too. It
-//! looks into no message: a query and its answer are opaque bytes. Everything is bounded:
+//! from the host's, so that any resolver the host can reach works, one on its loopback too. Without
+//! a policy it looks into no message: a query and its answer are opaque bytes; with one each is
+//! judged ([`gated`]). Everything is bounded:
 //! [`QUERIES`] at once over UDP, [`CONNECTIONS`] over TCP, each with a deadline; beyond that the
 //! oldest is dropped and the client asks again. Each query goes out from a fresh port, which is
 //! what protects a resolver's client from forged answers.
 //!
 //! The host's resolv.conf is read again when its time of change differs.
 
+mod gated;
+mod message;
 mod tcp;
 
+use super::egress::Gate;
+use gated::{Asked, Verdict};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::collections::VecDeque;
@@ -35,13 +40,22 @@ pub(crate) struct Forwarder {
     udp: Option<UdpSocket>,
     tcp: Option<TcpListener>,
     queries: VecDeque<Query>,
-    connections: VecDeque<tcp::Relay>,
+    connections: VecDeque<Connection>,
     resolvers: Resolvers,
+    /// What may be asked for; everything where there is none.
+    gate: Option<Gate>,
+}
+
+enum Connection {
+    Relayed(tcp::Relay),
+    Judged(gated::Call),
 }
 
 struct Query {
     from: SocketAddr,
     message: Vec<u8>,
+    /// Under a policy, what was asked.
+    judged: Option<Asked>,
     asked: UdpSocket,
     tries: usize,
     next_try: Instant,
@@ -49,9 +63,24 @@ struct Query {
 }
 
 impl Forwarder {
-    /// Takes the UDP and the TCP socket, or none, and where the host's resolvers are listed.
-    pub(crate) fn new(sockets: Vec<OwnedFd>, resolv_conf: PathBuf) -> Self {
-        Self::with_resolvers(sockets, resolv_conf, 53)
+    /// Takes the UDP and the TCP socket, or none, where the host's resolvers are listed, and the
+    /// policy.
+    pub(crate) fn new(sockets: Vec<OwnedFd>, resolv_conf: PathBuf, gate: Option<Gate>) -> Self {
+        let mut forwarder = Self::with_resolvers(sockets, resolv_conf, 53);
+        forwarder.gate = gate;
+        forwarder
+    }
+
+    /// The policy.
+    pub(crate) fn gate(&mut self) -> Option<&mut Gate> {
+        self.gate.as_mut()
+    }
+
+    /// Replaces the policy; what is under way is given up, and asked again by who waits for it.
+    pub(crate) fn set_gate(&mut self, gate: Option<Gate>) {
+        self.gate = gate;
+        self.queries.clear();
+        self.connections.clear();
     }
 
     fn with_resolvers(sockets: Vec<OwnedFd>, file: PathBuf, port: u16) -> Self {
@@ -70,6 +99,7 @@ impl Forwarder {
             queries: VecDeque::new(),
             connections: VecDeque::new(),
             resolvers: Resolvers::new(file, port),
+            gate: None,
         }
     }
 
@@ -85,14 +115,20 @@ impl Forwarder {
             fds.push(PollFd::new(&query.asked, PollFlags::IN));
         }
         for connection in &self.connections {
-            connection.poll_descriptors(fds);
+            match connection {
+                Connection::Relayed(relay) => relay.poll_descriptors(fds),
+                Connection::Judged(call) => call.poll_descriptors(fds),
+            }
         }
     }
 
     /// When [`Self::serve`] must be called at the latest.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         let queries = self.queries.iter().map(|query| query.next_try);
-        let connections = self.connections.iter().map(tcp::Relay::deadline);
+        let connections = self.connections.iter().map(|connection| match connection {
+            Connection::Relayed(relay) => relay.deadline(),
+            Connection::Judged(call) => call.deadline(),
+        });
         let first = queries.chain(connections).min()?;
         // One millisecond more, lest it be called just too early again and again.
         Some(first.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
@@ -105,8 +141,15 @@ impl Forwarder {
         let called = self.tcp.is_some() && ready.next().is_some_and(|flags| !flags.is_empty());
         let now = Instant::now();
         self.answers(&mut ready, now);
+        let (gate, resolvers) = (&mut self.gate, &mut self.resolvers);
         self.connections
-            .retain_mut(|connection| connection.serve(&mut ready, now));
+            .retain_mut(|connection| match (connection, gate.as_mut()) {
+                (Connection::Relayed(relay), _) => relay.serve(&mut ready, now),
+                (Connection::Judged(call), Some(gate)) => {
+                    call.serve(&mut ready, gate, resolvers, now)
+                }
+                (Connection::Judged(_), None) => false,
+            });
         if asked {
             self.questions(now);
         }
@@ -118,7 +161,7 @@ impl Forwarder {
     fn answers(&mut self, ready: &mut impl Iterator<Item = PollFlags>, now: Instant) {
         let mut message = vec![0; MESSAGE];
         let Some(udp) = &self.udp else { return };
-        let resolvers = &mut self.resolvers;
+        let (resolvers, gate) = (&mut self.resolvers, &mut self.gate);
         self.queries.retain_mut(|query| {
             let readable = ready.next().is_some_and(|flags| !flags.is_empty());
             if readable {
@@ -126,7 +169,13 @@ impl Forwarder {
                 // refusal: the next resolver's turn.
                 match query.asked.recv(&mut message) {
                     Ok(length) if query.matches(&message[..length]) => {
-                        let _ = udp.send_to(&message[..length], query.from);
+                        let message = &message[..length];
+                        let _ = match (&query.judged, gate.as_mut()) {
+                            (Some(asked), Some(gate)) => {
+                                udp.send_to(&asked.pass(gate, message, true, now), query.from)
+                            }
+                            _ => udp.send_to(message, query.from),
+                        };
                         return false;
                     }
                     Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
@@ -158,8 +207,22 @@ impl Forwarder {
             let Ok((length, from)) = udp.recv_from(&mut message) else {
                 return;
             };
-            let message = &message[..length];
-            let Some(asked) = self.resolvers.ask(0, message) else {
+            let mut message = message[..length].to_vec();
+            let mut judged = None;
+            if let Some(gate) = &mut self.gate {
+                match gated::judge(gate, &message) {
+                    Verdict::Ignored => continue,
+                    Verdict::Answered(answer) => {
+                        let _ = udp.send_to(&answer, from);
+                        continue;
+                    }
+                    Verdict::Asked(mut asked) => {
+                        message = std::mem::take(&mut asked.message);
+                        judged = Some(asked);
+                    }
+                }
+            }
+            let Some(asked) = self.resolvers.ask(0, &message) else {
                 continue;
             };
             if self.queries.len() >= QUERIES {
@@ -167,7 +230,8 @@ impl Forwarder {
             }
             self.queries.push_back(Query {
                 from,
-                message: message.to_vec(),
+                message,
+                judged,
                 asked,
                 tries: 0,
                 next_try: now + TRY,
@@ -179,14 +243,19 @@ impl Forwarder {
     fn calls(&mut self, now: Instant) {
         let Some(tcp) = &self.tcp else { return };
         while let Ok((client, _)) = tcp.accept() {
-            let Some(resolver) = self.resolvers.nth(0) else {
-                continue;
-            };
             if self.connections.len() >= CONNECTIONS {
                 self.connections.pop_front();
             }
+            if self.gate.is_some() {
+                let call = gated::Call::new(client, now);
+                self.connections.extend(call.map(Connection::Judged));
+                continue;
+            }
+            let Some(resolver) = self.resolvers.nth(0) else {
+                continue;
+            };
             if let Ok(relay) = tcp::Relay::connect(client, resolver, now) {
-                self.connections.push_back(relay);
+                self.connections.push_back(Connection::Relayed(relay));
             }
         }
     }
@@ -195,6 +264,9 @@ impl Forwarder {
 impl Query {
     /// Whether an answer bears the question's id.
     fn matches(&self, answer: &[u8]) -> bool {
+        if let Some(asked) = &self.judged {
+            return asked.is_answered(answer);
+        }
         answer.len() >= 2 && answer.get(..2) == self.message.get(..2)
     }
 }

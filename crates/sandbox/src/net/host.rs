@@ -1,19 +1,22 @@
 //! The host's part of the network: forwarding and the firewall, prepared once per runner.
 //!
-//! One static table, replaced in one transaction by `nft -f -`, matches the interfaces' prefix:
-//! masquerading outwards, nothing between sandboxes, nothing to the host's own services, nothing
-//! to link-local (metadata) addresses, no forged source. Where another firewall drops forwarded
+//! One static table, filled in one transaction by `nft -f -`, matches the interfaces' prefix:
+//! masquerading outwards, nothing between sandboxes, nothing to the host's own services and to what
+//! other engines run on it, nothing to metadata addresses, no forged source, a bounded number of
+//! connections each. What is not let through is refused at once, so that nobody waits for it; what
+//! bears a forged source is dropped, lest the refusal be somebody else's. Where another firewall drops forwarded
 //! packets by policy (dockerd, ufw), accepting rules for our interfaces are put first in it.
 //!
 //! What was changed is recorded in `<state_dir>/network.json` before it is changed, and undone by
 //! [`teardown`]. Preparing twice is preparing once.
 
+use super::netfilter;
 use crate::error::Error;
 use crate::record;
 use crate::sandboxes::Options;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -52,7 +55,7 @@ pub(crate) fn prepare(options: &Options) -> Result<(), Error> {
     before.forward_was_off |= forward.trim() == "0";
     before.iptables |= drops_by_policy();
     record::write(&directory, RECORD, &before).map_err(&recording)?;
-    nft(&rules(&options.table, &options.interface_prefix))?;
+    nft(&rules(&options.table, &options.interface_prefix, flows()))?;
     if before.iptables {
         for rule in passes(&options.interface_prefix) {
             if !iptables("-C", &rule) && !iptables("-I", &rule) {
@@ -91,66 +94,137 @@ pub(crate) fn teardown(options: &Options) -> Result<(), Error> {
     std::fs::remove_file(options.state_dir.join(RECORD)).map_err(failed("forget what was changed"))
 }
 
-/// The table. `fwd` is a keyword of nft, so no chain bears that name.
-fn rules(table: &str, prefix: &str) -> String {
+/// Chains and what is in them. `fwd` is a keyword of nft, so no chain bears that name.
+///
+/// Chains are emptied and filled again, in one transaction, rather than the table made anew: in it
+/// are the policies of sandboxes that run (see `egress`), for which [`super::egress::MAP`] is there.
+fn rules(table: &str, prefix: &str, flows: u32) -> String {
     let ours = format!("\"{prefix}-*\"");
-    format!(
-        "table inet {table} {{}}
-delete table inet {table}
-table inet {table} {{
-  chain forwarded {{
-    type filter hook forward priority filter - 5; policy accept;
-    iifname {ours} jump leaving
+    let uplinks = super::outside::uplinks();
+    let engines: String = ENGINES
+        .iter()
+        .map(|engine| {
+            let uplinks = uplinks.iter().filter(|name| name.starts_with(engine));
+            let but: String = uplinks
+                .map(|name| format!("oifname != \"{name}\" "))
+                .collect();
+            format!("    {but}oifname \"{engine}*\" goto refuse\n")
+        })
+        .collect();
+    let map = super::egress::MAP;
+    let chains = [
+        (
+            "refuse",
+            String::new(),
+            "    meta l4proto tcp reject with tcp reset
+    reject with icmpx type admin-prohibited
+"
+            .to_owned(),
+        ),
+        (
+            "opening",
+            String::new(),
+            format!(
+                "    ct status dnat goto refuse
+{engines}    add @flows {{ ip saddr ct count over {flows} }} goto refuse
+"
+            ),
+        ),
+        (
+            "leaving",
+            String::new(),
+            format!(
+                "    meta nfproto ipv6 drop
+    fib saddr . iif oif missing drop
+    oifname {ours} goto refuse
+    ip daddr {{ {NOWHERE} }} goto refuse
+    ct state invalid drop
+    ct state new jump opening
+    iifname vmap @{map}
+"
+            ),
+        ),
+        (
+            "forwarded",
+            "type filter hook forward priority filter - 5; policy accept;".to_owned(),
+            format!(
+                "    iifname {ours} jump leaving
     oifname {ours} ct state established,related accept
     oifname {ours} drop
-  }}
-  chain leaving {{
-    meta nfproto ipv6 drop
-    fib saddr . iif oif missing drop
-    oifname {ours} drop
-    ip daddr {{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16 }} drop
-  }}
-  chain arriving {{
-    type filter hook input priority filter - 5; policy accept;
-    iifname {ours} ct state established,related accept
-    iifname {ours} drop
-  }}
-  chain outward {{
-    type nat hook postrouting priority srcnat; policy accept;
-    iifname {ours} oifname != {ours} masquerade
-  }}
-}}
 "
-    )
+            ),
+        ),
+        (
+            "visiting",
+            String::new(),
+            "    meta nfproto ipv6 drop
+    fib saddr . iif oif missing drop
+    ct state established,related accept
+    goto refuse
+"
+            .to_owned(),
+        ),
+        (
+            "arriving",
+            "type filter hook input priority filter - 5; policy accept;".to_owned(),
+            format!(
+                "    iifname {ours} goto visiting
+"
+            ),
+        ),
+        (
+            "outward",
+            "type nat hook postrouting priority srcnat; policy accept;".to_owned(),
+            format!(
+                "    iifname {ours} oifname != {ours} masquerade
+"
+            ),
+        ),
+    ];
+    let mut text = format!(
+        "table inet {table} {{
+  map {map} {{ type ifname : verdict; }}
+  set flows {{ type ipv4_addr; flags dynamic; size 65535; }}
+"
+    );
+    for (name, hook, _) in &chains {
+        let _ = writeln!(text, "  chain {name} {{ {hook} }}");
+    }
+    text.push_str("}\n");
+    for (name, ..) in &chains {
+        let _ = writeln!(text, "flush chain inet {table} {name}");
+    }
+    let _ = writeln!(text, "table inet {table} {{");
+    for (name, _, content) in &chains {
+        let _ = write!(text, "  chain {name} {{\n{content}  }}\n");
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// Addresses that lead nowhere a sandbox has any business: this host, its links and the metadata
+/// services of clouds (169.254.169.254 and its like; Alibaba's, Azure's, Oracle's), multicast.
+const NOWHERE: &str = "0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 100.100.100.200, 168.63.129.16, \
+                       192.0.0.192, 224.0.0.0/3";
+
+/// Beginnings of the names of the bridges on which other engines keep their containers and machines:
+/// this host's own, as its services are. One that a default route leads out of is none of them.
+const ENGINES: [&str; 9] = [
+    "docker", "br-", "podman", "cni", "lxcbr", "lxdbr", "incusbr", "virbr", "vmbr",
+];
+
+/// Connections that each address may have at once: the host's table of connections is everybody's.
+fn flows() -> u32 {
+    let most = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
+    let most: Option<u32> = most.ok().and_then(|text| text.trim().parse().ok());
+    (most.unwrap_or(65_536) / 16).clamp(1024, 16_384)
 }
 
 fn nft(text: &str) -> Result<(), Error> {
-    let refused = |detail: String| Error::Host {
-        what: "load the firewall by nft (install it: apt-get install nftables)",
-        detail,
-    };
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| refused(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(text.as_bytes())
-            .map_err(|error| refused(error.to_string()))?;
-    }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| refused(error.to_string()))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(refused(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ))
-    }
+    netfilter::load(text).map_err(|error| Error::Host {
+        what: netfilter::PROGRAM,
+        detail: error.to_string().trim().to_owned(),
+    })
 }
 
 /// Whether the iptables FORWARD chain drops what no rule accepts.

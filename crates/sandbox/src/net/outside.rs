@@ -3,6 +3,7 @@
 use super::netlink::{self, Netlink};
 use super::{INSIDE_INDEX, INSIDE_MAC, OUTSIDE_MAC};
 use crate::error::{Failure, Step};
+use crate::protection::{self, Protection};
 use crate::protocol::HostNames;
 use crate::spec::{Id, Network, Spec};
 use netlink_packet_route::link::{
@@ -51,7 +52,12 @@ pub(crate) fn create(host: &HostNames, spec: &Spec, pid: u32) -> Result<(), Fail
     crate::crash::point();
     // Before it is up: the host must not get an IPv6 address on it, nor answer neighbours.
     let setting = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-    match std::fs::write(setting, "1") {
+    let switched = if protection::removed(Protection::NoIpv6) {
+        Ok(())
+    } else {
+        std::fs::write(setting, "1")
+    };
+    match switched {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Failure::new("switch IPv6 off on the veth", error)),
@@ -94,16 +100,21 @@ fn veth(name: &str, pid: u32) -> Vec<LinkAttribute> {
     ]
 }
 
+/// The interfaces that default routes lead out of.
+pub(super) fn uplinks() -> Vec<String> {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let uplinks = routes.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let name = fields.next()?;
+        (fields.next()? == "00000000").then(|| name.to_owned())
+    });
+    uplinks.collect()
+}
+
 /// Largest packet of the host's default route; 1500 when it has none.
 fn uplink_mtu() -> u32 {
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    routes
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let name = fields.next()?;
-            (fields.next()? == "00000000").then_some(name)
-        })
+    uplinks()
+        .iter()
         .find_map(|name| {
             std::fs::read_to_string(format!("/sys/class/net/{name}/mtu"))
                 .ok()?

@@ -4,13 +4,26 @@ use super::*;
 
 /// Runs the program as the kernel would.
 fn verdict(architecture: u32, number: u32) -> u32 {
+    judged(architecture, number, [0; 3])
+}
+
+/// The same with arguments.
+fn judged(architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
     let program = program().unwrap();
     let (mut at, mut accumulator) = (0, 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];
         at += 1;
         match code {
-            LOAD => accumulator = if k == ARCH { architecture } else { number },
+            LOAD => {
+                let argument = sockets::ARGUMENTS.iter().position(|offset| *offset == k);
+                accumulator = match (k, argument) {
+                    (_, Some(argument)) => arguments[argument],
+                    (ARCH, None) => architecture,
+                    _ => number,
+                }
+            }
+            sockets::AND => accumulator &= k,
             JUMP_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
             RETURN => return k,
             _ => at += usize::from(if accumulator >= k { jt } else { jf }),
@@ -59,6 +72,56 @@ fn nested_containers_and_debuggers_keep_their_calls() {
             libc::SECCOMP_RET_ALLOW,
             "{number}"
         );
+    }
+}
+
+#[test]
+fn sockets_are_of_the_families_and_protocols_that_environments_need() {
+    let allowed = libc::SECCOMP_RET_ALLOW;
+    let errno = |error: i32| libc::SECCOMP_RET_ERRNO | error.cast_unsigned();
+    let cloexec = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    for (arguments, expected) in [
+        ([libc::AF_UNIX, libc::SOCK_SEQPACKET | cloexec, 0], allowed),
+        ([libc::AF_INET, libc::SOCK_STREAM | cloexec, 6], allowed),
+        ([libc::AF_INET6, libc::SOCK_DGRAM, 0], allowed),
+        ([libc::AF_INET, libc::SOCK_RAW, 1], allowed),
+        // Multipath TCP, which Go asks for.
+        ([libc::AF_INET, libc::SOCK_STREAM, 262], allowed),
+        ([libc::AF_NETLINK, libc::SOCK_RAW, 12], allowed),
+        ([libc::AF_PACKET, libc::SOCK_RAW, 768], allowed),
+        (
+            [libc::AF_VSOCK, libc::SOCK_STREAM, 0],
+            errno(libc::EAFNOSUPPORT),
+        ),
+        (
+            [libc::AF_ALG, libc::SOCK_SEQPACKET, 0],
+            errno(libc::EAFNOSUPPORT),
+        ),
+        ([libc::AF_XDP, libc::SOCK_RAW, 0], errno(libc::EAFNOSUPPORT)),
+        (
+            [libc::AF_TIPC, libc::SOCK_STREAM, 0],
+            errno(libc::EAFNOSUPPORT),
+        ),
+        (
+            [libc::AF_INET, libc::SOCK_STREAM, 132],
+            errno(libc::EPROTONOSUPPORT),
+        ),
+        (
+            [libc::AF_INET6, libc::SOCK_DGRAM | cloexec, 115],
+            errno(libc::EPROTONOSUPPORT),
+        ),
+        (
+            [libc::AF_INET, libc::SOCK_SEQPACKET, 0],
+            errno(libc::ESOCKTNOSUPPORT),
+        ),
+        // SOCK_DCCP.
+        ([libc::AF_INET, 6, 0], errno(libc::ESOCKTNOSUPPORT)),
+    ] {
+        for call in [libc::SYS_socket, libc::SYS_socketpair] {
+            let number = u32::try_from(call).unwrap();
+            let found = judged(ARCHITECTURE, number, arguments.map(i32::cast_unsigned));
+            assert_eq!(found, expected, "{arguments:?}");
+        }
     }
 }
 

@@ -62,6 +62,22 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fo
     Ok(Forked::Parent { pid, pidfd })
 }
 
+/// SIGHUP, which is ignored otherwise, as a descriptor to wait for. Every wake-up is read off it by
+/// [`rustix::io::read`].
+pub(crate) fn hangups() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before it is read, and lives across the calls.
+    let fd = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGHUP);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()).into())?;
+        check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?
+    };
+    let fd = RawFd::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    // SAFETY: the kernel gave a descriptor that is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Clones a process that only waits to be killed, into the namespaces of `flags`, and dies with
 /// the calling thread: it holds copies of all descriptors, and with them the caller's locks and
 /// ends of sockets. May be called in a process with threads: the child only makes system calls.

@@ -1,5 +1,6 @@
 //! What is reachable, and what is not.
 
+use crate::machine::{Machine, command};
 use crate::world::{DEADLINE, World};
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::Network;
@@ -125,44 +126,6 @@ fn names_are_answered_by_the_hosts_resolver() {
     spec.network = routed(30);
     let (_, output) = world.run_spec(&spec);
     assert!(output.contains("198.51.100.7"), "{output}");
-}
-
-/// A network namespace that stands for a machine, removed when dropped.
-struct Machine(String);
-
-impl Machine {
-    fn new(name: &str) -> Self {
-        let name = format!("by-{name}-{}", std::process::id());
-        command("ip", &["netns", "add", &name]);
-        let machine = Self(name);
-        machine.run(&["ip", "link", "set", "lo", "up"]);
-        machine
-    }
-
-    fn run(&self, words: &[&str]) -> String {
-        command("ip", &[&["netns", "exec", &self.0], words].concat())
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("ip")
-            .args(["netns", "delete", &self.0])
-            .status();
-    }
-}
-
-fn command(program: &str, words: &[&str]) -> String {
-    let output = std::process::Command::new(program)
-        .args(words)
-        .output()
-        .unwrap_or_else(|error| panic!("{program} (needed by this test): {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A host whose FORWARD policy is DROP, as dockerd and ufw leave it, and a server beyond it that

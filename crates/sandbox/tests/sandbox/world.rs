@@ -113,6 +113,7 @@ impl World {
             devices: vec![],
             company: None,
             swap: boatyard_sandbox::spec::Swap::default(),
+            egress: None,
         }
     }
 

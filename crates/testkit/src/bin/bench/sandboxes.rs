@@ -185,6 +185,7 @@ fn sandboxed(
         devices: vec![],
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),
+        egress: None,
     };
     time(|| {
         sandboxes.start(&spec).unwrap();
