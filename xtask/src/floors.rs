@@ -196,6 +196,10 @@ const NEVER: &[(&str, &str)] = &[
     ("native-tls", "is OpenSSL by another name: select rustls"),
 ];
 
+/// Features of crates of ours that break them for tests, and who may ask for them: the crate's own
+/// tests. What is shipped is built without any test's dependencies, so nothing shipped has them.
+const TESTS_ALONE: &[(&str, &[&str])] = &[("sandbox", &["kill-points", "removable-protections"])];
+
 /// Fails naming every import that breaks the table, with its reason.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut faults = Vec::new();
@@ -224,7 +228,12 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         .map(|(key, dependency)| dependency.package().unwrap_or(key).to_owned())
         .collect();
         faults.extend(judge(floor, names.iter().map(String::as_str)));
+        faults.extend(judge_features(folder, &manifest));
     }
+    let path = root.join("Cargo.toml");
+    let whole =
+        cargo_toml::Manifest::from_path(&path).with_context(|| path.display().to_string())?;
+    faults.extend(judge_features("the workspace", &whole));
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).context("Cargo.lock")?;
     faults.extend(judge_lock(&lock));
     if faults.is_empty() {
@@ -257,6 +266,49 @@ fn judge<'a>(floor: &Floor, names: impl Iterator<Item = &'a str>) -> Vec<String>
             .filter(|ban| ban.crates.contains(&floor.name) && ban.forbidden.contains(&name))
         {
             faults.push(format!("{} imports {name}: {}", floor.name, ban.reason));
+        }
+    }
+    faults
+}
+
+/// Who asks for features that are the tests' alone.
+fn judge_features(asks: &str, manifest: &cargo_toml::Manifest) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (owner, features) in TESTS_ALONE {
+        let package = format!("boatyard-{owner}");
+        let asked = |dependencies: &cargo_toml::DepsSet| -> Vec<String> {
+            dependencies
+                .iter()
+                .filter(|(key, dependency)| dependency.package().unwrap_or(key) == package)
+                .flat_map(|(_, dependency)| dependency.req_features().to_vec())
+                .collect()
+        };
+        let mut found = asked(&manifest.dependencies);
+        found.extend(asked(&manifest.build_dependencies));
+        for target in manifest.target.values() {
+            found.extend(asked(&target.dependencies));
+            found.extend(asked(&target.build_dependencies));
+        }
+        if let Some(workspace) = &manifest.workspace {
+            found.extend(asked(&workspace.dependencies));
+        }
+        if asks != *owner {
+            found.extend(asked(&manifest.dev_dependencies));
+            for target in manifest.target.values() {
+                found.extend(asked(&target.dev_dependencies));
+            }
+        }
+        // Features of one's own that switch them on.
+        for means in manifest.features.values().flatten() {
+            found.push(means.rsplit('/').next().unwrap_or(means).to_owned());
+        }
+        for feature in features
+            .iter()
+            .filter(|one| found.iter().any(|asked| asked == *one))
+        {
+            faults.push(format!(
+                "{asks} asks for the feature {feature} of {owner}: it is for that crate's own tests"
+            ));
         }
     }
     faults

@@ -24,6 +24,7 @@ mod hierarchies;
 mod inside;
 
 use crate::error::{Failure, Step};
+use crate::protection::{self, Protection};
 use crate::spec::{Id, Spec};
 use hierarchies::{Hierarchy, all};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
@@ -124,6 +125,9 @@ fn create_in(hierarchy: &Hierarchy, root: &str, spec: &Spec, join: &mut Join) ->
     let inner = directory.join("inner");
     make(&inner)?;
     give(&inner, hierarchy, spec.id_base)?;
+    if protection::removed(Protection::CgroupOwnership) {
+        give_whole(&directory, spec.id_base)?;
+    }
     if !hierarchy.has_classes() {
         join.inner.push(open_for_writing(&inner.join("tasks"))?);
         return Ok(());
@@ -182,6 +186,16 @@ fn give(directory: &Path, hierarchy: &Hierarchy, id_base: u32) -> io::Result<()>
         )?;
     }
     Ok(())
+}
+
+/// Makes the environment's root the owner of everything in a directory: what a test without that
+/// protection does.
+fn give_whole(directory: &Path, id_base: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(id_base), Gid::from_raw(id_base));
+    for entry in std::fs::read_dir(directory)? {
+        rustix::fs::chown(entry?.path(), Some(uid), Some(gid))?;
+    }
+    Ok(rustix::fs::chown(directory, Some(uid), Some(gid))?)
 }
 
 fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {

@@ -18,6 +18,7 @@
 use crate::cgroup::Join;
 use crate::crash;
 use crate::error::{Failure, Step};
+use crate::protection::{self, Protection};
 use crate::spec::Spec;
 use crate::sys::process;
 use crate::{net, protocol, root, seccomp};
@@ -61,10 +62,16 @@ fn prepare(handover: &Handover<'_>) -> Result<(), Failure> {
     let sync = handover.sync.as_fd();
     crash::point();
     handover.join.enter()?;
-    process::unshare(libc::CLONE_NEWCGROUP).step("make a cgroup namespace")?;
+    if !protection::removed(Protection::CgroupNamespace) {
+        process::unshare(libc::CLONE_NEWCGROUP).step("make a cgroup namespace")?;
+    }
     handover.join.enter_class()?;
     crash::point();
-    let resolver = net::inside::loopback(&spec.network)?;
+    let resolver = if protection::removed(Protection::NetNamespace) {
+        Vec::new()
+    } else {
+        net::inside::loopback(&spec.network)?
+    };
     let (_, mut fds) = wait(sync, b'G')?;
     let root = fds
         .pop()
@@ -122,8 +129,8 @@ fn enter_root(root: &OwnedFd, join: &Join, spec: &Spec) -> Result<(), Failure> {
     // Before the host's own go: the kernel grants a new /proc and /sys only while a fully visible
     // one can be seen.
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
-    mount(c"proc", c"proc", root::PLAIN, None)?;
-    mount(c"sysfs", c"sys", root::PLAIN, None)?;
+    own(c"proc", c"proc", c"/proc", Protection::PidNamespace)?;
+    own(c"sysfs", c"sys", c"/sys", Protection::NetNamespace)?;
     let pts = c"newinstance,ptmxmode=0666,mode=620,gid=5";
     mount(
         c"devpts",
@@ -135,14 +142,39 @@ fn enter_root(root: &OwnedFd, join: &Join, spec: &Spec) -> Result<(), Failure> {
     let size = size.map_or_else(String::new, |size| format!(",size={size}"));
     let shm = CString::new(format!("mode=1777{size}")).step("mount /dev/shm")?;
     mount(c"tmpfs", c"dev/shm", nosuid, Some(&shm))?;
-    mount(c"mqueue", c"dev/mqueue", root::PLAIN, None)?;
-    join.mount_inside()?;
+    if !protection::removed(Protection::IpcNamespace) {
+        mount(c"mqueue", c"dev/mqueue", root::PLAIN, None)?;
+    }
+    if protection::removed(Protection::CgroupNamespace) {
+        bind(c"/sys/fs/cgroup", c"sys/fs/cgroup")?;
+    } else {
+        join.mount_inside()?;
+    }
     crash::point();
-    rustix::process::pivot_root(c".", c".").step("pivot to the root")?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).step("leave the host's root")?;
+    if protection::removed(Protection::Pivot) {
+        rustix::process::chroot(c".").step("change to the root")?;
+    } else {
+        rustix::process::pivot_root(c".", c".").step("pivot to the root")?;
+        rustix::mount::unmount(c".", UnmountFlags::DETACH).step("leave the host's root")?;
+    }
     rustix::process::chdir(c"/").step("enter the root")?;
     crash::point();
     Ok(())
+}
+
+/// Mounts a file system that shows a namespace of the environment's own; the host's where a test
+/// leaves that namespace out.
+fn own(kind: &CStr, target: &CStr, hosts: &CStr, namespace: Protection) -> Result<(), Failure> {
+    if protection::removed(namespace) {
+        bind(hosts, target)
+    } else {
+        mount(kind, target, root::PLAIN, None)
+    }
+}
+
+fn bind(source: &CStr, target: &CStr) -> Result<(), Failure> {
+    rustix::mount::mount_bind_recursive(source, target)
+        .step_with(|| format!("bind {}", source.to_string_lossy()))
 }
 
 /// `mount(2)` of a file system of the environment's own.
@@ -196,6 +228,14 @@ fn descriptors(handover: &Handover<'_>) -> Result<(), Failure> {
     process::dup_to(handover.console.as_raw_fd(), 2).step(what)?;
     if let Some(listener) = &handover.listener {
         process::dup_to(listener.as_raw_fd(), 3).step(what)?;
+    }
+    if protection::removed(Protection::Descriptors) {
+        // The socket's end tells the monitor of the execution.
+        let first = if handover.listener.is_some() { 4 } else { 3 };
+        for fd in (first..64).filter(|fd| *fd != handover.sync.as_raw_fd()) {
+            let _ = process::dup_to(fd, fd);
+        }
+        return Ok(());
     }
     process::close_on_exec_from(if handover.listener.is_some() { 4 } else { 3 }).step(what)
 }

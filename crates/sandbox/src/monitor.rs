@@ -258,9 +258,19 @@ fn clone_init(sync: OwnedFd, handover: Handover<'_>) -> Result<Cloned, Failure> 
         }
     }
     let namespaces = u64::try_from(flags).step("clone")?;
+    // What the kernel counts by user (namespaces, inotify, message queues, tasks, signals) it counts
+    // for whoever made a user namespace too. Were that the host's root, environments would take it
+    // from each other and from the host.
+    let id = handover.spec.id_base;
+    process::set_effective_ids(id, id).step("take the environment's ids")?;
     match process::clone(namespaces, handover.join.unified()).step("make the namespaces")? {
         Forked::Child => become_init(sync, handover),
-        Forked::Parent { pid, pidfd } => Ok((sync, pid, pidfd)),
+        Forked::Parent { pid, pidfd } => {
+            process::set_effective_ids(0, 0)
+                .step("give the environment's ids back")
+                .inspect_err(|_| kill(&pidfd))?;
+            Ok((sync, pid, pidfd))
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Protection {
     Nodev,
     /// `nosuid` on everything mounted from the host.
     Nosuid,
+    /// The greatest number of cgroups below an environment's.
+    CgroupCount,
     /// The cgroup's list of devices.
     DeviceFilter,
     /// Mounts made for an environment are not the host's.
@@ -42,8 +44,6 @@ pub enum Protection {
     Overlay,
     /// Closing what init was cloned with.
     Descriptors,
-    /// Init has a session and no terminal of the host's.
-    Session,
     /// Look-ups in foreign directories stay beneath them.
     Resolution,
     /// What is hidden of the host's own root where that is an environment's.

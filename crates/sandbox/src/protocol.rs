@@ -41,6 +41,8 @@ pub(crate) enum Request {
         user: User,
         /// Which.
         root: PathBuf,
+        /// As in [`Start`].
+        without: Protections,
     },
 }
 

@@ -32,6 +32,7 @@ pub use etc::GENERATED;
 
 use crate::crash;
 use crate::error::{Failure, Step};
+use crate::protection::{self, Protection};
 use crate::record;
 use crate::spec::{MountSource, Root, Spec};
 use crate::sys::process;
@@ -79,7 +80,9 @@ pub(crate) fn build(
             targets::plain_directory(root.as_fd(), directory)
         })?;
     }
-    if matches!(spec.root, Root::Host) {
+    if matches!(spec.root, Root::Host) && protection::removed(Protection::HiddenHost) {
+        // The host's own state directories, and whatever else lies there, can be seen.
+    } else if matches!(spec.root, Root::Host) {
         for hidden in [
             "root", "home", "srv", "mnt", "media", "var", "boot", "tmp", "opt",
         ] {
@@ -156,6 +159,15 @@ fn further(spec: &Spec, root: BorrowedFd<'_>, mount: &crate::spec::Mount) -> Res
     }
 }
 
+/// `nodev` for what an environment is given of the host's.
+fn nodev() -> u64 {
+    if protection::removed(Protection::Nodev) {
+        0
+    } else {
+        libc::MOUNT_ATTR_NODEV
+    }
+}
+
 /// Attaches a detached mount over `target`.
 fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
     rustix::mount::move_mount(
@@ -208,6 +220,9 @@ fn new_tmpfs(
 /// seen by the host.
 pub(crate) fn private_namespace() -> Result<(), Failure> {
     process::unshare(libc::CLONE_NEWNS).step("make a mount namespace")?;
+    if protection::removed(Protection::PrivateMounts) {
+        return Ok(());
+    }
     rustix::mount::mount_change(
         "/",
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,

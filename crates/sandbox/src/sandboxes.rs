@@ -467,6 +467,7 @@ impl Sandboxes {
         let reply = self.ask(&Request::View {
             user,
             root: root.to_path_buf(),
+            without: self.0.options.without,
         })?;
         View::connected(user, root, reply)
     }

@@ -13,7 +13,7 @@
 use crate::error::Failure;
 use crate::protocol::{self, Reply, Request};
 use crate::sys::process::{self, Disposition, Forked};
-use crate::{cgroup, crash, monitor, root, view};
+use crate::{cgroup, crash, monitor, protection, root, view};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
@@ -84,12 +84,17 @@ fn serve(request: Request, reply: OwnedFd, control: &mut Option<OwnedFd>) {
             }
             crash::arm(0);
         }
-        Request::View { user, root } => {
+        Request::View {
+            user,
+            root,
+            without,
+        } => {
             let forked = root::supplementary_groups(user)
                 .and_then(|groups| Ok((process::clone(0, None)?, groups)));
             match forked {
                 Ok((Forked::Child, groups)) => {
                     drop(control.take());
+                    protection::arm(without);
                     view::serve(user, &groups, &root, &reply)
                 }
                 Ok((Forked::Parent { .. }, _)) => {}

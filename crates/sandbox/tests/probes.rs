@@ -21,12 +21,18 @@ mod frame;
 
 #[path = "probes/files.rs"]
 mod files;
+#[path = "probes/hosts.rs"]
+mod hosts;
 #[path = "probes/kernel.rs"]
 mod kernel;
 #[path = "probes/listed.rs"]
 mod listed;
 #[path = "probes/neighbour.rs"]
 mod neighbour;
+#[path = "probes/processes.rs"]
+mod processes;
+#[path = "probes/resources.rs"]
+mod resources;
 #[allow(dead_code, reason = "not every group needs everything")]
 #[path = "probes/scene.rs"]
 mod scene;

@@ -1,6 +1,7 @@
 //! The cgroup hierarchies mounted on this host, and what is written to them.
 
 use super::devices;
+use crate::protection::{self, Protection};
 use crate::spec::{Limits, Spec};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -205,15 +206,20 @@ impl Hierarchy {
     /// Writes the limits of a sandbox to its outer directory.
     pub(super) fn limit(&self, directory: &Path, spec: &Spec) -> io::Result<()> {
         let write = |name: &str, value: String| std::fs::write(directory.join(name), value);
+        let filters = !protection::removed(Protection::DeviceFilter);
         if self.unified {
             write("cgroup.subtree_control", self.enable())?;
             // Each costs memory of the host that is nobody's.
-            write("cgroup.max.descendants", DESCENDANTS.to_string())?;
+            if !protection::removed(Protection::CgroupCount) {
+                write("cgroup.max.descendants", DESCENDANTS.to_string())?;
+            }
             write("cgroup.max.depth", DEPTH.to_string())?;
-            devices::attach(directory, &devices::rules(spec)?)?;
+            if filters {
+                devices::attach(directory, &devices::rules(spec)?)?;
+            }
         }
         self.set_numbers(directory, &spec.limits)?;
-        if self.has("devices") && !self.unified {
+        if self.has("devices") && !self.unified && filters {
             write("devices.deny", "a".to_owned())?;
             for rule in devices::rules(spec)? {
                 write("devices.allow", rule.to_string())?;

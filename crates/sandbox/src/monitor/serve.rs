@@ -6,6 +6,7 @@
 
 use super::Live;
 use super::policy::Policy;
+use crate::protection::{self, Protection};
 use crate::protocol::Start;
 use crate::record::{self, Exit};
 use crate::{cgroup, crash, net};
@@ -176,7 +177,7 @@ impl<'a> Console<'a> {
             Err(rustix::io::Errno::INTR) => return true,
             Err(_) => return false,
         };
-        if self.written > CONSOLE_LIMIT {
+        if self.written > CONSOLE_LIMIT && !protection::removed(Protection::ConsoleLimit) {
             let old = format!("{}.1", record::CONSOLE);
             let _ = rustix::fs::renameat(
                 &self.live.state,

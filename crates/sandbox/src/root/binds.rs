@@ -4,8 +4,9 @@
 //! path is opened once, by whom it is meant to be opened, and mounted by that descriptor: nobody
 //! can swap it in between.
 
-use super::file_system;
+use super::{file_system, nodev};
 use crate::error::{Failure, Step};
+use crate::protection::{self, Protection};
 use crate::spec::{ID_RANGE, MountIds, Spec, Swap, User};
 use crate::sys::mounts::{Attributes, set_attributes};
 use crate::sys::process::{self, Forked};
@@ -55,7 +56,10 @@ pub(super) fn prepare(
             | OpenTreeFlags::AT_RECURSIVE,
     )
     .step_with(what)?;
-    let mut set = libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
+    let mut set = nodev();
+    if !protection::removed(Protection::Nosuid) {
+        set |= libc::MOUNT_ATTR_NOSUID;
+    }
     if read_only {
         set |= libc::MOUNT_ATTR_RDONLY;
     }

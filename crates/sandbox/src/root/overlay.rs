@@ -4,8 +4,9 @@
 //! named, which is done on a tmpfs in the monitor's own mount namespace (short relative names,
 //! because the options must fit one page).
 
-use super::{as_inside_root, attach, common, file_system, new_tmpfs};
+use super::{as_inside_root, attach, common, file_system, new_tmpfs, nodev};
 use crate::error::{Failure, Step};
+use crate::protection::{self, Protection};
 use crate::record;
 use crate::spec::{Root, Spec};
 use crate::sys::mounts::{Attributes, set_attributes};
@@ -44,6 +45,12 @@ pub(super) fn mount(
         } => overlay_parts(layers, upper, work, userns)?,
         Root::Host => host_parts(spec.id_base)?,
     };
+    if protection::removed(Protection::Overlay)
+        && let Some(layer) = parts.lower.first()
+    {
+        let target = super::open_top(state)?;
+        return attach(layer.as_fd(), target.as_fd()).step("mount the layer");
+    }
     if attach_layers {
         return mount_by_path(spec, state, &parts);
     }
@@ -139,7 +146,7 @@ fn shifted(path: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     )
     .step_with(|| format!("open the layer {}", path.display()))?;
     let attributes = Attributes {
-        set: libc::MOUNT_ATTR_NODEV,
+        set: nodev(),
         recursive: false,
     };
     set_attributes(tree.as_fd(), attributes, Some(userns)).step_with(|| {
@@ -164,11 +171,9 @@ fn by_descriptor(spec: &Spec, parts: &Parts) -> rustix::io::Result<OwnedFd> {
     }
     as_inside_root(spec.id_base, || Ok(rustix::mount::fsconfig_create(&fs)))
         .map_err(|_| rustix::io::Errno::PERM)??;
-    rustix::mount::fsmount(
-        &fs,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_NODEV,
-    )
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, nodev() != 0);
+    rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 fn options(root: &Root) -> [(&'static str, &'static str); 3] {

@@ -170,6 +170,18 @@ pub(crate) fn keep_capabilities() -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the effective ids alone; the process keeps the others, and with [`keep_capabilities`] its
+/// capabilities.
+pub(crate) fn set_effective_ids(uid: u32, gid: u32) -> io::Result<()> {
+    const SAME: u32 = u32::MAX;
+    // SAFETY: raw calls with integer arguments (this process has one thread).
+    unsafe {
+        check(libc::syscall(libc::SYS_setresgid, SAME, gid, SAME))?;
+        check(libc::syscall(libc::SYS_setresuid, SAME, uid, SAME))?;
+    }
+    Ok(())
+}
+
 /// Sets the ids new files get and permission checks use; returns when both took effect.
 pub(crate) fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: integer arguments; setfsuid answers the previous id, a second call tells the truth.

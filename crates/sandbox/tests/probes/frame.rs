@@ -46,6 +46,8 @@ pub(crate) enum Need {
     File(&'static str),
     /// This version of cgroups.
     Cgroups(u8),
+    /// A capability, and its number, that the machine's root has.
+    Capability(&'static str, u8),
     /// A machine that nobody else uses (`make test-vm`): the attack, once it succeeds, changes it.
     OwnMachine,
 }
@@ -61,6 +63,12 @@ impl Need {
                 let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
                 let here = if unified { 2 } else { 1 };
                 (here != version).then(|| format!("cgroups here are of version {here}"))
+            }
+            Need::Capability(name, number) => {
+                let status = std::fs::read_to_string("/proc/self/status").unwrap();
+                let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+                let all = u64::from_str_radix(line.unwrap_or("0").trim(), 16).unwrap();
+                (all >> number & 1 == 0).then(|| format!("root has no {name} here"))
             }
             Need::OwnMachine => std::env::var_os("BOATYARD_OWN_MACHINE")
                 .is_none()
@@ -88,6 +96,9 @@ pub(crate) struct Probe {
     pub(crate) beside: &'static [Wall],
     /// Prepares the scene, before anything starts.
     pub(crate) prepare: fn(&mut Scene),
+    /// What was taken while the attack holds what it has (it says `hold` and stays): seen from the
+    /// host and the neighbour.
+    pub(crate) during: Option<fn(&Scene) -> Option<String>>,
     /// What was taken as seen from the host, when the attack has ended; None for nothing.
     pub(crate) taken: fn(&Scene) -> Option<String>,
     /// Without these it is not tried at all.
@@ -109,6 +120,7 @@ impl Probe {
         walls: &[],
         beside: &[],
         prepare: |_| {},
+        during: None,
         taken: |_| None,
         needs: &[],
         needs_to_succeed: &[],
@@ -200,15 +212,22 @@ fn once(probe: &Probe, gone: &[Wall]) -> (Verdict, String) {
             change(&mut scene);
         }
     }
-    let said = scene.attack(probe);
+    let (said, held) = scene.attack(probe);
     let got = said
         .lines()
         .find(|line| line.starts_with("got"))
         .map(str::to_owned);
+    let got = if probe.during.is_some() { held } else { got };
     let verdict = match (probe.taken)(&scene).or(got) {
         Some(taken) => Verdict::Took(taken),
         None if !said.trim_end().ends_with("end") => Verdict::Broken,
-        None if probe.refused.iter().any(|words| said.contains(words)) => Verdict::Refused,
+        None if probe
+            .refused
+            .iter()
+            .any(|words| said.contains(&scene.text(words))) =>
+        {
+            Verdict::Refused
+        }
         None => Verdict::Broken,
     };
     scene.leave(&format!("{} without [{}]", probe.name, names(gone)));

@@ -1,10 +1,10 @@
 //! docs/probes.md has a row for every probe, and no other.
 
 use crate::frame::{Need, Probe};
-use crate::{files, kernel};
+use crate::{files, kernel, processes, resources};
 use std::collections::BTreeSet;
 
-const GROUPS: &[&[Probe]] = &[files::ALL, kernel::ALL];
+const GROUPS: &[&[Probe]] = &[files::ALL, processes::ALL, kernel::ALL, resources::ALL];
 const LIST: &str = include_str!("../../../../docs/probes.md");
 
 fn row(probe: &Probe) -> String {
@@ -16,6 +16,7 @@ fn row(probe: &Probe) -> String {
         .map(|need| match need {
             Need::File(path) => format!("a kernel with `{path}`"),
             Need::Cgroups(version) => format!("cgroups of version {version}"),
+            Need::Capability(name, _) => format!("`{name}`"),
             Need::OwnMachine => "a machine of its own".to_owned(),
         })
         .collect::<Vec<_>>();

@@ -1,7 +1,8 @@
 //! The neighbour, asked from the host: it starts a small program and answers.
 
 use boatyard_sandbox::spec::Spec;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,20 +23,33 @@ impl Neighbour {
         Self(spec.state.join("agent.sock"))
     }
 
-    /// Asks once; fails the test when there is no answer or it has nothing to start a program with.
+    /// Asks once; fails the test when there is no answer or it cannot start a program.
     pub(crate) fn answers(&self) {
         ask(&self.0).unwrap_or_else(|error| panic!("the neighbour: {error}"));
     }
+
+    /// What its shell prints when it runs this.
+    pub(crate) fn says(&self, script: &str) -> String {
+        tell(&self.0, script).unwrap_or_else(|error| panic!("the neighbour: {error}"))
+    }
 }
 
-fn ask(socket: &Path) -> std::io::Result<Duration> {
-    let began = Instant::now();
+fn tell(socket: &Path, script: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(HANG))?;
-    let mut answer = [0];
-    stream.read_exact(&mut answer)?;
-    if answer != *b"y" {
-        return Err(std::io::Error::other("it could not start a program"));
+    stream.write_all(script.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// How long a small program takes.
+fn ask(socket: &Path) -> std::io::Result<Duration> {
+    let began = Instant::now();
+    let said = tell(socket, "echo well")?;
+    if said != "well\n" {
+        return Err(std::io::Error::other(said));
     }
     Ok(began.elapsed())
 }

@@ -3,9 +3,14 @@
 use crate::frame::{Probe, Wall};
 use crate::neighbour::{Neighbour, Pulse};
 use crate::world::World;
+use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::{ID_RANGE, Spec};
 use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// An attack that takes longer has hung.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// What an attack finds.
 pub(crate) struct Scene {
@@ -70,7 +75,17 @@ impl Scene {
 
     /// `{name}` in the attack is `value`.
     pub(crate) fn say(&mut self, name: &'static str, value: impl ToString) {
+        self.words.retain(|(said, _)| *said != name);
         self.words.push((name, value.to_string()));
+    }
+
+    /// A text with what was said in it.
+    pub(crate) fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, value) in &self.words {
+            text = text.replace(&format!("{{{name}}}"), value);
+        }
+        text
     }
 
     /// A folder of the host's beside the sandboxes' own.
@@ -80,32 +95,75 @@ impl Scene {
         folder
     }
 
-    /// Runs the attack to its end beside a neighbour; answers what it said.
-    pub(crate) fn attack(&mut self, probe: &Probe) -> String {
-        let mut script = format!("{}\necho end", probe.attack);
-        for (name, value) in &self.words {
-            script = script.replace(&format!("{{{name}}}"), value);
-        }
+    /// What the neighbour's shell prints when it runs this script.
+    pub(crate) fn neighbour_says(&self, script: &str) -> String {
+        Neighbour::of(&self.neighbour).says(script)
+    }
+
+    /// Runs the attack beside a neighbour, to its end or until it holds what it has; answers what
+    /// it said, and what it was seen to have taken while it held that.
+    pub(crate) fn attack(&mut self, probe: &Probe) -> (String, Option<String>) {
+        let sandboxes = self.world.sandboxes.clone();
+        let running = sandboxes.start(&self.neighbour).unwrap();
+        self.say("neighbour", running.init_pid);
+        let script = self.text(&format!("{}\necho end", probe.attack));
         self.attacker.init.argv = vec!["sh".to_owned(), "-c".to_owned(), script];
-        let sandboxes = &self.world.sandboxes;
-        sandboxes.start(&self.neighbour).unwrap();
         let neighbour = Neighbour::of(&self.neighbour);
         neighbour.answers();
         let pulse = probe.timed.then(|| Pulse::start(&self.neighbour));
         sandboxes.start(&self.attacker).unwrap();
-        let (_, said) = self.world.finish(&self.attacker);
+        let mut held = None;
+        let said = match probe.during {
+            None => {
+                let spec = &self.attacker;
+                let ended = sandboxes.wait(&spec.id, &spec.state, LONGEST).unwrap();
+                let log = spec.state.join("console.log");
+                let mut said = std::fs::read_to_string(log).unwrap_or_default();
+                let Observed::Exited { code, .. } = ended else {
+                    panic!("{} did not end: {ended:?}; it said: {said}", probe.name);
+                };
+                if code.is_none() {
+                    said.push_str("\nended\nend\n");
+                }
+                said
+            }
+            Some(during) => {
+                let mut said = self.holds();
+                held = during(self);
+                sandboxes
+                    .kill(&self.attacker.id, &self.attacker.state)
+                    .unwrap();
+                said.push_str("end\n");
+                said
+            }
+        };
         if let Some(pulse) = pulse {
             println!("{}: the neighbour's answers: {}", probe.name, pulse.end());
         }
-        said
+        (said, held)
+    }
+
+    /// Waits until the attacker says that it holds what it has; answers what it said.
+    fn holds(&self) -> String {
+        let log = self.attacker.state.join("console.log");
+        let deadline = Instant::now() + LONGEST;
+        loop {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            if said.lines().any(|line| line == "hold") {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "it does not hold: {said}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// Removes everything; the neighbour must have stayed well and the host as it was.
-    pub(crate) fn leave(self, what: &str) {
+    pub(crate) fn leave(mut self, what: &str) {
         Neighbour::of(&self.neighbour).answers();
         for spec in [&self.attacker, &self.neighbour] {
             self.world.sandboxes.remove(&spec.id, &spec.state).unwrap();
         }
+        self.kept.clear();
         let traces = self.world.traces();
         assert!(traces.is_empty(), "{what} left {traces:?}");
         for (path, before) in &self.host {
