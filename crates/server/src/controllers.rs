@@ -24,6 +24,7 @@ mod scheduler;
 mod work;
 
 use crate::failure::Failure;
+use crate::flow::Flow;
 use crate::kinds::Kind;
 use crate::metrics::Metrics;
 use crate::resources::{Resources, Target};
@@ -120,6 +121,7 @@ pub(crate) struct Settings {
 pub(crate) async fn run(
     resources: Resources,
     metrics: Metrics,
+    flow: Flow,
     settings: Settings,
     shutdown: CancellationToken,
 ) {
@@ -130,7 +132,7 @@ pub(crate) async fn run(
     } = settings;
     let elector = Elector::new(resources.clone(), metrics.clone(), holder, lease);
     let lead = |fence: Fence, stop: CancellationToken| {
-        let mut loops = Loops::new(&resources, &metrics, fence);
+        let mut loops = Loops::new(&resources, &metrics, &flow, fence);
         loops.add(scheduler::Scheduler::new(resources.clone()));
         loops.add(collector::Collector::new(
             resources.clone(),
@@ -148,6 +150,7 @@ pub(crate) async fn run(
 struct Loops<'a> {
     resources: &'a Resources,
     metrics: &'a Metrics,
+    flow: &'a Flow,
     fence: Fence,
     feeds: HashMap<String, Feed>,
     progress: Progress,
@@ -160,10 +163,11 @@ struct Feed {
 }
 
 impl<'a> Loops<'a> {
-    fn new(resources: &'a Resources, metrics: &'a Metrics, fence: Fence) -> Self {
+    fn new(resources: &'a Resources, metrics: &'a Metrics, flow: &'a Flow, fence: Fence) -> Self {
         Self {
             resources,
             metrics,
+            flow,
             fence,
             feeds: HashMap::new(),
             progress: Progress::default(),
@@ -175,7 +179,7 @@ impl<'a> Loops<'a> {
         let looped = Arc::new(Loop::new(
             controller,
             &self.metrics.controllers,
-            self.resources.courtesy.clone(),
+            self.flow.clone(),
         ));
         let mut synced = Vec::new();
         for resource in looped.watched() {

@@ -3,22 +3,20 @@
 //! Owns admission of requests (levels with seats, fair queues of identities, 429 with Retry-After
 //! beyond them) and the ledgers of what clients hold: connections, watches, streams, bytes of
 //! bodies and of answers. It does not know what a request does; `http_api` asks before it carries
-//! one out, and authorization comes after. The server's own control loops have no seats, they call
-//! resources directly and are few; like runners' reports they step back (`courtesy`) while many ask.
+//! one out, and authorization comes after. The server's own control loops call resources directly;
+//! their activations have a level, and like runners' reports they step back while many ask.
 //!
 //! A request that finds a seat pays a lock and a look-up. All state is in memory and counts what is
 //! under way: a restart begins empty.
 //!
-//! Read next: `classify`, `queues`, `courtesy`, `ledger`, and docs/adr/2026-11-21-flow-control.md.
+//! Read next: `classify`, `queues`, `ledger`, and docs/adr/2026-11-21-flow-control.md.
 
 mod classify;
 mod counts;
-mod courtesy;
 mod ledger;
 mod queues;
 
 pub(crate) use classify::{Asked, Level};
-pub(crate) use courtesy::{Courtesy, Turn};
 pub use ledger::Bound;
 pub(crate) use ledger::{Held, Ledger};
 
@@ -32,12 +30,19 @@ use tokio::sync::oneshot;
 
 /// Levels that have queues, as numbered by [`Level`]. Seats bound what is under way at once, so
 /// that memory is bounded and the processors are never all in long lists.
-const LEVELS: [Settings; 4] = [
+const LEVELS: [Settings; 5] = [
     settings(64, 64, 128, 256, 4096),
-    settings(64, 32, 128, 64, 4096),
+    settings(64, 32, 128, 64, 4096).aside(FEW),
     settings(128, 64, 192, 128, 2048),
     settings(20, 10, 20, 64, 256),
+    // As many as control loops run at once; nobody borrows them, nobody is refused.
+    settings(256, 256, 256, 4096, 4096).aside(FEW),
 ];
+
+/// Seats of those who step back while many ask.
+const FEW: u32 = 4;
+/// Longest that they do.
+const ASIDE: Duration = Duration::from_secs(10);
 
 const fn settings(
     seats: u32,
@@ -50,8 +55,15 @@ const fn settings(
         seats,
         kept,
         most,
+        beside: u32::MAX,
         flow_waiting,
         waiting,
+    }
+}
+
+impl Settings {
+    const fn aside(self, beside: u32) -> Self {
+        Self { beside, ..self }
     }
 }
 
@@ -109,7 +121,6 @@ pub(crate) struct Flow {
     pub(crate) streams: Ledger,
     pub(crate) bodies: Ledger,
     pub(crate) answers: Ledger,
-    courtesy: Courtesy,
     queues: Arc<Mutex<Queues<Waiter>>>,
     sizes: Arc<RwLock<HashMap<(String, String), usize>>>,
 }
@@ -118,17 +129,18 @@ pub(crate) struct Flow {
 type Waiter = (oneshot::Sender<Permit>, Place);
 
 /// A place among those that run; given back when dropped.
-pub(crate) struct Permit(Option<Place>, Option<Turn>);
+pub(crate) struct Permit(Option<Place>);
 
 struct Place {
     flow: Flow,
     level: Level,
     who: String,
+    /// None of who is exempt and only counted.
     seats: u32,
 }
 
 impl Flow {
-    pub(crate) fn new(limits: Limits, courtesy: Courtesy) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             connections: Ledger::new(limits.connections),
@@ -136,8 +148,10 @@ impl Flow {
             streams: Ledger::new(limits.streams),
             bodies: Ledger::new(limits.bodies),
             answers: Ledger::new(limits.answers),
-            courtesy,
-            queues: Arc::new(Mutex::new(Queues::new(&LEVELS))),
+            queues: Arc::new(Mutex::new(Queues::new(
+                &LEVELS,
+                Level::Interactive as usize,
+            ))),
             sizes: Arc::default(),
         }
     }
@@ -193,35 +207,39 @@ impl Flow {
         asked: &Asked<'_>,
     ) -> Result<Permit, Failure> {
         let (level, seats) = classify::classify(caller, asked);
-        let turn = match level {
-            Level::Exempt => return Ok(Permit(None, Some(self.courtesy.ask()))),
-            Level::Runners => Some(self.courtesy.work().await),
-            Level::Interactive => Some(self.courtesy.ask()),
-            Level::System | Level::Bulk => None,
-        };
-        let mut permit = self.seat(caller, level, seats).await?;
-        permit.1 = turn;
-        Ok(permit)
+        if level == Level::Exempt {
+            self.queues().pass();
+            return Ok(Permit(Some(self.place(level, "", 0))));
+        }
+        self.seat(&caller.user, level, seats).await
     }
 
-    async fn seat(&self, caller: &Caller, level: Level, seats: u32) -> Result<Permit, Failure> {
-        let place = || Place {
+    /// Waits until a control loop may go on with an activation.
+    pub(crate) async fn work(&self, controller: &str) -> Permit {
+        // Without a seat, if need be: nobody else would do it.
+        let seat = self.seat(controller, Level::Controllers, 1).await;
+        seat.unwrap_or(Permit(None))
+    }
+
+    fn place(&self, level: Level, who: &str, seats: u32) -> Place {
+        Place {
             flow: self.clone(),
             level,
-            who: caller.user.clone(),
+            who: who.to_owned(),
             seats,
-        };
+        }
+    }
+
+    async fn seat(&self, who: &str, level: Level, seats: u32) -> Result<Permit, Failure> {
         let mut receiver = None;
-        let offered = self
-            .queues()
-            .offer(level as usize, &caller.user, seats, || {
-                let (sender, waiting) = oneshot::channel();
-                receiver = Some(waiting);
-                (sender, place())
-            });
-        let (ticket, receiver) = match (offered, receiver) {
+        let offered = self.queues().offer(level as usize, who, seats, || {
+            let (sender, waiting) = oneshot::channel();
+            receiver = Some(waiting);
+            (sender, self.place(level, who, seats))
+        });
+        let (ticket, mut receiver) = match (offered, receiver) {
             (Offer::Run, _) => {
-                let permit = Permit(Some(place()), None);
+                let permit = Permit(Some(self.place(level, who, seats)));
                 pause(seats).await;
                 return Ok(permit);
             }
@@ -231,10 +249,26 @@ impl Flow {
         let _waiting = Waiting {
             flow: self,
             level,
-            who: &caller.user,
+            who,
             ticket,
         };
-        match tokio::time::timeout(self.limits.waiting, receiver).await {
+        let waiting = self.limits.waiting;
+        let steps_back = LEVELS[level as usize].beside < u32::MAX;
+        let first = if steps_back {
+            ASIDE.min(waiting)
+        } else {
+            waiting
+        };
+        let mut waited = tokio::time::timeout(first, &mut receiver).await;
+        if waited.is_err() && steps_back {
+            let insisted = self.queues().insist(level as usize, who, ticket);
+            if let Some((_, place)) = insisted {
+                return Ok(Permit(Some(place)));
+            }
+            // Now for a seat, as everybody.
+            waited = tokio::time::timeout(waiting, receiver).await;
+        }
+        match waited {
             Ok(Ok(permit)) => {
                 pause(seats).await;
                 Ok(permit)
@@ -269,17 +303,19 @@ async fn pause(seats: u32) {
 /// Tells those that run now. Not under the lock: a permit nobody waits for any more takes it.
 fn start(started: Vec<(usize, Waiter)>) {
     for (_, (sender, place)) in started {
-        drop(sender.send(Permit(Some(place), None)));
+        drop(sender.send(Permit(Some(place))));
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(place) = self.0.take() {
-            let started = place
-                .flow
-                .queues()
-                .finish(place.level as usize, &place.who, place.seats);
+            let mut queues = place.flow.queues();
+            let started = match place.level {
+                Level::Exempt => queues.passed(),
+                level => queues.finish(level as usize, &place.who, place.seats),
+            };
+            drop(queues);
             start(started);
         }
     }

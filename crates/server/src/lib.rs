@@ -197,7 +197,7 @@ impl Service {
         let peers = Peers::new(options.store.clone(), id, address, token, &authority.pem)?;
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
-        let flow = flow::Flow::new(options.limits, resources.courtesy.clone());
+        let flow = flow::Flow::new(options.limits);
         let handler = Handler {
             resources,
             measures: http_api::Measures::new(&metrics),
@@ -257,7 +257,8 @@ impl Service {
             shutdown: ours,
         } = self;
         let (resources, metrics) = (handler.resources.clone(), handler.metrics.clone());
-        let controllers = controllers::run(resources, metrics, settings, ours.clone());
+        let flow = handler.flow.clone();
+        let controllers = controllers::run(resources, metrics, flow, settings, ours.clone());
         let unix_serving = async {
             if let Some(unix) = unix {
                 unix.serve(handler.clone(), ours.clone()).await;

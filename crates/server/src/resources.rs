@@ -16,7 +16,6 @@ pub(crate) use write::{FieldValidation, Patch, WriteOptions, Written};
 
 use crate::authorize::{Attributes, Authorizer, Decision};
 use crate::failure::Failure;
-use crate::flow::Courtesy;
 use crate::identity::Caller;
 use crate::kinds::{Kind, Kinds};
 use crate::outlook::Outlook;
@@ -55,8 +54,6 @@ pub(crate) struct Resources {
     takers: Takers,
     /// Whether new environments will find a runner.
     pub(crate) outlook: Outlook,
-    /// Who steps back for whom.
-    pub(crate) courtesy: Courtesy,
     authorizer: Arc<dyn Authorizer>,
 }
 
@@ -81,7 +78,6 @@ impl Resources {
             events: Shared::default(),
             takers: Takers::default(),
             outlook: Outlook::default(),
-            courtesy: Courtesy::default(),
             authorizer,
         }
     }

@@ -8,7 +8,7 @@ use super::leader::Fence;
 use super::queue::{Backoff, Outcome, Queue, Taken};
 use super::{Controller, Seen};
 use crate::failure::Failure;
-use crate::flow::Courtesy;
+use crate::flow::Flow;
 use crate::metrics::{self, Controllers};
 use boatyard_store::Key;
 use futures::stream::FuturesUnordered;
@@ -36,7 +36,7 @@ pub(crate) struct Loop<C: Controller> {
     controller: C,
     queue: Queue<C::Key>,
     counted: Counted,
-    courtesy: Courtesy,
+    flow: Flow,
 }
 
 /// The controller's own of each family.
@@ -81,9 +81,9 @@ impl<C: Controller> Observer for Loop<C> {
 }
 
 impl<C: Controller> Loop<C> {
-    pub(crate) fn new(controller: C, families: &Controllers, courtesy: Courtesy) -> Self {
+    pub(crate) fn new(controller: C, families: &Controllers, flow: Flow) -> Self {
         Self {
-            courtesy,
+            flow,
             counted: Counted::new(families, controller.name()),
             queue: Queue::new(Backoff::default()),
             controller,
@@ -119,7 +119,7 @@ impl<C: Controller> Loop<C> {
 
     /// An activation when it is its turn, if it may act then.
     async fn turn(&self, taken: Taken<C::Key>, fence: &Fence) {
-        let _turn = self.courtesy.work().await;
+        let _place = self.flow.work(self.controller.name()).await;
         fence.holding().await;
         self.activate(taken).await;
     }

@@ -17,16 +17,19 @@ pub(crate) enum Level {
     Interactive,
     /// Requests about many objects.
     Bulk,
+    /// Activations of the server's control loops, which nobody asks for by a request.
+    Controllers,
     /// Never waits: health, and root of this host through its socket, who must always get in.
     Exempt,
 }
 
 impl Level {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::System,
         Self::Runners,
         Self::Interactive,
         Self::Bulk,
+        Self::Controllers,
         Self::Exempt,
     ];
 
@@ -36,6 +39,7 @@ impl Level {
             Self::Runners => "runners",
             Self::Interactive => "interactive",
             Self::Bulk => "bulk",
+            Self::Controllers => "controllers",
             Self::Exempt => "exempt",
         }
     }

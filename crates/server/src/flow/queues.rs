@@ -7,9 +7,15 @@
 //! flow and those of a level that may wait are bounded. What waiting means (a channel, a timer) is
 //! the caller's: entries carry any `W`.
 //!
+//! Levels that work on what others ask for step back while many ask: a few seats remain to them.
+//! A burst of creates is accepted first and carried out then, and who asks little notices nothing.
+//!
 //! Read next: `tests`, then [`super`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Requests of those who ask from which on others step back.
+pub(crate) const MANY: usize = 16;
 
 /// What a level may use.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) kept: u32,
     /// Most seats at once, borrowed ones included.
     pub(crate) most: u32,
+    /// Most seats while many ask: who works on what was asked comes after those who ask.
+    pub(crate) beside: u32,
     /// Most requests of one flow that wait.
     pub(crate) flow_waiting: usize,
     /// Most requests that wait.
@@ -76,6 +84,10 @@ struct Level<W> {
 /// All levels, by number.
 pub(crate) struct Queues<W> {
     levels: Vec<Level<W>>,
+    /// The level of those who ask.
+    asking: usize,
+    /// Requests that need no seat and ask too.
+    passing: usize,
     /// Of all levels together.
     seats: u32,
     executing: u32,
@@ -83,7 +95,8 @@ pub(crate) struct Queues<W> {
 }
 
 impl<W> Queues<W> {
-    pub(crate) fn new(settings: &[Settings]) -> Self {
+    /// Levels, and which of them is of those who ask.
+    pub(crate) fn new(settings: &[Settings], asking: usize) -> Self {
         let levels = settings.iter().map(|settings| Level {
             settings: *settings,
             load: Load::default(),
@@ -93,6 +106,8 @@ impl<W> Queues<W> {
         });
         Self {
             levels: levels.collect(),
+            asking,
+            passing: 0,
             seats: settings.iter().map(|settings| settings.seats).sum(),
             executing: 0,
             tickets: 0,
@@ -108,7 +123,30 @@ impl<W> Queues<W> {
         seats.clamp(1, self.levels[level].settings.seats.max(1))
     }
 
+    /// Whether so many ask that others step back.
+    fn many_ask(&self) -> bool {
+        let load = &self.levels[self.asking].load;
+        self.passing + load.executing + load.waiting >= MANY
+    }
+
+    /// One asks that needs no seat.
+    pub(crate) fn pass(&mut self) {
+        self.passing += 1;
+    }
+
+    /// It has its answer. Answers who runs now.
+    pub(crate) fn passed(&mut self) -> Vec<(usize, W)> {
+        self.passing -= 1;
+        self.admit()
+    }
+
     fn fits(&self, number: usize, seats: u32) -> bool {
+        let level = &self.levels[number];
+        let aside = level.load.seats + seats > level.settings.beside;
+        !(aside && self.many_ask()) && self.has_seats(number, seats)
+    }
+
+    fn has_seats(&self, number: usize, seats: u32) -> bool {
         let level = &self.levels[number];
         let wanted = level.load.seats + seats;
         if wanted <= level.settings.seats {
@@ -188,20 +226,34 @@ impl<W> Queues<W> {
         self.admit()
     }
 
+    /// A request has stepped back for long enough: it runs if there are seats.
+    pub(crate) fn insist(&mut self, number: usize, flow: &str, ticket: u64) -> Option<W> {
+        let known = self.levels[number].flows.get(flow)?;
+        let entry = known.waiting.iter().find(|entry| entry.ticket == ticket)?;
+        let seats = entry.seats;
+        if !self.has_seats(number, seats) {
+            return None;
+        }
+        let entry = self.take(number, flow, ticket)?;
+        self.start(number, flow, seats);
+        Some(entry.waiter)
+    }
+
     /// A request waits no longer: its caller has gone or its time is up. Answers who runs now.
     pub(crate) fn withdraw(&mut self, number: usize, flow: &str, ticket: u64) -> Vec<(usize, W)> {
+        match self.take(number, flow, ticket) {
+            Some(_) => self.admit(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes a request out of those that wait.
+    fn take(&mut self, number: usize, flow: &str, ticket: u64) -> Option<Entry<W>> {
         let level = &mut self.levels[number];
-        let Some(known) = level.flows.get_mut(flow) else {
-            return Vec::new();
-        };
-        let found = known
-            .waiting
-            .iter()
-            .position(|entry| entry.ticket == ticket);
-        let Some(found) = found else {
-            return Vec::new();
-        };
-        known.waiting.remove(found);
+        let known = level.flows.get_mut(flow)?;
+        let mut waiting = known.waiting.iter();
+        let found = waiting.position(|entry| entry.ticket == ticket)?;
+        let entry = known.waiting.remove(found)?;
         level.load.waiting -= 1;
         if known.waiting.is_empty() {
             level.order.remove(&known.turn);
@@ -209,7 +261,7 @@ impl<W> Queues<W> {
                 level.flows.remove(flow);
             }
         }
-        self.admit()
+        Some(entry)
     }
 
     /// Counts a request as refused that waited in vain.

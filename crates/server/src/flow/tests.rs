@@ -8,7 +8,7 @@ fn flow(waiting: Duration) -> Flow {
         waiting,
         ..Limits::default()
     };
-    Flow::new(limits, Courtesy::default())
+    Flow::new(limits)
 }
 
 fn list() -> Asked<'static> {

@@ -161,3 +161,66 @@ fn a_sieve_passes_what_has_the_value_now_or_had_it() {
         assert_eq!(sieve.passes(&event), passes, "{before:?} {now}");
     }
 }
+
+#[test]
+fn a_route_never_sleeps_through_what_its_sieve_lets_pass() {
+    let paths = ["spec.runnerName".to_owned(), "spec.count".to_owned()];
+    let objects = [
+        json!({"spec": {"runnerName": "r1", "count": 1}}),
+        json!({"spec": {"runnerName": "r2", "count": true}}),
+        json!({"spec": {"runnerName": "", "count": "1"}}),
+        json!({"spec": {"runnerName": null}}),
+        json!({"spec": {}}),
+        json!({"metadata": {"name": "r1"}}),
+    ];
+    let (mut passed, mut slept) = (0, 0);
+    for selector in [
+        "spec.runnerName=r1",
+        "spec.runnerName=r2",
+        "spec.runnerName=",
+        "spec.runnerName=nobody",
+        "spec.count=1",
+        "spec.count=true",
+    ] {
+        let fields = Fields::parse(selector, &paths).unwrap();
+        let outline = Arc::new(Outline::of(paths.iter().map(String::as_str)));
+        let sieve = Sieve::new(&fields, &outline, &Shared::default()).unwrap();
+        let route = sieve.route();
+        for (revision, object) in (1..).zip(&objects) {
+            let stored = Stored {
+                key: Key {
+                    resource: "tests".to_owned(),
+                    namespace: String::new(),
+                    name: "one".to_owned(),
+                },
+                revision: Revision(revision),
+                data: object.to_string().into(),
+            };
+            let read = (route.facet.read)(&stored.data);
+            let event = Event {
+                change: Change::Created,
+                object: Arc::new(stored),
+                previous: None,
+            };
+            if sieve.passes(&event) {
+                passed += 1;
+                assert_eq!(read, Some(route.value), "{selector} of {object}");
+            } else if read.is_some_and(|read| read != route.value) {
+                slept += 1;
+            }
+        }
+    }
+    // Of those that do not pass it sleeps through all.
+    assert_eq!(passed + slept, 6 * objects.len());
+    assert!(passed >= 8, "{passed}");
+    // What cannot be read is everybody's.
+    let fields = Fields::parse("spec.runnerName=r1", &paths).unwrap();
+    let outline = Arc::new(Outline::of(["spec.runnerName"]));
+    let route = Sieve::new(&fields, &outline, &Shared::default())
+        .unwrap()
+        .route();
+    assert_eq!((route.facet.read)(b"{\"spec\""), None);
+    // A selection that demands nothing has no sieve.
+    let fields = Fields::parse("spec.runnerName!=r1", &paths).unwrap();
+    assert!(Sieve::new(&fields, &outline, &Shared::default()).is_none());
+}

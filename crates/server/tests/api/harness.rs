@@ -143,7 +143,9 @@ impl Server {
         let service = Service::new(options).await.unwrap();
         std::fs::set_permissions(&socket, open(0o666)).unwrap();
         let shutdown = CancellationToken::new();
+        // Of one that listens everywhere, what its certificate is for.
         let address = service.address().unwrap().to_string();
+        let address = address.replace("0.0.0.0", "127.0.0.1");
         let runner_token = service.runner_token("r1").await.unwrap();
         let task = tokio::spawn({
             let shutdown = shutdown.clone();

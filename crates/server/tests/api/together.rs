@@ -4,6 +4,7 @@ use crate::harness::{CLASSES, RUNNERS, Server, Who, within};
 use boatyard_link::client::Error;
 use boatyard_link::tunnel::{self, TargetKind};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -144,6 +145,32 @@ async fn a_stream_waits_for_a_runner_whose_server_has_gone() {
     first.abort();
     let (said, _second) = tokio::join!(talk(&one), runner(&one, &token, "other"));
     assert_eq!(said.unwrap(), "otherahoy!");
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_a_runner_last_seen_at_a_server_that_others_cannot_reach() {
+    let one = Server::start().await;
+    let (folder, store) = (Arc::new(tempfile::tempdir().unwrap()), one.store.clone());
+    // It listens everywhere, and nobody told it where others reach it.
+    let everywhere = "0.0.0.0:0".parse().unwrap();
+    let hidden = Server::start_on(folder, store.clone(), store, |options| {
+        options.listen = Some(everywhere);
+    })
+    .await;
+    let token = hidden.runner_token.clone();
+    let object = json!({"metadata": {"name": "r1"}, "spec": {}});
+    one.post(RUNNERS, object).await.ok();
+    let there = runner(&hidden, &token, "far: ").await;
+    assert_eq!(talk(&hidden).await.unwrap(), "far: ahoy!");
+    let refused = talk(&one).await.err().unwrap().to_string();
+    assert!(refused.contains("--advertise"), "{refused}");
+    // It may come to this one meanwhile.
+    let dialling = async {
+        there.abort();
+        runner(&one, &token, "near:").await
+    };
+    let (said, _here) = tokio::join!(talk(&one), dialling);
+    assert_eq!(said.unwrap(), "near:ahoy!");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::Limits;
 use crate::controllers::Seen;
 use crate::metrics::Metrics;
 use std::collections::HashMap;
@@ -87,7 +88,11 @@ impl Controller for Told {
 /// Runs for a while; the text of the metrics afterwards.
 async fn run(told: Told, time: Duration) -> String {
     let metrics = Metrics::new();
-    let looped = Arc::new(Loop::new(told, &metrics.controllers, Courtesy::default()));
+    let looped = Arc::new(Loop::new(
+        told,
+        &metrics.controllers,
+        Flow::new(Limits::default()),
+    ));
     let mut tasks = JoinSet::new();
     tasks.spawn(looped.run(Vec::new(), Fence::open()));
     tokio::time::sleep(time).await;
@@ -177,7 +182,7 @@ async fn nothing_is_looked_at_before_everything_watched_has_been_listed() {
     let looped = Arc::new(Loop::new(
         told,
         &Metrics::new().controllers,
-        Courtesy::default(),
+        Flow::new(Limits::default()),
     ));
     let feeds = [watch::Sender::new(false), watch::Sender::new(false)];
     let mut tasks = JoinSet::new();

@@ -6,6 +6,7 @@ const SMALL: Settings = Settings {
     seats: 4,
     kept: 4,
     most: 4,
+    beside: u32::MAX,
     flow_waiting: 3,
     waiting: 5,
 };
@@ -28,7 +29,7 @@ fn wait(queues: &mut Queues<&'static str>, flow: &str, seats: u32, name: &'stati
 
 #[test]
 fn a_flow_with_much_waiting_delays_anothers_request_by_no_more_than_what_runs() {
-    let mut queues = Queues::new(&[SMALL]);
+    let mut queues = Queues::new(&[SMALL], 0);
     for _ in 0..4 {
         run(&mut queues, 0, "noisy", 1);
     }
@@ -46,7 +47,7 @@ fn a_flow_with_much_waiting_delays_anothers_request_by_no_more_than_what_runs() 
 
 #[test]
 fn what_waits_is_bounded_per_flow_and_per_level() {
-    let mut queues = Queues::new(&[SMALL]);
+    let mut queues = Queues::new(&[SMALL], 0);
     run(&mut queues, 0, "a", 4);
     for name in ["a1", "a2", "a3"] {
         wait(&mut queues, "a", 1, name);
@@ -63,7 +64,7 @@ fn what_waits_is_bounded_per_flow_and_per_level() {
 
 #[test]
 fn one_that_waits_no_longer_leaves_no_trace() {
-    let mut queues = Queues::new(&[SMALL]);
+    let mut queues = Queues::new(&[SMALL], 0);
     run(&mut queues, 0, "a", 2);
     let wide = wait(&mut queues, "b", 3, "b1");
     wait(&mut queues, "c", 2, "c1");
@@ -78,7 +79,7 @@ fn one_that_waits_no_longer_leaves_no_trace() {
 
 #[test]
 fn a_wide_request_is_not_starved_by_narrow_ones_and_never_waits_for_more_than_there_is() {
-    let mut queues = Queues::new(&[SMALL]);
+    let mut queues = Queues::new(&[SMALL], 0);
     for _ in 0..3 {
         run(&mut queues, 0, "narrow", 1);
     }
@@ -98,10 +99,11 @@ fn idle_seats_are_lent_up_to_what_others_keep_and_owned_ones_are_always_there() 
         seats,
         kept,
         most,
+        beside: u32::MAX,
         flow_waiting: 10,
         waiting: 10,
     };
-    let mut queues = Queues::new(&[of(4, 3, 8), of(4, 1, 7)]);
+    let mut queues = Queues::new(&[of(4, 3, 8), of(4, 1, 7)], 0);
     let mut ran = 0;
     while queues.offer(1, "bulk", 1, || "b") == Offer::Run {
         ran += 1;
@@ -129,10 +131,11 @@ fn simulate(flows: &[(&'static str, usize, u32)], ticks: u64) -> Vec<(u64, u64)>
         seats: 10,
         kept: 10,
         most: 10,
+        beside: u32::MAX,
         flow_waiting: 1000,
         waiting: 1000,
     };
-    let mut queues: Queues<(usize, u64)> = Queues::new(&[settings]);
+    let mut queues: Queues<(usize, u64)> = Queues::new(&[settings], 0);
     let mut running: Vec<Running> = Vec::new();
     let mut served = vec![(0, 0); flows.len()];
     let mut under_way = vec![0; flows.len()];
@@ -171,4 +174,76 @@ fn seats_are_shared_alike_however_many_requests_a_flow_has_and_however_wide_they
     let seats = [served[0].0, served[1].0 * 10];
     let ratio = seats[0] as f64 / seats[1] as f64;
     assert!((0.5..2.0).contains(&ratio), "{served:?}");
+}
+
+#[test]
+fn beside_many_who_ask_others_have_few_seats_and_take_theirs_when_fewer_ask_or_when_they_insist() {
+    let level = |beside| Settings {
+        seats: 40,
+        kept: 40,
+        most: 40,
+        beside,
+        flow_waiting: 40,
+        waiting: 40,
+    };
+    // Those who ask are the second.
+    let mut queues = Queues::new(&[level(2), level(u32::MAX)], 1);
+    let asks = |queues: &mut Queues<&'static str>| run(queues, 1, "ann", 1);
+    for _ in 2..MANY {
+        asks(&mut queues);
+    }
+    for _ in 0..3 {
+        run(&mut queues, 0, "r1", 1);
+    }
+    // Who needs no seat asks too.
+    queues.pass();
+    run(&mut queues, 0, "r1", 1);
+    asks(&mut queues);
+    let ticket = wait(&mut queues, "r1", 1, "w1");
+    wait(&mut queues, "r2", 1, "w2");
+    wait(&mut queues, "r1", 1, "w3");
+    // Four run: two of them must end before the next begins, the one served least.
+    for _ in 0..2 {
+        assert_eq!(names(queues.finish(0, "r1", 1)), [""; 0]);
+    }
+    assert_eq!(names(queues.finish(0, "r1", 1)), ["w2"]);
+    // Who waited long goes on; not twice, and not without a seat.
+    assert_eq!(queues.insist(0, "r1", ticket), Some("w1"));
+    assert_eq!(queues.insist(0, "r1", ticket), None);
+    assert_eq!(queues.load(0).seats, 3);
+    run(&mut queues, 1, "bob", 1);
+    assert_eq!(names(queues.finish(1, "bob", 1)), [""; 0]);
+    assert_eq!(names(queues.passed()), ["w3"]);
+    assert_eq!(queues.load(0).waiting, 0);
+}
+
+#[test]
+fn who_insists_runs_only_where_there_are_seats() {
+    let narrow = Settings {
+        seats: 2,
+        kept: 2,
+        most: 2,
+        beside: 1,
+        flow_waiting: 9,
+        waiting: 9,
+    };
+    let wide = Settings {
+        seats: 40,
+        kept: 40,
+        most: 40,
+        beside: u32::MAX,
+        ..narrow
+    };
+    let mut queues = Queues::new(&[narrow, wide], 1);
+    for _ in 0..MANY {
+        run(&mut queues, 1, "ann", 1);
+    }
+    run(&mut queues, 0, "r1", 1);
+    let first = wait(&mut queues, "r1", 1, "w1");
+    let second = wait(&mut queues, "r1", 1, "w2");
+    assert_eq!(queues.insist(0, "r1", first), Some("w1"));
+    assert_eq!(queues.insist(0, "r1", second), None);
+    assert_eq!(queues.load(0).waiting, 1);
+    assert_eq!(names(queues.finish(0, "r1", 1)), [""; 0]);
+    assert_eq!(names(queues.finish(0, "r1", 1)), ["w2"]);
 }
