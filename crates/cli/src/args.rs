@@ -86,6 +86,9 @@ pub(crate) struct Local {
         hide = true
     )]
     pub(crate) first_slot: u32,
+    /// Leave processes in the share of the processor they were started in: for comparing.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) no_fair_shares: bool,
 }
 
 /// `boatyard build`.

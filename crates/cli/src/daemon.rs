@@ -88,6 +88,7 @@ fn open_runner(
         images: crate::images::mirrors(mirrors)?,
         host_name_prefix: local.host_prefix.clone(),
         first_slot: local.first_slot,
+        fair_shares: !local.no_fair_shares,
     };
     boatyard_runner::Service::open(options).map_err(|error| Failure::from_error(&error))
 }

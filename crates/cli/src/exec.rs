@@ -165,7 +165,13 @@ fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
 async fn send(mut sender: Sender<Upgraded>, tty: bool) {
     let (chunks, mut input) = mpsc::channel::<Vec<u8>>(4);
     // A thread of its own: a read of a terminal cannot be cancelled.
-    std::thread::spawn(move || read_stdin(&chunks));
+    std::thread::spawn(move || {
+        if tty {
+            // Whoever types waits for this process too.
+            boatyard_sandbox::group::hasten_threads();
+        }
+        read_stdin(&chunks);
+    });
     let mut resized = signal(SignalKind::window_change()).ok();
     let mut interrupted = signal(SignalKind::interrupt()).ok();
     let mut terminated = signal(SignalKind::terminate()).ok();

@@ -12,3 +12,4 @@ pub mod environment;
 pub mod lifecycle;
 pub mod placement;
 pub mod services;
+pub mod shares;

@@ -6,7 +6,7 @@
 //!
 //! Read next: `context`, which calls it.
 
-use boatyard_sandbox::group::{self, Group};
+use boatyard_sandbox::group::{self, Group, Groups};
 use boatyard_sandbox::spec::{Egress, Id, Spec, User};
 use boatyard_sandbox::view::View;
 use boatyard_sandbox::{EgressReport, Error, Observed, Running, Sandboxes};
@@ -67,6 +67,10 @@ pub trait Sandbox: Send + Sync + 'static {
         let _ = id;
         Ok(None)
     }
+    /// The cgroups of all together; None where process trees have none.
+    fn groups(&self) -> Option<Groups> {
+        None
+    }
 }
 
 impl Sandbox for Sandboxes {
@@ -104,5 +108,9 @@ impl Sandbox for Sandboxes {
 
     fn group(&self, id: &Id) -> Result<Option<Group>, group::Error> {
         Self::group(self, id).map(Some)
+    }
+
+    fn groups(&self) -> Option<Groups> {
+        Some(Self::groups(self))
     }
 }

@@ -34,6 +34,7 @@ mod progress;
 pub mod record;
 mod services;
 mod session;
+mod shares;
 mod source;
 mod status;
 mod steps;
@@ -81,6 +82,8 @@ pub struct Options {
     pub host_name_prefix: String,
     /// First slot (address and id range) this runner may use; differs only where two share a host.
     pub first_slot: u32,
+    /// Move processes between the shares of the processor by what they do.
+    pub fair_shares: bool,
 }
 
 /// Why a runner cannot run.
@@ -117,6 +120,7 @@ pub struct Service {
     context: Context,
     classes: watch::Sender<classes::Known>,
     endpoint: Endpoint,
+    fair_shares: bool,
 }
 
 /// A worker's end as the dispatcher holds it.
@@ -136,6 +140,13 @@ impl Service {
                 options.executable.clone(),
                 options.host_name_prefix.clone(),
             )?;
+            // Where that is refused, shells are slower beside builds and nothing else is.
+            if let Err(error) = sandboxes.join_system() {
+                tracing::info!(
+                    error = failure::chain(&error),
+                    "this process shares the processor with everything else"
+                );
+            }
             Ok(Arc::new(sandboxes))
         })
     }
@@ -183,6 +194,7 @@ impl Service {
             context,
             classes,
             endpoint: options.endpoint,
+            fair_shares: options.fair_shares,
         })
     }
 
@@ -192,7 +204,12 @@ impl Service {
             context,
             classes,
             endpoint,
+            fair_shares,
         } = self;
+        let shares = fair_shares.then(|| shares::Shares::start(context.sandboxes.clone()));
+        if let Some(Err(error)) = &shares {
+            tracing::error!(%error, "the loop for fair shares was not started; restart the runner");
+        }
         let mut tasks = JoinSet::new();
         tasks.spawn(doors::run(context.clone(), endpoint, shutdown.clone()));
         let own = context.clone();
@@ -208,6 +225,8 @@ impl Service {
         });
         dispatch(context, shutdown).await;
         while tasks.join_next().await.is_some() {}
+        // Waits for the end of its round: milliseconds.
+        drop(shares);
     }
 }
 

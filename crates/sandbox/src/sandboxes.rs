@@ -7,7 +7,7 @@
 //!
 //! Read next: `spawner`, `record`.
 
-use crate::cgroup::group::{self, Group};
+use crate::cgroup::group::{self, Group, Groups};
 use crate::error::Error;
 use crate::net::egress::{EgressReport, Wanted};
 use crate::protection::Protections;
@@ -478,6 +478,12 @@ impl Sandboxes {
     /// When it has none.
     pub fn group(&self, id: &Id) -> Result<Group, group::Error> {
         Group::open(&self.0.options.cgroup_root, id)
+    }
+
+    /// The cgroups of all sandboxes together.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        Groups::new(&self.0.options.cgroup_root)
     }
 
     /// Moves the calling process into the cgroup of server and runner, weighted above all

@@ -297,6 +297,11 @@ impl Daemon {
         self.directory.path().join("daemon.log")
     }
 
+    /// Name of its cgroups on the host.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// What the daemon logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
@@ -305,6 +310,22 @@ impl Daemon {
     /// The daemon's process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
+    }
+
+    /// Processor time of the daemon's thread of this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn thread_time(&self, name: &str) -> std::time::Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let named = |task: &PathBuf| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let task = tasks.flatten().map(|task| task.path()).find(named);
+        let task = task.unwrap_or_else(|| panic!("the daemon has no thread {name}"));
+        let spent = std::fs::read_to_string(task.join("schedstat")).unwrap();
+        let nanos = spent.split(' ').next().unwrap().parse().unwrap();
+        std::time::Duration::from_nanos(nanos)
     }
 
     fn command(&self) -> Command {

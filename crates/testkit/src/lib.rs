@@ -28,6 +28,7 @@ pub mod registry;
 pub mod servers;
 pub mod simulated;
 pub mod tracer;
+pub mod typist;
 pub mod wait;
 
 pub use client::Client;
@@ -36,3 +37,4 @@ pub use front::Front;
 pub use registry::Registry;
 pub use servers::Server;
 pub use tracer::Tracer;
+pub use typist::Typist;

@@ -80,6 +80,7 @@ impl Hosts {
             images: boatyard_image::Options::default(),
             host_name_prefix: name.to_owned(),
             first_slot: 0,
+            fair_shares: false,
         };
         let host = Host {
             agents: self.agents.clone(),

@@ -14,10 +14,15 @@
 //!
 //! Read next: [`Group`], `files`, `place`, [`sample`].
 
+mod all;
 mod files;
 mod identity;
 mod place;
+mod processes;
 pub mod sample;
+
+pub use all::Groups;
+pub use processes::Seen;
 
 use super::CLASSES;
 use super::hierarchies::{Hierarchy, all};
@@ -155,6 +160,21 @@ struct Shared {
     stat: Held,
     processes: Held,
 }
+
+/// Gives the threads of the calling process short time slices, so that they are let in soon when they
+/// wake; processes and threads they make have usual ones. Best effort.
+pub fn hasten_threads() {
+    let threads = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for thread in threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()) {
+        let _ = crate::sys::process::set_slice(thread, SLICE);
+    }
+}
+
+/// The kernel's least.
+const SLICE: Duration = Duration::from_micros(100);
 
 fn find(controller: &str) -> Option<&'static Hierarchy> {
     all().iter().find(|hierarchy| hierarchy.has(controller))
@@ -437,6 +457,59 @@ impl Group {
             let _ = put(counted);
         }
         Ok(())
+    }
+
+    /// Processes of a class, and whether those are all: of more than `most` the first quarter of so
+    /// many, and from the end the rest, which are the latest.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn look(&self, class: Class, most: usize) -> Result<(Vec<Seen>, bool), Error> {
+        let (mut ids, whole) = self.processes(class)?;
+        let surplus = ids.len().saturating_sub(most);
+        if surplus > 0 {
+            let first = most / 4;
+            ids.drain(first..first + surplus);
+        }
+        let seen = ids.into_iter().filter_map(processes::see);
+        Ok((seen.collect(), whole && surplus == 0))
+    }
+
+    /// Moves a process as [`Group::place`], whoever it runs as.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn place_any(&self, pid: u32, class: Class) -> Result<(), Error> {
+        match processes::user(pid) {
+            Some(uid) => self.place(pid, uid, class),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a process short time slices, so that it is let in soon when it wakes; its children have
+    /// usual ones. Done as its own user, without capabilities: to a process of somebody else that has
+    /// its id by now the kernel refuses it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; before 6.12 it takes no notice.
+    pub fn hasten(&self, pid: u32) -> Result<(), Error> {
+        let failed = |source| Error {
+            id: self.id.clone(),
+            verb: "set the time slice by",
+            file: format!("/proc/{pid}").into(),
+            source,
+        };
+        let Some(uid) = processes::user(pid).filter(|uid| self.is_own(*uid)) else {
+            return Ok(());
+        };
+        let set = || crate::sys::process::set_slice(pid, SLICE);
+        identity::acting_as(uid, false, set)
+            .and_then(|set| set)
+            .map_err(failed)
+    }
+
+    fn is_own(&self, uid: u32) -> bool {
+        place::is_own(self.id_base, uid)
     }
 
     /// Sets the weight of a class among its siblings.

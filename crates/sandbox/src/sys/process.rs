@@ -248,6 +248,37 @@ pub(crate) fn execute(executable: BorrowedFd<'_>, argv: &[CString], env: &[CStri
     io::Error::last_os_error()
 }
 
+/// Gives a task of the usual policy, with niceness zero, time slices of its own, which its children
+/// do not inherit.
+pub(crate) fn set_slice(pid: u32, slice: std::time::Duration) -> io::Result<()> {
+    /// `struct sched_attr` in its first version.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    const RESET_ON_FORK: u64 = 1;
+    let attributes = Attributes {
+        size: 48,
+        policy: 0,
+        flags: RESET_ON_FORK,
+        nice: 0,
+        priority: 0,
+        runtime: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: `attributes` is of the size it names and lives across the call, which only reads it.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) })?;
+    Ok(())
+}
+
 /// Leaves the calling thread's own copy of the namespaces in `flags`.
 pub(crate) fn unshare(flags: i32) -> io::Result<()> {
     // SAFETY: integer argument; CLONE_FILES is never among the flags, and the process is

@@ -40,7 +40,7 @@ impl Files {
         pid: u32,
         uid: u32,
     ) -> io::Result<()> {
-        if uid < id_base || uid - id_base >= ID_RANGE || id_base == 0 {
+        if !is_own(id_base, uid) {
             return Err(Errno::ACCESS.into());
         }
         if unified {
@@ -88,6 +88,14 @@ impl Files {
             }
         }
     }
+}
+
+/// Whether a user id is of the environment whose range begins there.
+pub(super) fn is_own(id_base: u32, uid: u32) -> bool {
+    id_base > 0
+        && uid
+            .checked_sub(id_base)
+            .is_some_and(|offset| offset < ID_RANGE)
 }
 
 fn put(file: &OwnedFd, task: u32) -> io::Result<()> {

@@ -70,3 +70,20 @@ fn devices_are_told_alike_by_both_versions() {
     assert_eq!(disks(second, true), [disk]);
     assert_eq!(disks(first, false), [disk]);
 }
+
+#[test]
+fn a_process_may_bear_any_name() {
+    let line = "4711 (a) R 1 (\n) S 4700 4711 4700 34816 4711 4194304 1 2 3 4 250 150 30 20 20 0 1 0 123456 1000 10 18446744073709551615";
+    let from = line.rfind(')').unwrap();
+    let seen = super::processes::parse(4711, &line[from..]).unwrap();
+    assert_eq!((seen.parent, seen.group, seen.session), (4700, 4711, 4700));
+    assert!(seen.terminal);
+    assert_eq!(seen.used, Duration::from_secs(4));
+    assert_eq!(seen.used_by_ended, Duration::from_millis(500));
+    assert_eq!(seen.started, Duration::from_millis(1_234_560));
+    let own = super::processes::see(std::process::id()).unwrap();
+    assert_eq!(
+        own.parent,
+        u32::try_from(rustix::process::getppid().unwrap().as_raw_nonzero().get()).unwrap()
+    );
+}

@@ -5,12 +5,13 @@
 //! Peers run as they come from the distribution, with their defaults, on storage of their own in
 //! the same file system. Output is the table of docs/benchmarks.md. `bench [ROUNDS] [GROUP...]`;
 //! the groups are `start`, `sandbox`, `exec`, `pull`, `memory`, `create`,
-//! `fanout`, `latency`, `contents`, `fleet`, `devcontainer` and `builds`.
+//! `fanout`, `latency`, `contents`, `fleet`, `devcontainer`, `builds` and, only by name, `lag`.
 //!
 //! Read next: `figures`, then `starts`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a measuring program for people fails loudly"
 )]
@@ -24,6 +25,7 @@ mod etcd;
 mod figures;
 mod fleet;
 mod hosts;
+mod lag;
 mod memory;
 mod podman;
 mod process;
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
         hosts::main(rest);
         return ExitCode::SUCCESS;
     }
-    let rounds = arguments.first().and_then(|word| word.parse().ok());
+    let given = arguments.first().and_then(|word| word.parse().ok());
     hide_hybrid_hierarchy(&arguments);
     let groups: Vec<&str> = arguments
         .iter()
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         .filter(|word| word.parse::<usize>().is_err())
         .collect();
     let wanted = |group: &str| groups.is_empty() || groups.contains(&group);
-    let rounds = rounds.unwrap_or(ROUNDS);
+    let rounds = given.unwrap_or(ROUNDS);
     versions();
     let mut table = Table::default();
     if wanted("start") || wanted("exec") {
@@ -88,6 +90,10 @@ fn main() -> ExitCode {
     }
     if wanted("fleet") {
         fleet::run(&mut table);
+    }
+    // Its rounds are keystrokes, and it makes a busy host busier: only when asked for.
+    if groups.contains(&"lag") {
+        lag::run(given.unwrap_or(lag::KEYSTROKES), &mut table);
     }
     if wanted("devcontainer") || wanted("builds") {
         let of = [wanted("devcontainer"), wanted("builds")];

@@ -1,0 +1,183 @@
+//! Who shares the processor as what: classes of processes, weights and quotas of one environment.
+//!
+//! A niceness cannot tell a shell from the compiler it started; what they do can. Processes are taken
+//! by jobs, as shells make them (a process group of a session), and a job that spends its credit of
+//! processor time belongs to the builds, parent and all, so that what it starts next is born there.
+//! One that grows quiet comes back. Weights let the interactive classes run first and cost nothing
+//! when nobody else waits. Only where the whole has a quota are the builders held a little below it:
+//! a quota that is used up stops the shell as well.
+//!
+//! Does no I/O: `runner`'s loop reads samples and carries out [`Decision`]s; a new one that knows
+//! nothing of before ([`Jobs::default`]) decides the same within its first samples.
+//!
+//! Read next: [`Jobs`], [`caps`].
+
+mod jobs;
+
+pub use jobs::Jobs;
+
+use std::time::Duration;
+
+/// A class of processes: a share of an environment's processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The agent, IDE servers, SSH.
+    Agent,
+    /// Interactive shells.
+    Sessions,
+    /// What takes the processor, and lifecycle commands.
+    Builds,
+    /// Containers started inside.
+    Nested,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 4] = [Self::Agent, Self::Sessions, Self::Builds, Self::Nested];
+
+    /// Its weight beside the others', of 1 to 10,000 with 100 for what nobody weighs, such as groups
+    /// that container engines make.
+    ///
+    /// Eight to one is enough for a woken shell to be let in before a builder, and the kernel's
+    /// virtual times stay close together: measured with 64 to one the delay is worse than without
+    /// weights.
+    #[must_use]
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Agent | Self::Sessions => 800,
+            Self::Builds | Self::Nested => 100,
+        }
+    }
+}
+
+/// One process as it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Its session.
+    pub session: u32,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Processor time it has used.
+    pub used: Duration,
+    /// The same of its children that have ended and that it waited for.
+    pub used_by_ended: Duration,
+    /// When it was started, on the clock of [`Sample::now`]; with the id it names a process for ever.
+    pub started: Duration,
+    /// Where it is.
+    pub class: Class,
+}
+
+/// What was seen at one moment. Classes that were not read have no processes in it.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Since the host was started.
+    pub now: Duration,
+    /// Classes whose processes were read; perhaps not all of them, when there are very many.
+    pub read: Vec<Class>,
+    /// Their processes.
+    pub processes: Vec<Process>,
+    /// Processor time each class has used, in the order of [`Class::ALL`]; None where it is not
+    /// counted.
+    pub used: [Option<Duration>; 4],
+}
+
+/// A process is to be in another class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which.
+    pub pid: u32,
+    /// Where it is to be.
+    pub to: Class,
+}
+
+/// Processor time per period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Per period.
+    pub quota: Duration,
+    /// The period.
+    pub period: Duration,
+    /// What may be saved up and spent later.
+    pub burst: Duration,
+}
+
+/// Quotas of an environment that has a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Of the whole.
+    pub whole: Quota,
+    /// Of the builds.
+    pub builds: Quota,
+    /// Of the containers started inside.
+    pub nested: Quota,
+}
+
+/// The period of all quotas: the kernel's own default.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Thousandths of one processor used lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// By the agent and the sessions together.
+    pub interactive: u64,
+    /// By the builds.
+    pub builds: u64,
+    /// By containers started inside.
+    pub nested: u64,
+}
+
+/// Quotas for a limit in thousandths of one processor; None for no limit.
+///
+/// The whole keeps its limit on the average and may save up for a moment what it did not use; the
+/// builders together stay below it by what the interactive classes use and a fiftieth. Of the two
+/// kinds of builders each may have what the other leaves, and half when both want all.
+#[must_use]
+pub fn caps(limit_millis: Option<u64>, demand: &Demand) -> Option<Caps> {
+    let limit = limit_millis?.max(10);
+    let reserve = (limit / 50).max(2) + demand.interactive.saturating_mul(5) / 4;
+    let builders = limit - reserve.min(limit / 4);
+    let share = |others: u64| {
+        let left = builders.saturating_sub(others.saturating_mul(11) / 10);
+        // Little is noise, and a cap that moves all the time costs.
+        if others * 20 < builders {
+            builders
+        } else {
+            left.max(builders / 2)
+        }
+    };
+    let quota = |millis: u64| Duration::from_micros(millis.max(10) * 100);
+    let plain = |millis: u64| Quota {
+        quota: quota(millis),
+        period: PERIOD,
+        burst: Duration::ZERO,
+    };
+    Some(Caps {
+        whole: Quota {
+            burst: quota(limit),
+            ..plain(limit)
+        },
+        builds: plain(share(demand.nested)),
+        nested: plain(share(demand.builds)),
+    })
+}
+
+/// Whether a quota is so far from the one that stands that it is worth writing.
+#[must_use]
+pub fn differs(wanted: &Quota, stands: Option<&Quota>) -> bool {
+    let Some(stands) = stands else { return true };
+    let (wanted_quota, quota) = (wanted.quota.as_micros(), stands.quota.as_micros());
+    let apart = wanted_quota.abs_diff(quota);
+    wanted.period != stands.period || wanted.burst != stands.burst || apart * 50 > wanted_quota
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod traces;

@@ -1,0 +1,191 @@
+//! The loop that keeps shells quick: it looks at what runs, asks `plan`, and moves and weighs.
+//!
+//! One thread of its own, which blocks in nothing but its own pauses: an async task would wait for
+//! whatever else the runtime does. While nothing happens anywhere a round is one read of the usage of
+//! all environments together; only those that used a processor are looked into, and of them only the
+//! classes that did. What a look costs is paid back by a pause ([`Pace`]), so that nobody inside can
+//! buy the host's time by making many processes.
+//!
+//! Crash behaviour: nothing is stored. A new loop re-reads the cgroups, weighs every environment
+//! again and puts the quotas where they belong at that moment; a quota that nothing asks for any more
+//! is lifted.
+//!
+//! Not here: what is decided (`plan::shares`), and whose processes the kernel lets us move
+//! (`sandbox::group`). Memory and devices have loops of their own.
+//!
+//! Read next: [`watched`].
+
+mod watched;
+
+use crate::isolation::Sandbox;
+use boatyard_sandbox::group::{self, Groups};
+use boatyard_sandbox::spec::Id;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use watched::Watched;
+
+/// Between rounds while something happens, and while nothing does.
+const BUSY: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(40);
+/// How long after the last use rounds stay close together.
+const LINGER: Duration = Duration::from_secs(2);
+/// All environments and members are listed anew so often, whatever their number seems to be.
+const RELIST: Duration = Duration::from_secs(2);
+/// A round pays for itself with so many times its duration.
+const REST: u32 = 30;
+
+/// The running loop; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shares {
+    /// Starts it; None where process trees have no cgroups.
+    ///
+    /// # Errors
+    /// When the host has no thread left.
+    pub(crate) fn start(sandboxes: Arc<dyn Sandbox>) -> io::Result<Option<Self>> {
+        let Some(groups) = sandboxes.groups() else {
+            return Ok(None);
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("shares".to_owned())
+            .spawn(move || {
+                let mut rounds = Rounds::new(sandboxes, groups);
+                while !stopped.load(Ordering::Acquire) {
+                    let pause = rounds.round(now());
+                    std::thread::park_timeout(pause);
+                }
+            })?;
+        Ok(Some(Self {
+            stop,
+            thread: Some(thread),
+        }))
+    }
+}
+
+impl Drop for Shares {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A round is short; one that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The clock of /proc: since the host was started.
+fn now() -> Duration {
+    of(clock_gettime(ClockId::Boottime))
+}
+
+fn of(time: rustix::time::Timespec) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos)
+}
+
+/// What the loop holds between rounds.
+struct Rounds {
+    sandboxes: Arc<dyn Sandbox>,
+    groups: Groups,
+    watched: BTreeMap<Id, Watched>,
+    count: usize,
+    listed: Option<Duration>,
+    used: Option<Duration>,
+    active: Duration,
+    before: Duration,
+}
+
+impl Rounds {
+    fn new(sandboxes: Arc<dyn Sandbox>, groups: Groups) -> Self {
+        Self {
+            sandboxes,
+            groups,
+            watched: BTreeMap::new(),
+            count: 0,
+            listed: None,
+            used: None,
+            active: Duration::ZERO,
+            before: now(),
+        }
+    }
+
+    /// Does one round and says how long to wait for the next.
+    fn round(&mut self, now: Duration) -> Duration {
+        let began = of(clock_gettime(ClockId::ThreadCPUTime));
+        let passed = now.saturating_sub(self.before);
+        self.before = now;
+        let count = self.groups.count();
+        let is_old = self
+            .listed
+            .is_none_or(|listed| now.saturating_sub(listed) > RELIST);
+        if count != self.count || (is_old && !self.watched.is_empty()) {
+            // A keystroke passes through this process twice; it has new threads now and then.
+            group::hasten_threads();
+            self.list(now);
+            self.count = count;
+        }
+        let used = self.groups.usage();
+        let spent = match (used, self.used) {
+            (Some(used), Some(before)) => used.saturating_sub(before),
+            _ => passed,
+        };
+        self.used = used;
+        // Less than a hundredth of a processor is nobody's build.
+        if spent * 100 > passed {
+            self.active = now;
+        }
+        let is_active = now.saturating_sub(self.active) < LINGER;
+        if is_active || self.watched.values().any(Watched::is_due) {
+            let mut gone = false;
+            for watched in self.watched.values_mut() {
+                gone |= !watched.round(now);
+            }
+            if gone {
+                self.watched.retain(|_, watched| !watched.is_gone());
+                self.listed = None;
+                self.count = usize::MAX;
+            }
+        }
+        let cost = of(clock_gettime(ClockId::ThreadCPUTime)).saturating_sub(began);
+        let pause = if is_active { BUSY } else { IDLE };
+        pause.max(cost * REST)
+    }
+
+    fn list(&mut self, now: Duration) {
+        let ids = match self.groups.list() {
+            Ok(ids) => ids,
+            Err(error) => {
+                tracing::debug!(%error, "the cgroups cannot be listed; trying again");
+                return;
+            }
+        };
+        self.listed = Some(now);
+        self.watched.retain(|id, _| ids.contains(id));
+        for id in ids {
+            if self.watched.contains_key(&id) {
+                continue;
+            }
+            match self.sandboxes.group(&id) {
+                Ok(Some(group)) => {
+                    self.watched.insert(id, Watched::new(group, now));
+                }
+                Ok(None) => {}
+                // Just being made, or removed.
+                Err(error) if error.is_gone() => self.listed = None,
+                Err(error) => tracing::debug!(%id, %error, "its cgroups cannot be opened"),
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Processes find their share of the processor by what they do, in a real environment.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use boatyard_testkit::{Daemon, Typist, wait};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const IMAGE: &str = r#"{"image": "test:latest"}"#;
+
+/// Of each process whose command line holds `words`: its class.
+fn classes(daemon: &Daemon, words: &str) -> BTreeMap<u32, String> {
+    let below = format!("/{}/envs/", daemon.prefix());
+    let mut found = BTreeMap::new();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let read =
+            |name: &str| std::fs::read_to_string(process.path().join(name)).unwrap_or_default();
+        let command = read("cmdline").replace('\0', " ");
+        let cgroups = read("cgroup");
+        let class = cgroups
+            .lines()
+            .filter(|line| line.contains(&below))
+            .filter_map(|line| line.split_once("/inner/"))
+            .map(|(_, class)| class.to_owned())
+            .next();
+        if let Some(class) = class.filter(|_| command.contains(words)) {
+            found.insert(pid, class);
+        }
+    }
+    found
+}
+
+fn all_are(daemon: &Daemon, words: &str, class: &str) -> Option<()> {
+    let found = classes(daemon, words);
+    (!found.is_empty() && found.values().all(|is| is == class)).then_some(())
+}
+
+fn environment(daemon: &Daemon, name: &str) {
+    daemon.import_image();
+    let folder = daemon.project(name, IMAGE);
+    daemon.cli(&["up", &folder, "--name", name]).ok();
+}
+
+#[test]
+fn what_a_shell_starts_and_burns_goes_to_the_builds_and_the_shell_stays() {
+    let daemon = Daemon::start();
+    environment(&daemon, "one");
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("sh -c ': mark-parent; while :; do sh -c \": mark-child; i=0; while [ \\$i -lt 9999 ]; do i=\\$((i+1)); done\"; done' &");
+    let began = Instant::now();
+    wait::until("the burning job to be a build", || {
+        all_are(&daemon, "mark-parent", "builds")
+    });
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    wait::until("its children to be born there", || {
+        all_are(&daemon, "mark-", "builds")
+    });
+    let shells = classes(&daemon, "-sh");
+    assert!(
+        shells.values().all(|class| class == "sessions"),
+        "{shells:?}"
+    );
+    assert!(
+        classes(&daemon, "boatyard-agent")
+            .values()
+            .all(|class| class == "agent")
+    );
+
+    // The job grows quiet and comes back.
+    typist.line("kill %1; sh -c ': mark-calm; i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; sleep 1000; :' &");
+    wait::until("the next job to be a build", || {
+        all_are(&daemon, "mark-calm", "builds")
+    });
+    wait::until("the quiet job to be a session's", || {
+        all_are(&daemon, "mark-calm", "sessions")
+    });
+}
+
+#[test]
+fn a_killed_daemons_successor_goes_on_where_it_was() {
+    let mut daemon = Daemon::start();
+    environment(&daemon, "one");
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("sh -c ': mark-burns; while :; do :; done' &");
+    wait::until("the burning job to be a build", || {
+        all_are(&daemon, "mark-burns", "builds")
+    });
+    drop(typist);
+    daemon.kill();
+    daemon.run(&[]);
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("sh -c ': mark-more; while :; do :; done' &");
+    wait::until("the burning job to be a build", || {
+        all_are(&daemon, "mark-more", "builds")
+    });
+}
+
+#[test]
+fn without_the_loop_everything_stays_where_it_was_started() {
+    let daemon = Daemon::start_with(&["--no-fair-shares"]);
+    environment(&daemon, "one");
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("sh -c ': mark-burns; i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; echo bu''rnt; sleep 100; :' &");
+    typist.wait_for(b"burnt");
+    assert_eq!(all_are(&daemon, "mark-burns", "sessions"), Some(()));
+}
+
+#[test]
+fn a_storm_of_forks_does_not_make_the_loop_busy() {
+    let daemon = Daemon::start();
+    environment(&daemon, "one");
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("for n in 1 2 3 4; do (while :; do (sleep 1 &); : mark-storm; done) & done; sleep 3; echo sto''rm");
+    typist.wait_for(b"storm");
+    let (began, spent) = (Instant::now(), daemon.thread_time("shares"));
+    typist.line("sleep 3; echo o''ver");
+    typist.wait_for(b"over");
+    let cost = (daemon.thread_time("shares") - spent).as_secs_f64() / began.elapsed().as_secs_f64();
+    assert!(cost > 0.0 && cost < 0.05, "{cost} of a core");
+}
