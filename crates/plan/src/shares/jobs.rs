@@ -248,11 +248,13 @@ impl Jobs {
             };
             let mut seen = Duration::ZERO;
             let (mut weight, mut shells) = (0, 0);
-            for members in jobs
-                .values()
-                .filter(|members| members.all().any(|of| here(&of)))
-            {
-                seen += members.leader_used + members.others_used;
+            let of_class = jobs
+                .iter()
+                .filter(|(_, members)| members.all().any(|of| here(&of)));
+            for (key, members) in of_class {
+                // What shows now and was ascribed before is not of now.
+                let owed = self.jobs.get(key).map_or(Duration::ZERO, |job| job.owed);
+                seen += members.leader_used + members.others_used.saturating_sub(owed);
                 weight += weigh(members);
                 shells += u32::from(waited(members));
             }
