@@ -213,11 +213,12 @@ const ENGINES: [&str; 9] = [
     "docker", "br-", "podman", "cni", "lxcbr", "lxdbr", "incusbr", "virbr", "vmbr",
 ];
 
-/// Connections that each address may have at once: the host's table of connections is everybody's.
+/// Connections that each address may have at once: the host's table of connections is everybody's. No
+/// more, since the kernel walks through them to count them.
 fn flows() -> u32 {
     let most = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
     let most: Option<u32> = most.ok().and_then(|text| text.trim().parse().ok());
-    (most.unwrap_or(65_536) / 16).clamp(1024, 16_384)
+    (most.unwrap_or(65_536) / 64).clamp(512, 4096)
 }
 
 fn nft(text: &str) -> Result<(), Error> {
