@@ -165,11 +165,8 @@ async fn a_stream_waits_for_a_runner_last_seen_at_a_server_that_others_cannot_re
     let refused = talk(&one).await.err().unwrap().to_string();
     assert!(refused.contains("--advertise"), "{refused}");
     // It may come to this one meanwhile.
-    let dialling = async {
-        there.abort();
-        runner(&one, &token, "near:").await
-    };
-    let (said, _here) = tokio::join!(talk(&one), dialling);
+    there.abort();
+    let (said, _here) = tokio::join!(talk(&one), runner(&one, &token, "near:"));
     assert_eq!(said.unwrap(), "near:ahoy!");
 }
 
