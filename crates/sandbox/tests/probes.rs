@@ -27,8 +27,15 @@ mod hosts;
 mod kernel;
 #[path = "probes/listed.rs"]
 mod listed;
+#[allow(dead_code, reason = "shared with the tests in sandbox/")]
+#[path = "sandbox/machine.rs"]
+mod machine;
 #[path = "probes/neighbour.rs"]
 mod neighbour;
+#[path = "probes/network.rs"]
+mod network;
+#[path = "probes/network_scene.rs"]
+mod network_scene;
 #[path = "probes/processes.rs"]
 mod processes;
 #[path = "probes/resources.rs"]

@@ -1,10 +1,16 @@
 //! docs/probes.md has a row for every probe, and no other.
 
 use crate::frame::{Need, Probe};
-use crate::{files, kernel, processes, resources};
+use crate::{files, kernel, network, processes, resources};
 use std::collections::BTreeSet;
 
-const GROUPS: &[&[Probe]] = &[files::ALL, processes::ALL, kernel::ALL, resources::ALL];
+const GROUPS: &[&[Probe]] = &[
+    files::ALL,
+    processes::ALL,
+    kernel::ALL,
+    resources::ALL,
+    network::ALL,
+];
 const LIST: &str = include_str!("../../../../docs/probes.md");
 
 fn row(probe: &Probe) -> String {

@@ -35,8 +35,9 @@ const HOST: [&str; 4] = [
 ];
 
 impl Scene {
-    pub(crate) fn new(_probe: &Probe, gone: &[Wall]) -> Self {
+    pub(crate) fn new(probe: &Probe, gone: &[Wall]) -> Self {
         let world = World::with(|options| {
+            options.network = probe.group == "network";
             for wall in gone {
                 if let Wall::Of(protection) = wall {
                     options.without.leave_out(*protection);

@@ -5,6 +5,8 @@
 //! what it was after, `refused …` with the error's name where it has not. `answer` is the
 //! neighbour's init.
 //!
+//! `probe net …` is in `net`.
+//!
 //! `probe call NAME WORD… [=ERROR] [, NAME WORD…]…` makes system calls in one process and tells of
 //! the last; an error said to be wanted is a success: the kernel gives it to those it lets pass
 //! alone. A word is a number
@@ -15,6 +17,7 @@
 mod answer;
 mod bombs;
 mod calls;
+mod net;
 mod tricks;
 
 use std::process::ExitCode;
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         Some((&"bomb", rest)) => bombs::run(rest, false),
         Some((&"hold", rest)) => bombs::run(rest, true),
         Some((&"trick", rest)) => tricks::run(rest),
+        Some((&"net", rest)) => net::run(rest),
         Some((&"handle", [path])) => calls::handle(path),
         _ => Err(std::io::Error::other("no such command")),
     };
