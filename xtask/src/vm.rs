@@ -1,4 +1,4 @@
-//! The sandbox's tests, and `boatyard up`, in a virtual machine with Debian's stock kernel and
+//! The sandbox's tests, others that need it, and `boatyard up`, in a virtual machine with Debian's stock kernel and
 //! cgroup version 2 alone.
 //!
 //! Owns the machine: what it boots from (made once from the distribution's mirror, kept under
@@ -8,35 +8,35 @@
 //! through `cgroup.subtree_control`. The machine has no network card; its disks are copies that
 //! vanish with it, so that a killed run leaves nothing but files the next one overwrites.
 //!
-//! Read next: `vm/run.sh` and `vm/up.sh` (inside), `vm/root.sh` (how the disk is made).
+//! Read next: `vm/payload.rs` (what runs), `vm/run.sh` and `vm/up.sh` (inside), `vm/root.sh` (how the
+//! disk is made).
 
 mod console;
 mod machine;
+mod payload;
 mod qemu;
 
 use crate::{process, setup};
 use anyhow::{Context, Result, bail};
 use machine::{Disks, Machine};
+use payload::Form;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 const SUITE: &str = "bookworm";
 const ROOT: &str = include_str!("vm/root.sh");
 const KERNEL: &str = include_str!("vm/kernel.sh");
-const RUN: &str = include_str!("vm/run.sh");
-const UP: &str = include_str!("vm/up.sh");
 
-/// Sets up, builds, boots and judges. `rest` goes to the test programs; with it, they run alone.
+/// Sets up, builds, boots and judges. `rest` names the form of the run (see [`Form`]).
 pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     let began = Instant::now();
     let cache = cache()?;
     prepare(&cache)?;
     let base = base(&cache)?;
     let payload = cache.join("payload");
-    pack(root, &payload, rest)?;
+    payload::pack(root, &payload, &Form::parse(rest))?;
     let built = began.elapsed().as_secs();
     let machine = Machine {
         disks: Disks {
@@ -105,101 +105,24 @@ fn base(cache: &Path) -> Result<PathBuf> {
             .arg(SUITE),
     )?;
     std::fs::rename(&new, &folder).with_context(|| folder.display().to_string())?;
+    remove_others(cache, &folder)?;
     Ok(folder)
 }
 
-/// Builds the binary and the sandbox's tests and packs them, with what they start, into `<payload>.ext4`.
-fn pack(root: &Path, payload: &Path, rest: &[&str]) -> Result<()> {
-    println!("test-vm: building the tests of crates/sandbox");
-    let built = process::output(process::cargo(root).args([
-        "test",
-        "--package",
-        "boatyard-sandbox",
-        "--no-run",
-        "--message-format=json",
-    ]))?;
-    let programs = programs(&built);
-    if programs.is_empty() {
-        bail!("cargo built no test of crates/sandbox");
-    }
-    if payload.exists() {
-        std::fs::remove_dir_all(payload).with_context(|| payload.display().to_string())?;
-    }
-    std::fs::create_dir_all(payload).with_context(|| payload.display().to_string())?;
-    let (mut tests, mut places) = (String::new(), String::new());
-    for (number, program) in programs.iter().enumerate() {
-        let stem = program.path.file_stem().unwrap_or_default();
-        let name = format!("{number}-{}", stem.to_string_lossy());
-        std::fs::copy(&program.path, payload.join(&name))
-            .with_context(|| program.path.display().to_string())?;
-        if program.is_test {
-            tests += &format!("{name}\n");
+/// Removes what earlier recipes made.
+fn remove_others(cache: &Path, folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(cache).with_context(|| cache.display().to_string())? {
+        let path = entry.context("a folder's entry")?.path();
+        let made = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(&format!("{SUITE}-")));
+        if made && path != folder {
+            process::run(process::as_root("rm")?.arg("-rf").arg(&path))?;
         }
-        places += &format!("{name} {}\n", program.path.display());
     }
-    if rest.is_empty() {
-        println!("test-vm: building the binary `boatyard`");
-        process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
-        let binary = process::target(root).join("debug/boatyard");
-        std::fs::copy(&binary, payload.join("boatyard"))
-            .with_context(|| binary.display().to_string())?;
-        write(&payload.join("up.sh"), UP)?;
-        tests += "up.sh\n";
-    }
-    write(&payload.join("tests"), &tests)?;
-    write(&payload.join("places"), &places)?;
-    // Two processors: tests of one program run in two threads, as in `make test`.
-    let arguments = [
-        &["--test-threads=2", "--show-output", "--color=never"],
-        rest,
-    ]
-    .concat();
-    write(&payload.join("arguments"), &arguments.join(" "))?;
-    write(&payload.join("run.sh"), RUN)?;
-    let image = payload.with_extension("ext4");
-    let _ = std::fs::remove_file(&image);
-    let file = std::fs::File::create(&image).with_context(|| image.display().to_string())?;
-    file.set_len(1 << 30)
-        .with_context(|| image.display().to_string())?;
-    process::run(
-        Command::new("/sbin/mke2fs")
-            .args(["-q", "-t", "ext4", "-m", "0", "-d"])
-            .arg(payload)
-            .arg(&image),
-    )
-}
-
-/// Something cargo built that can be started.
-#[derive(Debug, PartialEq, Eq)]
-struct Program {
-    path: PathBuf,
-    is_test: bool,
-}
-
-/// Reads cargo's messages. Paths with quotes or backslashes are not for this tool.
-fn programs(messages: &str) -> Vec<Program> {
-    let mut programs = Vec::new();
-    for message in messages.lines() {
-        let Some((_, rest)) = message.split_once("\"executable\":\"") else {
-            continue;
-        };
-        let Some((path, _)) = rest.split_once('"') else {
-            continue;
-        };
-        programs.push(Program {
-            path: path.into(),
-            is_test: message.contains("\"test\":true},\"features\"")
-                || message
-                    .split_once("\"profile\":")
-                    .is_some_and(|(_, profile)| profile.contains("\"test\":true")),
-        });
-    }
-    programs
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ tree=$folder/tree
 trap 'rm -rf "$tree"' EXIT
 mkdir -p "$folder"
 mmdebstrap --quiet --variant=minbase \
-    --include=kmod,nftables,iptables,iproute2,iputils-ping,busybox-static,procps,uidmap,cpio,git,ca-certificates,e2fsprogs,xfsprogs \
+    --include=kmod,nftables,iptables,iproute2,iputils-ping,busybox-static,procps,uidmap,cpio,git,ca-certificates,e2fsprogs,xfsprogs,python3 \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \

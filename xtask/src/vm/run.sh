@@ -37,20 +37,21 @@ while read -r source path; do
 done < /mnt/places
 set +e
 echo "vm: up, Linux $(uname -r), cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controllers)"
-while read -r program; do
+while read -r program arguments; do
     echo "vm: run $program"
+    began=$(cut -d. -f1 /proc/uptime)
     case $program in
     # No terminal, so that progress is shown in plain lines.
     *.sh)
-        BOATYARD=/mnt/boatyard sh "/mnt/$program" < /dev/null > /run/said 2>&1
-        code=$?
-        cat /run/said
+        { BOATYARD=/mnt/boatyard sh "/mnt/$program" < /dev/null; echo $? > /run/code; } 2>&1 | cat
+        code=$(cat /run/code)
         ;;
     # shellcheck disable=SC2046 -- one word for each argument
     *)
-        "/mnt/$program" $(cat /mnt/arguments) < /dev/null
+        BOATYARD_BIN=/mnt/boatyard "/mnt/$program" $arguments < /dev/null
         code=$?
         ;;
     esac
+    echo "it took $(($(cut -d. -f1 /proc/uptime) - began)) s"
     echo "vm: exit $code $program"
 done < /mnt/tests

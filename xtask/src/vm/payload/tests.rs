@@ -1,4 +1,6 @@
-use super::{Program, programs};
+//! What is read of cargo and of the command line.
+
+use super::{Form, Program, programs};
 
 #[test]
 fn programs_are_read_from_cargos_messages() {
@@ -16,5 +18,16 @@ fn programs_are_read_from_cargos_messages() {
             program("/t/deps/sandbox-1", true),
             program("/t/measure", false)
         ]
+    );
+}
+
+#[test]
+fn words_choose_the_form() {
+    assert_eq!(Form::parse(&[]), Form::Whole);
+    assert_eq!(Form::parse(&["short"]), Form::Short);
+    assert_eq!(Form::parse(&["overbook"]), Form::Overbook);
+    assert_eq!(
+        Form::parse(&["disk", "limits"]),
+        Form::Chosen(vec!["disk".to_owned(), "limits".to_owned()])
     );
 }
