@@ -123,6 +123,7 @@ fn requirements(wanted: &HostRequirements) -> Option<Required> {
     let required = Required {
         cpus: wanted.cpus,
         memory: wanted.memory,
+        storage: wanted.storage,
     };
     (required != Required::default()).then_some(required)
 }
@@ -136,6 +137,7 @@ async fn class_for(client: &kube::Client, required: &Required) -> Result<String,
         Allowed {
             cpu_millis: resources.cpu.as_ref().and_then(|cpu| cpu_millis(cpu).ok()),
             memory: resources.memory.as_ref().and_then(|size| bytes(size).ok()),
+            disk: resources.disk.as_ref().and_then(|size| bytes(size).ok()),
         }
     };
     let known: Vec<(String, Allowed)> = classes

@@ -10,6 +10,8 @@ pub struct Required {
     pub cpus: Option<u64>,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Bytes on disk.
+    pub storage: Option<u64>,
 }
 
 /// What a class allows; None is no limit.
@@ -19,6 +21,8 @@ pub struct Allowed {
     pub cpu_millis: Option<u64>,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Bytes on disk.
+    pub disk: Option<u64>,
 }
 
 /// What a class lacks, in words; None when it is large enough.
@@ -32,17 +36,22 @@ pub fn lacks(required: &Required, allowed: &Allowed) -> Option<String> {
         let given = given.trim_end_matches('0').trim_end_matches('.').to_owned();
         lacking.push(format!("{cpus} processors, and it has {given}"));
     }
-    if let (Some(wanted), Some(given)) = (required.memory, allowed.memory)
-        && wanted > given
-    {
-        let (wanted, given) = (wanted >> 20, given >> 20);
-        lacking.push(format!("{wanted} MiB of memory, and it has {given}"));
+    for (wanted, given, what) in [
+        (required.memory, allowed.memory, "of memory"),
+        (required.storage, allowed.disk, "on disk"),
+    ] {
+        if let (Some(wanted), Some(given)) = (wanted, given)
+            && wanted > given
+        {
+            let (wanted, given) = (wanted >> 20, given >> 20);
+            lacking.push(format!("{wanted} MiB {what}, and it has {given}"));
+        }
     }
     (!lacking.is_empty()).then(|| lacking.join("; "))
 }
 
 /// The smallest class that is large enough, of names and limits: by memory, then processors, then
-/// name.
+/// disk, then name.
 #[must_use]
 pub fn smallest<'a>(
     required: &Required,
@@ -55,6 +64,7 @@ pub fn smallest<'a>(
         (
             allowed.memory.unwrap_or(u64::MAX),
             allowed.cpu_millis.unwrap_or(u64::MAX),
+            allowed.disk.unwrap_or(u64::MAX),
         )
     };
     enough
@@ -73,6 +83,7 @@ mod tests {
         let class = |cpu: Option<u64>, memory| Allowed {
             cpu_millis: cpu,
             memory,
+            disk: memory.map(|bytes| bytes * 4),
         };
         let classes = [
             ("huge", class(None, None)),
@@ -80,12 +91,22 @@ mod tests {
             ("small", class(Some(1500), gib(2))),
             ("medium", class(Some(4000), gib(8))),
         ];
-        let wish = |cpus, memory| Required { cpus, memory };
+        let wish = |cpus, memory| Required {
+            cpus,
+            memory,
+            storage: None,
+        };
+        let stored = |storage| Required {
+            storage,
+            ..Required::default()
+        };
         for (required, name) in [
             (wish(None, None), "small"),
             (wish(Some(2), None), "medium"),
             (wish(Some(2), gib(9)), "large"),
             (wish(Some(16), None), "huge"),
+            (stored(gib(8)), "small"),
+            (stored(gib(9)), "medium"),
         ] {
             assert_eq!(smallest(&required, classes), Some(name), "{required:?}");
         }
@@ -93,6 +114,10 @@ mod tests {
         assert_eq!(
             lacks(&wish(Some(2), gib(4)), &classes[2].1).as_deref(),
             Some("2 processors, and it has 1.5; 4096 MiB of memory, and it has 2048")
+        );
+        assert_eq!(
+            lacks(&stored(gib(10)), &classes[2].1).as_deref(),
+            Some("10240 MiB on disk, and it has 8192")
         );
     }
 }

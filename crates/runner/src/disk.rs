@@ -22,17 +22,20 @@ use crate::context::Context;
 use crate::failure::Failed;
 use crate::layout::{EnvironmentPaths, private_directory};
 use crate::record::id_base;
+use boatyard_api::environment::EnvironmentSpec;
 use boatyard_plan::disk::{self as planned, Pressure, Usage};
 use boatyard_sandbox::disk::{self, Error, Method, image, quota};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where room is kept, in the directory.
 const RESERVE: &str = "reserve";
 /// Files in it: so many can be made when none are left.
 const RESERVED_FILES: u32 = 64;
 /// How often it is looked how full a disk is.
-pub(crate) const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(10);
+/// How often it is looked whether its class gives more.
+const LOOK_AT_CLASS: Duration = Duration::from_secs(60);
 
 /// A limited directory: what an environment writes, or a volume.
 #[derive(Clone, Debug)]
@@ -115,6 +118,18 @@ impl Disk {
             empty(&self.directory)?;
         }
         image::mount(&self.image, &self.directory)
+    }
+
+    /// Grows it to what is granted, also while it is used; false when that has to wait until it is
+    /// not.
+    pub(crate) fn grow(&self) -> Result<bool, Error> {
+        match self.method() {
+            Method::Quota => self.limit_by_quota().map(|()| true),
+            Method::Image => {
+                let grown = image::grow(&self.image, &self.directory, self.whole())?;
+                Ok(grown == image::Grown::Now)
+            }
+        }
     }
 
     /// Takes the mount off, where there is one.
@@ -224,8 +239,10 @@ fn failed(error: &Error, bytes: u64) -> Failed {
     let text = crate::failure::chain(error);
     match error {
         Error::Program {
-            program: "mke2fs", ..
-        } => Failed::lasting(
+            program: "mke2fs",
+            said,
+            ..
+        } if said.contains("populating") => Failed::lasting(
             "DiskTooSmall",
             format!(
                 "a disk of {} could not be made for what the environment has: {text}; give it a class with a larger disk, or free room on the host",
@@ -322,13 +339,54 @@ fn look_now(disk: &Disk, before: Option<Known>) -> Option<Known> {
     })
 }
 
-/// Waits until something else is to be said of a disk.
-pub(crate) async fn changed(context: &Context, disk: Disk, known: Option<Known>) -> Option<Known> {
+/// What became of a disk that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Something else is to be said of it.
+    Fullness(Option<Known>),
+    /// Its class gives it more bytes.
+    Larger(u64),
+}
+
+/// Waits until something else is to be said of a disk, or its class gives more; `looked` is when
+/// the class was looked at last.
+pub(crate) async fn changed(
+    context: &Context,
+    spec: &EnvironmentSpec,
+    disk: Disk,
+    (known, looked): (Option<Known>, &mut Instant),
+) -> Change {
     loop {
         tokio::time::sleep(LOOK).await;
         let now = look(context, disk.clone(), known.clone()).await;
         if now != known {
-            return now;
+            return Change::Fullness(now);
+        }
+        if looked.elapsed() < LOOK_AT_CLASS {
+            continue;
+        }
+        *looked = Instant::now();
+        let class = crate::objects::class(&context.client, spec).await;
+        let bytes = class.ok().and_then(|class| class.resources.disk);
+        let bytes = bytes.and_then(|size| boatyard_api::quantity::bytes(&size).ok());
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > disk.bytes) {
+            return Change::Larger(bytes);
+        }
+    }
+}
+
+/// Grows the disk of what runs; where the kernel grows it only while nobody uses it, the next start
+/// does.
+pub(crate) async fn grow(context: &Context, disk: Disk) {
+    match context.blocking(move || disk.grow()).await {
+        Ok(true) => {}
+        Ok(false) => tracing::info!("the disk is made larger at the next start"),
+        Err(error) => {
+            let error = crate::failure::chain(&error);
+            tracing::info!(
+                error,
+                "the disk is not larger yet; the next start tries again"
+            );
         }
     }
 }

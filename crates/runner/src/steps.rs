@@ -418,7 +418,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     worker.services.set_egress(egress.clone());
     let class = class.resources;
     let limits = limits(&class)?;
-    large_enough(worker, object, &limits)?;
+    large_enough(worker, object, &limits, disk_of(&class)?)?;
     let kept = disk_again(worker, &class).await?;
     worker.resources = Some(class);
     let paths = worker.context.layout.environment(&worker.uid);
@@ -545,16 +545,23 @@ async fn disk_again(
 }
 
 /// Whether the class gives what the configuration asks of its host.
-fn large_enough(worker: &mut Worker, object: &Environment, limits: &Limits) -> Result<(), Failed> {
+fn large_enough(
+    worker: &mut Worker,
+    object: &Environment,
+    limits: &Limits,
+    disk: Option<u64>,
+) -> Result<(), Failed> {
     let resolved = record(worker)?.resolved.as_ref();
     let wanted = resolved.map(|resolved| &resolved.plan.host_requirements);
     let required = Required {
         cpus: wanted.and_then(|wanted| wanted.cpus),
         memory: wanted.and_then(|wanted| wanted.memory),
+        storage: wanted.and_then(|wanted| wanted.storage),
     };
     let allowed = Allowed {
         cpu_millis: limits.cpu_millis,
         memory: limits.memory_bytes,
+        disk,
     };
     let Some(lacking) = lacks(&required, &allowed) else {
         return Ok(());

@@ -37,6 +37,8 @@ pub(crate) struct Worker {
     agent_answers: bool,
     /// What is known of how full its disk is.
     disk: Option<crate::disk::Known>,
+    /// When it was looked whether its class gives it more.
+    disk_class: std::time::Instant,
     pub(crate) services: Services,
     /// What looks after the services, until [`Worker::run`].
     supervisor: Option<Supervisor>,
@@ -105,6 +107,7 @@ impl Worker {
             monitor_pid: None,
             agent_answers: false,
             disk: None,
+            disk_class: std::time::Instant::now(),
             unrecorded: None,
             latest,
             status,
@@ -360,11 +363,14 @@ impl Worker {
             }
         };
         let (context, disk) = (self.context.clone(), self.disk().filter(|_| runs));
-        let known = self.disk.clone();
-        let fuller = async {
-            match disk {
-                Some(disk) => crate::disk::changed(&context, disk, known).await,
-                None => std::future::pending().await,
+        let object = self.latest.borrow().clone();
+        let known = (self.disk.clone(), &mut self.disk_class);
+        let disk_changed = async {
+            match (disk, &object) {
+                (Some(disk), Some(object)) => {
+                    crate::disk::changed(&context, &object.spec, disk, known).await
+                }
+                _ => std::future::pending().await,
             }
         };
         let egress = &mut self.egress;
@@ -375,9 +381,10 @@ impl Worker {
                 std::future::pending().await
             }
         };
+        let mut change = None;
         tokio::select! {
             _ = self.latest.changed() => {}
-            known = fuller => self.disk = known,
+            what = disk_changed => change = Some(what),
             () = refused => {}
             () = sandbox_ended => {}
             () = self.services.changed() => {}
@@ -385,6 +392,20 @@ impl Worker {
             Some(call) = self.calls.recv(), if self.active.is_none() => {
                 self.active = Some(Active::new(call));
             }
+        }
+        match change {
+            Some(crate::disk::Change::Fullness(known)) => self.disk = known,
+            Some(crate::disk::Change::Larger(bytes)) => {
+                if let Some(record) = &mut self.record {
+                    record.disk = Some(bytes);
+                }
+                self.save(true);
+                if let Some(disk) = self.disk() {
+                    crate::disk::grow(&self.context, disk).await;
+                }
+                self.disk = None;
+            }
+            None => {}
         }
     }
 

@@ -65,6 +65,14 @@ pub enum Error {
         /// The end of what it said.
         said: String,
     },
+    /// A program of e2fsprogs was killed: it is done again.
+    #[error("{program} of {} was killed", .image.display())]
+    Killed {
+        /// Which.
+        program: &'static str,
+        /// On what.
+        image: std::path::PathBuf,
+    },
     /// Somebody else works on it.
     #[error("{} is still being worked on by a program of the last runner", .0.display())]
     Busy(std::path::PathBuf),

@@ -47,6 +47,10 @@ pub(super) fn run(
     if output.status.code().is_some_and(|code| code <= good) {
         return Ok(());
     }
+    if output.status.code().is_none() {
+        let image = image.to_owned();
+        return Err(Error::Killed { program, image });
+    }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let lines: Vec<&str> = said
