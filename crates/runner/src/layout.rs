@@ -115,6 +115,11 @@ impl Layout {
     pub fn root(&self) -> &Path {
         &self.root
     }
+    /// Number of the slot to be given out next.
+    #[must_use]
+    pub fn next_slot(&self) -> PathBuf {
+        self.root.join("next-slot")
+    }
     /// The image store.
     #[must_use]
     pub fn images(&self) -> PathBuf {

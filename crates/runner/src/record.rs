@@ -386,7 +386,18 @@ impl Record {
 #[derive(Clone, Debug)]
 pub struct Slots {
     first: u32,
-    taken: Arc<Mutex<BTreeSet<u32>>>,
+    /// Where the number is kept that is given out next.
+    next_file: PathBuf,
+    state: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    slots: BTreeSet<u32>,
+    /// Given out next, where it is free. What an environment wrote into a folder of its developer's
+    /// stays there with ids of its range when it has gone: a range is given to another as late as
+    /// possible.
+    next: u32,
 }
 
 impl Slots {
@@ -404,22 +415,42 @@ impl Slots {
                     Ok(Some(record)) => drop(taken.insert(record.slot)),
                     Ok(None) => {}
                     Err(error) => {
+                        taken.extend(slot_of_sandbox(&path));
                         tracing::error!(path = %path.display(), %error, "a damaged record: its environment stays untouched; restore the file or remove its directory")
                     }
                 }
             }
         }
+        let next_file = layout.next_slot();
+        let next = match std::fs::read_to_string(&next_file) {
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             first,
-            taken: Arc::new(Mutex::new(taken)),
+            next_file,
+            state: Arc::new(Mutex::new(Taken { slots: taken, next })),
         })
     }
 
-    fn taken(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, Taken> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lowest free slot and makes the record that holds it durable.
+    /// Takes the first free slot from `from` on, of those that may have services if there is one.
+    fn take(&self, state: &mut Taken, from: u32) -> std::io::Result<u32> {
+        let slot = (from.max(self.first)..SERVICE_SLOTS)
+            .chain(self.first..SLOTS)
+            .find(|slot| !state.slots.contains(slot));
+        let slot = slot.ok_or_else(|| {
+            std::io::Error::other("every slot of this runner is taken: remove environments")
+        })?;
+        state.slots.insert(slot);
+        Ok(slot)
+    }
+
+    /// Takes the next free slot and makes the record that holds it durable.
     ///
     /// # Errors
     /// When all slots are taken or the record cannot be written.
@@ -432,12 +463,17 @@ impl Slots {
         disk: Option<u64>,
     ) -> std::io::Result<Record> {
         let slot = {
-            let mut taken = self.taken();
-            let free = (self.first..SLOTS).find(|slot| !taken.contains(slot));
-            let slot = free.ok_or_else(|| {
-                std::io::Error::other("every slot of this runner is taken: remove environments")
-            })?;
-            taken.insert(slot);
+            let mut state = self.state();
+            let next = state.next;
+            let slot = self.take(&mut state, next)?;
+            let fresh = self.next_file.with_extension("new");
+            let written = std::fs::write(&fresh, format!("{}\n", slot + 1))
+                .and_then(|()| std::fs::rename(&fresh, &self.next_file));
+            if let Err(error) = written {
+                state.slots.remove(&slot);
+                return Err(error);
+            }
+            state.next = slot + 1;
             slot
         };
         let record = Record {
@@ -480,12 +516,7 @@ impl Slots {
     /// # Errors
     /// When all slots are taken.
     pub fn borrow(&self) -> std::io::Result<Borrowed> {
-        let mut taken = self.taken();
-        let free = (self.first..SLOTS).find(|slot| !taken.contains(slot));
-        let slot = free.ok_or_else(|| {
-            std::io::Error::other("every slot of this runner is taken: remove environments")
-        })?;
-        taken.insert(slot);
+        let slot = self.take(&mut self.state(), self.first)?;
         Ok(Borrowed {
             slots: self.clone(),
             slot,
@@ -494,8 +525,21 @@ impl Slots {
 
     /// Frees a slot whose environment has nothing left on disk.
     pub fn free(&self, slot: u32) {
-        self.taken().remove(&slot);
+        self.state().slots.remove(&slot);
     }
+}
+
+/// The slot of what runs, or ran last, for the environment whose record this path was to be: its
+/// sandbox knows its ids.
+fn slot_of_sandbox(record: &Path) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Ids {
+        id_base: u32,
+    }
+    let text = std::fs::read(record.with_file_name("run").join("spec.json")).ok()?;
+    let ids: Ids = serde_json::from_slice(&text).ok()?;
+    let offset = ids.id_base.checked_sub(ID_POOL_BASE)?;
+    Some(offset / boatyard_sandbox::spec::ID_RANGE)
 }
 
 /// A slot without a record.

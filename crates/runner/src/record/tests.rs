@@ -42,8 +42,48 @@ fn slots_survive_a_restart_and_trash_keeps_them() {
             .allocate(&layout, &uid(4), "default", "d", None)
             .unwrap()
             .slot,
-        0
+        3,
+        "a range that was used comes last"
     );
+    assert_eq!(slots.borrow().unwrap().slot, 0);
+}
+
+#[test]
+fn ranges_are_used_again_when_all_others_were_and_never_while_they_are_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::open(directory.path()).unwrap();
+    std::fs::write(layout.next_slot(), format!("{}\n", SERVICE_SLOTS - 1)).unwrap();
+    let slots = Slots::read(&layout, 0).unwrap();
+    let mut given = (1..=3).map(|n| {
+        slots
+            .allocate(&layout, &uid(n), "default", "a", None)
+            .unwrap()
+            .slot
+    });
+    assert_eq!(given.next(), Some(SERVICE_SLOTS - 1));
+    assert_eq!(given.next(), Some(0));
+    assert_eq!(given.next(), Some(1));
+}
+
+#[test]
+fn a_damaged_record_does_not_give_away_the_ids_of_what_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::open(directory.path()).unwrap();
+    let slots = Slots::read(&layout, 0).unwrap();
+    let record = slots
+        .allocate(&layout, &uid(1), "default", "a", None)
+        .unwrap();
+    let paths = layout.environment(&uid(1));
+    private_directory(&paths.run()).unwrap();
+    let spec = format!("{{\"id\":\"a\",\"id_base\":{}}}", id_base(record.slot));
+    std::fs::write(paths.run().join("spec.json"), spec).unwrap();
+    std::fs::write(paths.record(), "{").unwrap();
+    std::fs::remove_file(layout.next_slot()).unwrap();
+    let slots = Slots::read(&layout, 0).unwrap();
+    let other = slots
+        .allocate(&layout, &uid(2), "default", "b", None)
+        .unwrap();
+    assert_ne!(other.slot, record.slot);
 }
 
 #[test]
