@@ -14,7 +14,7 @@ pub(crate) use start::ids;
 
 use crate::failure::Failure;
 use crate::session::{
-    Asked, Call, Connection, Copying, Ended, Gone, connect_failure, stage_outcome,
+    Asked, Call, Connection, Copying, Ended, Gone, connect_failure, plain_line, stage_outcome,
 };
 use crate::spawn::{self, Output, Provision};
 use crate::task::Tasks;
@@ -237,6 +237,15 @@ impl Server {
         while let Some(asked) = connection.take_frame(&mut input) {
             match asked {
                 Asked::Nothing => {}
+                Asked::Request(Request::Notice { text }) => {
+                    let line = plain_line(&text);
+                    for other in self.connections.values_mut() {
+                        other.notice(&line);
+                        // A broken stream shows in the next wait.
+                        let _ = other.flush();
+                    }
+                    connection.reply(&Reply::Done);
+                }
                 Asked::Request(request) => {
                     if let Err(failure) = self.core.begin(connection, request) {
                         connection.reply(&failure.into());
@@ -471,6 +480,8 @@ impl Core {
                 self.defaults = defaults;
                 connection.reply(&Reply::Done);
             }
+            // It concerns the others' connections, which are the server's.
+            Request::Notice { .. } => {}
             Request::Tasks => connection.reply(&self.tasks.report()),
             Request::Info => connection.reply(&Reply::Info {
                 version: env!("CARGO_PKG_VERSION").to_owned(),

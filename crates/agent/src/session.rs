@@ -320,6 +320,18 @@ impl Connection {
         }
     }
 
+    /// Queues a line for the caller's terminal, if it has one and takes its output. The line is in a
+    /// frame of errors: what the process itself writes stays as it is.
+    pub(crate) fn notice(&mut self, line: &str) {
+        let shown = match &self.call {
+            Call::Copying(copying) => copying.terminal.is_some() && copying.is_up(),
+            _ => false,
+        };
+        if shown && self.wants_output() {
+            self.output(Kind::Stderr, format!("\r\n{line}\r\n").as_bytes());
+        }
+    }
+
     fn output(&mut self, kind: Kind, bytes: &[u8]) {
         for piece in bytes.chunks(frame::MAX_PAYLOAD) {
             let _ = frame::encode(kind, piece, self.outgoing.tail());
@@ -502,6 +514,12 @@ impl Copying {
             }
         }
     }
+}
+
+/// A line as terminals may be shown it: whoever may call writes to the terminals of others.
+pub(crate) fn plain_line(text: &str) -> String {
+    let plain = text.chars().filter(|char| !char.is_control());
+    plain.take(boatyard_wire::LONGEST_NOTICE).collect()
 }
 
 /// What a stage says: nothing yet, that it runs (its end of the socket closed on exec), or why not.

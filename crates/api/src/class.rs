@@ -73,6 +73,38 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 8))]
     pub pids: Option<u32>,
+    /// What a runner sets aside for the environment: environments are placed by it, so that what is
+    /// more than this may be promised several times over. Nothing when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+    /// How fast the environment speaks to the outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Bandwidth>,
+}
+
+/// What a runner sets aside for one environment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requests {
+    /// Processors; at most the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Quantity>,
+    /// Memory; at most the limit. While the host is short of memory, what an idle environment holds
+    /// beyond this is taken back first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+}
+
+/// How fast an environment speaks to the outside, each absent meaning as fast as it can.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bandwidth {
+    /// Bits a second it sends, for example `100M`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Quantity>,
+    /// Bits a second it receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Quantity>,
 }
 
 /// What separates an environment from the host.

@@ -4,11 +4,13 @@
 //! (`runner::status`) and written through the status subresource by nobody else.
 
 mod devcontainer;
+mod resources;
 
 pub use devcontainer::{
     Additional, Devcontainer, DevcontainerDefaults, Dotfiles, Lifecycle, UpdateRemoteUserUid,
     UserEnvProbe,
 };
+pub use resources::{MOST_KILLS, MemoryKill, Pending, ResourcesStatus, Slowed, Usage};
 
 use crate::egress::{Egress, EgressMode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -332,9 +334,9 @@ pub struct EnvironmentStatus {
     /// Address inside the runner's private network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Size and other properties taken from the class when the incarnation started.
+    /// What it may use, what it uses and why it is slowed, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<crate::class::Resources>,
+    pub resources: Option<ResourcesStatus>,
 }
 
 /// Where an environment may connect to, as it is enforced.

@@ -15,7 +15,7 @@ mod error;
 
 pub use error::{FieldError, Reason};
 
-use crate::class::{Isolation, Resources};
+use crate::class::{Bandwidth, Isolation, Requests, Resources};
 use crate::egress::{Egress, EgressMode, EgressRule};
 use crate::environment::{GitSource, Phase, Source, WantedState};
 use crate::words::DEFAULT_CLASS;
@@ -24,6 +24,9 @@ use crate::{
     Runner, RunnerSpec, RunnerStatus, quantity,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// How a quantity is read.
+type Measure = fn(&Quantity) -> Result<u64, quantity::BadQuantity>;
 
 /// Defaults and validation of a kind.
 pub trait Rules: Sized {
@@ -91,6 +94,14 @@ impl Rules for EnvironmentClass {
             resources: Resources {
                 cpu: Some(Quantity(cpu.to_owned())),
                 pids: Some(pids),
+                requests: Some(Requests {
+                    cpu: Some(Quantity("250m".to_owned())),
+                    memory: None,
+                }),
+                network: Some(Bandwidth {
+                    egress: Some(Quantity("100M".to_owned())),
+                    ingress: None,
+                }),
                 ..Resources::default()
             },
             egress: Some(Egress {
@@ -117,33 +128,55 @@ impl Rules for EnvironmentClass {
                 &["Sandbox"],
             ));
         }
-        let quantities = [
-            (
-                "cpu",
-                &resources.cpu,
-                quantity::cpu_millis as fn(&_) -> _,
-                10,
-                "10m",
-            ),
-            (
-                "memory",
-                &resources.memory,
-                quantity::bytes,
-                16 << 20,
-                "16Mi",
-            ),
-            ("disk", &resources.disk, quantity::bytes, 32 << 20, "32Mi"),
-        ];
-        for (field, quantity, measure, least, shown) in quantities {
-            let Some(quantity) = quantity else { continue };
+        let requests = resources.requests.clone().unwrap_or_default();
+        let network = resources.network.clone().unwrap_or_default();
+        let (cpu, bytes) = (quantity::cpu_millis as fn(&_) -> _, quantity::bytes);
+        let mut measured = |field: &str, quantity: &Option<Quantity>, of: Measure, least, shown| {
+            let quantity = quantity.as_ref()?;
             let path = format!("spec.resources.{field}");
-            match measure(quantity) {
+            match of(quantity) {
                 Err(bad) => errors.push(FieldError::invalid(path, quantity.0.as_str(), bad)),
                 Ok(measured) if measured < least => {
                     let wanted = format!("must be at least {shown}");
                     errors.push(FieldError::invalid(path, quantity.0.as_str(), wanted));
                 }
-                Ok(_) => {}
+                Ok(measured) => return Some(measured),
+            }
+            None
+        };
+        let limits = [
+            ("cpu", measured("cpu", &resources.cpu, cpu, 10, "10m")),
+            (
+                "memory",
+                measured("memory", &resources.memory, bytes, 16 << 20, "16Mi"),
+            ),
+        ];
+        let asked = [
+            (
+                "cpu",
+                &requests.cpu,
+                measured("requests.cpu", &requests.cpu, cpu, 0, "0"),
+            ),
+            (
+                "memory",
+                &requests.memory,
+                measured("requests.memory", &requests.memory, bytes, 0, "0"),
+            ),
+        ];
+        measured("disk", &resources.disk, bytes, 32 << 20, "32Mi");
+        for (field, rate) in [
+            ("network.egress", &network.egress),
+            ("network.ingress", &network.ingress),
+        ] {
+            measured(field, rate, bytes, 64_000, "64k");
+        }
+        for ((field, limit), (_, quantity, request)) in limits.into_iter().zip(asked) {
+            if let (Some(limit), Some(request), Some(quantity)) = (limit, request, quantity)
+                && request > limit
+            {
+                let path = format!("spec.resources.requests.{field}");
+                let wanted = format!("must be at most the limit in spec.resources.{field}");
+                errors.push(FieldError::invalid(path, quantity.0.as_str(), wanted));
             }
         }
         errors

@@ -136,6 +136,8 @@ pub(crate) enum Verb {
     Up(Up),
     /// List environments.
     Ls(Ls),
+    /// Show what environments use, and why each is slowed, live.
+    Top(Top),
     /// Run a command in an environment.
     Exec(Exec),
     /// Open a shell in an environment.
@@ -180,6 +182,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         output: Output,
     },
+    /// Print what this machine's environments use as Prometheus reads it (administrators).
+    Metrics,
     /// Run server and runner of this machine in one process.
     Daemon(Daemon),
     /// Run a server alone, for runners elsewhere.
@@ -244,6 +248,19 @@ pub(crate) struct Ls {
     /// Of every namespace.
     #[arg(long, short = 'A')]
     pub(crate) all_namespaces: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Of every namespace.
+    #[arg(long, short = 'A')]
+    pub(crate) all_namespaces: bool,
+    /// Once, rather than until interrupted; so it is where there is no terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
     #[command(flatten)]
     pub(crate) output: Output,
 }

@@ -135,6 +135,14 @@ pub(crate) async fn doctor(global: &Global, output: &Output) -> Result<ExitCode,
     })
 }
 
+/// `boatyard metrics`.
+pub(crate) async fn metrics(global: &Global) -> Result<(), Failure> {
+    match ask(global, &Request::Metrics, Transfer::None).await? {
+        Some(Reply::Metrics { text }) => output::print(&text),
+        _ => Err(Failure::new("the runner gave no metrics")),
+    }
+}
+
 /// Mirrors from the daemon's command line.
 pub(crate) fn mirrors(texts: &[String]) -> Result<boatyard_image::Options, Failure> {
     let mut options = boatyard_image::Options::default();

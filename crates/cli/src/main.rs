@@ -23,6 +23,7 @@ mod lifecycle;
 mod output;
 mod show;
 mod stored;
+mod top;
 mod up;
 mod workspace;
 
@@ -88,6 +89,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Up(up) => up::run(&global, up).await,
         Verb::Ls(ls) => show::list(&global, &ls).await.map(done),
+        Verb::Top(top) => top::run(&global, &top).await.map(done),
         Verb::Get(get) => show::get(&global, &get).await.map(done),
         Verb::Describe { kind, name } => show::describe(&global, &kind, name.as_deref())
             .await
@@ -104,6 +106,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Build(build) => build::run(&global, build).await.map(done),
         Verb::Image(image) => images::run(&global, image).await.map(done),
         Verb::Doctor { output } => images::doctor(&global, &output).await,
+        Verb::Metrics => images::metrics(&global).await.map(done),
         Verb::Daemon(daemon) => daemon::run(&global, daemon).await.map(done),
         Verb::Server(server) => daemon::server(&global, server).await.map(done),
         Verb::Runner(runner) => daemon::runner(&global, runner).await.map(done),

@@ -13,4 +13,5 @@ pub mod lifecycle;
 pub mod tls;
 pub mod token;
 pub mod tunnel;
+pub mod usage;
 pub mod verbs;

@@ -60,6 +60,8 @@ pub enum TargetKind {
     Logs,
     /// The environment's lifecycle commands on request: the stream carries [`crate::lifecycle`].
     Lifecycle,
+    /// Live figures of the environment: the stream carries [`crate::usage`].
+    Usage,
 }
 
 /// The runner's answer to a [`Target`].

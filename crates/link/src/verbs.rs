@@ -60,6 +60,8 @@ pub enum Request {
     Build(Box<Build>),
     /// Checks of the runner's host: [`Reply::Checks`].
     Doctor,
+    /// What the environments use, as Prometheus reads it: [`Reply::Metrics`].
+    Metrics,
 }
 
 /// A Dockerfile to build. Paths are absolute and read with the caller's credentials.
@@ -186,6 +188,11 @@ pub enum Reply {
     Checks {
         /// All.
         checks: Vec<Check>,
+    },
+    /// Answer to [`Request::Metrics`].
+    Metrics {
+        /// OpenMetrics text.
+        text: String,
     },
     /// All went well; the last one.
     Done,

@@ -2,6 +2,10 @@
 //!
 //! A [`Pool`] is what the scheduler knows of runners, kept up to date change by change, so that a
 //! choice among many runners for many environments costs a look and not a count.
+//!
+//! What environments request is set aside on their runner and never promised twice; what their limits
+//! are beyond it may be promised as often as one likes (`memory` says what happens then). A runner
+//! whose capacity is not known takes what comes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,18 +24,61 @@ impl Standing {
     }
 }
 
+/// Of a runner's host, or what is set aside there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Thousandths of a processor.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+impl Amount {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis),
+            memory: self.memory.saturating_add(other.memory),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis),
+            memory: self.memory.saturating_sub(other.memory),
+        }
+    }
+
+    fn fits_in(self, other: Self) -> bool {
+        self.cpu_millis <= other.cpu_millis && self.memory <= other.memory
+    }
+}
+
 #[derive(Debug, Default)]
 struct Runner {
     /// None: environments name it, but it has not registered.
     standing: Option<Standing>,
     environments: usize,
+    /// What its host has; None while it does not say.
+    capacity: Option<Amount>,
+    /// What is set aside.
+    taken: Amount,
 }
 
 impl Runner {
+    fn has_room(&self, request: Amount) -> bool {
+        // Nothing asked for is there always, also where classes have grown since.
+        request == Amount::default()
+            || self
+                .capacity
+                .is_none_or(|capacity| self.taken.plus(request).fits_in(capacity))
+    }
+
     fn is_fit(&self) -> bool {
         self.standing.is_some_and(Standing::is_fit)
     }
 }
+
+const NO_ROOM: &str = "no runner has as much left as the environment's class requests; delete an environment, choose a smaller class, or add a runner";
 
 /// Runners, how they stand, and how many environments each has.
 #[derive(Debug, Default)]
@@ -47,7 +94,9 @@ impl Pool {
         let before = (runner.is_fit(), runner.environments);
         change(runner);
         let after = (runner.is_fit(), runner.environments);
-        let gone = runner.standing.is_none() && runner.environments == 0;
+        let gone = runner.standing.is_none()
+            && runner.environments == 0
+            && runner.taken == Amount::default();
         if gone {
             self.runners.remove(name);
         }
@@ -64,6 +113,26 @@ impl Pool {
     /// Says how a runner stands; None when it is not registered (any more).
     pub fn stand(&mut self, name: &str, standing: Option<Standing>) {
         self.change(name, |runner| runner.standing = standing);
+    }
+
+    /// Says what a runner's host has, if it says so; true when that is news.
+    pub fn provide(&mut self, name: &str, capacity: Option<Amount>) -> bool {
+        let mut news = false;
+        self.change(name, |runner| {
+            news = runner.capacity != capacity;
+            runner.capacity = capacity;
+        });
+        news
+    }
+
+    /// Sets something aside on it.
+    pub fn take(&mut self, name: &str, request: Amount) {
+        self.change(name, |runner| runner.taken = runner.taken.plus(request));
+    }
+
+    /// No longer.
+    pub fn give_back(&mut self, name: &str, request: Amount) {
+        self.change(name, |runner| runner.taken = runner.taken.minus(request));
     }
 
     /// An environment is bound to it.
@@ -90,8 +159,24 @@ impl Pool {
     /// # Errors
     /// When no runner is alive and schedulable.
     pub fn choose(&self) -> Result<&str, &'static str> {
-        if let Some((_, name)) = self.fit.first() {
+        self.choose_for(Amount::default())
+    }
+
+    /// The same among those that have room for a request.
+    ///
+    /// # Errors
+    /// When no runner is alive and schedulable and has room.
+    pub fn choose_for(&self, request: Amount) -> Result<&str, &'static str> {
+        let has_room = |name: &str| {
+            let runner = self.runners.get(name);
+            runner.is_some_and(|runner| runner.has_room(request))
+        };
+        let mut fit = self.fit.iter();
+        if let Some((_, name)) = fit.find(|(_, name)| has_room(name)) {
             return Ok(name);
+        }
+        if !self.fit.is_empty() {
+            return Err(NO_ROOM);
         }
         let mut standings = self.runners.values().filter_map(|runner| runner.standing);
         Err(if standings.clone().next().is_none() {
@@ -167,6 +252,27 @@ mod tests {
         pool.stand("b", Some(standing));
         pool.bind("a");
         assert_eq!(pool.choose(), Ok("b"));
+    }
+
+    #[test]
+    fn what_is_requested_is_set_aside_and_never_promised_twice() {
+        let amount = |cpu_millis, memory| Amount { cpu_millis, memory };
+        let mut pool = pool(&[("a", true, false, 0), ("b", true, false, 1)]);
+        pool.provide("a", Some(amount(2000, 100)));
+        pool.provide("b", Some(amount(2000, 200)));
+        assert_eq!(pool.choose_for(amount(2000, 100)), Ok("a"));
+        pool.take("a", amount(500, 60));
+        assert_eq!(pool.choose_for(amount(500, 60)), Ok("b"), "memory");
+        pool.take("b", amount(1800, 0));
+        let refused = pool.choose_for(amount(500, 60));
+        assert!(refused.is_err_and(|why| why.contains("requests")));
+        assert_eq!(pool.choose_for(amount(500, 40)), Ok("a"));
+        assert_eq!(pool.choose(), Ok("a"), "nothing is asked for");
+        pool.give_back("a", amount(500, 60));
+        assert_eq!(pool.choose_for(amount(500, 60)), Ok("a"));
+        // One that does not say what it has.
+        pool.provide("b", None);
+        assert_eq!(pool.choose_for(amount(9000, 9000)), Ok("b"));
     }
 
     #[test]

@@ -33,10 +33,14 @@ pub(crate) struct Context {
     pub(crate) agent: PathBuf,
     /// Calls for lifecycle commands, on their way to the environments' workers.
     pub(crate) calls: crate::lifecycle::Calls,
-    /// The API, as this runner.
-    pub(crate) client: kube::Client,
     /// The classes as they are now.
     pub(crate) classes: tokio::sync::watch::Receiver<crate::classes::Known>,
+    /// Processes that were killed because memory ran out.
+    pub(crate) kills: crate::kernel_log::Kills,
+    /// Live figures.
+    pub(crate) board: crate::resources::board::Board,
+    /// The API, as this runner.
+    pub(crate) client: kube::Client,
 }
 
 impl Context {

@@ -97,6 +97,19 @@ async fn serve(context: Context, mut incoming: Incoming) {
                     };
                     crate::lifecycle::serve(&context, &uid, incoming.accept().await?).await
                 }
+                TargetKind::Usage => {
+                    let Ok(uid) = Uid::try_from(target.environment_uid) else {
+                        return incoming
+                            .refuse("the environment's uid is malformed".to_owned())
+                            .await;
+                    };
+                    if context.board.line(&uid).is_none() {
+                        let why = "the environment is not running; start it first (boatyard start)";
+                        return incoming.refuse(why.to_owned()).await;
+                    }
+                    let stream = incoming.accept().await?;
+                    crate::resources::board::show(&context.board, &uid, stream).await
+                }
                 TargetKind::Runner => {
                     let caller = target.local.map(|(uid, gid)| User { uid, gid });
                     crate::verbs::serve(&context, incoming.accept().await?, caller).await

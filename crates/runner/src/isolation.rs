@@ -7,7 +7,7 @@
 //! Read next: `context`, which calls it.
 
 use boatyard_sandbox::group::{self, Group, Groups};
-use boatyard_sandbox::spec::{Egress, Id, Spec, User};
+use boatyard_sandbox::spec::{Bandwidth, Egress, Id, Spec, User};
 use boatyard_sandbox::view::View;
 use boatyard_sandbox::{EgressReport, Error, Observed, Running, Sandboxes};
 use std::os::fd::OwnedFd;
@@ -59,6 +59,14 @@ pub trait Sandbox: Send + Sync + 'static {
     /// # Errors
     /// When the user may not.
     fn view(&self, user: User, path: &Path) -> Result<View, Error>;
+    /// Limits how fast one that runs speaks to the outside.
+    ///
+    /// # Errors
+    /// When that cannot be done here.
+    fn shape(&self, id: &Id, bandwidth: &Bandwidth) -> Result<(), Error> {
+        let _ = (id, bandwidth);
+        Ok(())
+    }
     /// The cgroups of one that runs; None where process trees have none.
     ///
     /// # Errors
@@ -104,6 +112,10 @@ impl Sandbox for Sandboxes {
 
     fn view(&self, user: User, path: &Path) -> Result<View, Error> {
         Self::view(self, user, path)
+    }
+
+    fn shape(&self, id: &Id, bandwidth: &Bandwidth) -> Result<(), Error> {
+        Self::shape(self, id, bandwidth)
     }
 
     fn group(&self, id: &Id) -> Result<Option<Group>, group::Error> {

@@ -25,6 +25,7 @@ mod features;
 mod hooks;
 pub mod ids;
 mod isolation;
+mod kernel_log;
 pub mod layout;
 mod lifecycle;
 mod mounts;
@@ -32,6 +33,7 @@ mod objects;
 mod passwd;
 mod progress;
 pub mod record;
+mod resources;
 mod services;
 mod session;
 mod shares;
@@ -57,7 +59,7 @@ use kube::api::Api;
 use kube::runtime::watcher;
 use layout::Layout;
 use record::{Slots, Uid};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -119,6 +121,7 @@ pub enum Error {
 pub struct Service {
     context: Context,
     classes: watch::Sender<classes::Known>,
+    kills: watch::Sender<Arc<VecDeque<kernel_log::Kill>>>,
     endpoint: Endpoint,
     fair_shares: bool,
 }
@@ -178,6 +181,7 @@ impl Service {
         let policy = boatyard_image::build::Policy::default();
         let builder = Builder::open(images.clone(), Arc::new(host), agent.clone(), policy)?;
         let (classes, known_classes) = watch::channel(None);
+        let (kills, known_kills) = watch::channel(Arc::default());
         let context = Context {
             runner: options.name,
             layout,
@@ -187,12 +191,15 @@ impl Service {
             builder,
             agent,
             calls: lifecycle::Calls::default(),
-            client,
             classes: known_classes,
+            kills: known_kills,
+            board: resources::board::Board::default(),
+            client,
         };
         Ok(Self {
             context,
             classes,
+            kills,
             endpoint: options.endpoint,
             fair_shares: options.fair_shares,
         })
@@ -203,6 +210,7 @@ impl Service {
         let Self {
             context,
             classes,
+            kills,
             endpoint,
             fair_shares,
         } = self;
@@ -212,13 +220,16 @@ impl Service {
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(doors::run(context.clone(), endpoint, shutdown.clone()));
-        let own = context.clone();
         let until = shutdown.clone();
+        let own = context.clone();
         tasks.spawn(async move {
+            let clock = own.clone();
             let work = async {
                 tokio::join!(
                     heartbeats(own.clone()),
                     classes::follow(own.client.clone(), classes),
+                    kernel_log::follow(kills, move || clock.now()),
+                    resources::board::take_back(own.clone()),
                 )
             };
             Box::pin(until.run_until_cancelled(work)).await;
@@ -361,7 +372,9 @@ fn assign(
     }
     let (latest, receiver) = watch::channel(Some(object.clone()));
     let (status, newest) = watch::channel(object.status.clone().unwrap_or_default());
-    let worker = match Worker::new(context.clone(), uid.clone(), receiver, status) {
+    let known = object.status.as_ref();
+    let (resources, used) = watch::channel(known.and_then(|known| known.resources.clone()));
+    let worker = match Worker::new(context.clone(), uid.clone(), receiver, status, resources) {
         Ok(worker) => worker,
         Err(error) => {
             tracing::error!(environment = %uid, %error, "the environment cannot be taken up");
@@ -375,7 +388,7 @@ fn assign(
         if let Err(error) = objects::hold(&client, &object).await {
             tracing::info!(%error, "the finalizer was not set; the next start will");
         }
-        let writing = objects::write_status(client, object.as_ref().clone(), newest);
+        let writing = objects::write_status(client, object.as_ref().clone(), newest, used);
         tokio::join!(worker.run(), writing);
         ended
     });

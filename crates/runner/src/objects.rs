@@ -6,7 +6,8 @@
 //! milliseconds, are written together: each write is durable and wakes everybody who watches.
 
 use crate::failure::Failed;
-use boatyard_api::environment::{EnvironmentSpec, EnvironmentStatus, Phase};
+use crate::status;
+use boatyard_api::environment::{EnvironmentSpec, EnvironmentStatus, Phase, ResourcesStatus};
 use boatyard_api::words::{DEFAULT_CLASS, FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
 use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec, Runner, RunnerStatus};
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -116,7 +117,7 @@ pub(crate) async fn release(client: &Client, object: &Environment) -> Result<(),
 async fn patch_metadata(
     client: &Client,
     object: &Environment,
-    operations: &[serde_json::Value],
+    operations: &[Value],
 ) -> Result<(), Failed> {
     let mut patch = vec![json!({"op": "test", "path": "/metadata/uid", "value": object.uid()})];
     patch.extend_from_slice(operations);
@@ -130,9 +131,7 @@ async fn patch_metadata(
         .header("content-type", "application/json-patch+json")
         .body(body)
         .map_err(|error| Failed::internal(&error))?;
-    timely(client.request::<serde_json::Value>(request))
-        .await
-        .map(|_| ())
+    timely(client.request::<Value>(request)).await.map(|_| ())
 }
 
 /// Writes the newest status whenever it changes, until the sender is gone; posts an event when
@@ -141,18 +140,26 @@ pub(crate) async fn write_status(
     client: Client,
     object: Environment,
     mut newest: watch::Receiver<EnvironmentStatus>,
+    mut used: watch::Receiver<Option<ResourcesStatus>>,
 ) {
     let api = api(&client, &object);
     let mut written = object.status.clone().unwrap_or_default();
     let mut last = false;
     while !last {
-        last = newest.changed().await.is_err() || gathered(&mut newest).await.is_err();
+        tokio::select! {
+            changed = newest.changed() => {
+                last = changed.is_err() || gathered(&mut newest).await.is_err();
+            }
+            Ok(()) = used.changed() => last = gathered(&mut newest).await.is_err(),
+        }
         let status = newest.borrow_and_update().clone();
+        let status = status::with_resources(status, used.borrow_and_update().as_ref());
         if status == written || status == EnvironmentStatus::default() {
             continue;
         }
         let mut patch = serde_json::to_value(&status).unwrap_or_default();
-        clear_absent(&mut patch, &written);
+        let before = serde_json::to_value(&written).unwrap_or_default();
+        clear_absent(&mut patch, &before);
         // The uid keeps a namesake made meanwhile from getting this status.
         let patch = json!({"metadata": {"uid": object.uid()}, "status": patch});
         match timely(api.patch_status(&object.name_any(), &writing(), &Patch::Merge(&patch))).await
@@ -214,12 +221,11 @@ fn creating() -> PostParams {
     }
 }
 
-/// A merge patch removes a field only when it says null.
-fn clear_absent(patch: &mut serde_json::Value, written: &EnvironmentStatus) {
-    let before = serde_json::to_value(written).unwrap_or_default();
+/// A merge patch removes a field only when it says null, at any depth.
+fn clear_absent(patch: &mut Value, before: &Value) {
     if let (Some(patch), Some(before)) = (patch.as_object_mut(), before.as_object()) {
-        for key in before.keys() {
-            patch.entry(key.clone()).or_insert(serde_json::Value::Null);
+        for (key, before) in before {
+            clear_absent(patch.entry(key).or_insert(Value::Null), before);
         }
     }
 }
@@ -268,7 +274,13 @@ async fn disk_event(
     clippy::disallowed_methods,
     reason = "events carry the time they were posted"
 )]
-async fn event(client: &Client, object: &Environment, kind: &str, reason: &str, message: &str) {
+pub(crate) async fn event(
+    client: &Client,
+    object: &Environment,
+    kind: &str,
+    reason: &str,
+    message: &str,
+) {
     let namespace = object.namespace().unwrap_or_default();
     let now = Time(Timestamp::now());
     let event = Event {

@@ -96,6 +96,9 @@ pub struct Record {
     /// How many times it was started.
     #[serde(default)]
     pub incarnation: u64,
+    /// What of its class only a start takes, as the last start took it.
+    #[serde(default)]
+    pub class: Option<crate::resources::Fields>,
     /// Incarnation whose agent has the session's defaults.
     #[serde(default)]
     pub session_of: Option<u64>,
@@ -488,6 +491,7 @@ impl Slots {
             services: BTreeMap::new(),
             resolved: None,
             incarnation: 0,
+            class: None,
             session_of: None,
             session_env: BTreeMap::new(),
             started_at: None,

@@ -5,9 +5,9 @@
 
 use crate::record::{FailureRecord, Record, address};
 use boatyard_api::Environment;
-use boatyard_api::class::Resources;
 use boatyard_api::environment::{
-    EgressStatus, EnvironmentStatus, ImageStatus, Phase, ServiceStatus, Step, StepState,
+    EgressStatus, EnvironmentStatus, ImageStatus, Phase, ResourcesStatus, ServiceStatus, Step,
+    StepState,
 };
 use boatyard_api::words::condition;
 use boatyard_plan::disk::Pressure;
@@ -22,7 +22,6 @@ pub(crate) struct Inputs<'a> {
     /// The last failure, recorded or not.
     pub(crate) failure: Option<&'a FailureRecord>,
     pub(crate) generation: Option<i64>,
-    pub(crate) resources: Option<&'a Resources>,
     /// How full its disk is, where it has a limit.
     pub(crate) disk: Option<&'a crate::disk::Known>,
     /// What it may reach, where not everything.
@@ -83,7 +82,6 @@ pub(crate) fn compute(record: Option<&Record>, inputs: &Inputs<'_>) -> Environme
             };
             status.egress = inputs.egress.cloned();
             status.address = Some(address(record.slot).to_string());
-            status.resources = inputs.resources.cloned();
         }
     }
     let reason_of = |steps: &[&str]| {
@@ -166,6 +164,16 @@ pub(crate) fn disk_before(object: &Environment) -> Option<crate::disk::Known> {
         pressure: Pressure::named(&said.reason)?,
         message: said.message.clone(),
     })
+}
+
+/// Adds what is known of its resources, which changes while a step is under way too. Only what runs
+/// has some.
+pub(crate) fn with_resources(
+    mut status: EnvironmentStatus,
+    resources: Option<&ResourcesStatus>,
+) -> EnvironmentStatus {
+    status.resources = resources.filter(|_| status.address.is_some()).cloned();
+    status
 }
 
 /// What of the status the record alone says.

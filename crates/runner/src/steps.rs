@@ -107,7 +107,6 @@ pub(crate) fn record(worker: &mut Worker) -> Result<&mut Record, Failed> {
 
 async fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
     let class = crate::objects::class(&worker.context.client, &object.spec).await?;
-    let class = class.resources;
     let (namespace, name) = (
         object.metadata.namespace.as_deref().unwrap_or_default(),
         object.metadata.name.as_deref().unwrap_or_default(),
@@ -117,7 +116,7 @@ async fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Faile
         &worker.uid,
         namespace,
         name,
-        disk_of(&class)?,
+        disk_of(&class.resources)?,
     );
     let mut record = allocated.map_err(|error| {
         Failed::disk(
@@ -416,11 +415,9 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     let class = crate::objects::class(&worker.context.client, &object.spec).await?;
     let egress = crate::egress::allowed(&object.spec, &class)?;
     worker.services.set_egress(egress.clone());
-    let class = class.resources;
-    let limits = limits(&class)?;
-    large_enough(worker, object, &limits, disk_of(&class)?)?;
-    let kept = disk_again(worker, &class).await?;
-    worker.resources = Some(class);
+    let limits = limits(&class.resources)?;
+    large_enough(worker, object, &limits, disk_of(&class.resources)?)?;
+    let kept = disk_again(worker, &class.resources).await?;
     let paths = worker.context.layout.environment(&worker.uid);
     for directory in [
         paths.disk(),
@@ -439,6 +436,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
         .map_err(|error| Failed::disk(&paths.upper(), &error))?;
     let current = record(worker)?;
     current.incarnation += 1;
+    current.class = Some(crate::resources::fields(&class));
     (current.session_of, current.started_at, current.hook_run) = (None, None, None);
     if let (Some(ids), Some(image)) = (&mut current.ids, &current.image) {
         ids::write(&paths.upper(), &image.layers, ids)?;
@@ -576,7 +574,8 @@ fn large_enough(
     ))
 }
 
-fn limits(resources: &boatyard_api::class::Resources) -> Result<Limits, Failed> {
+/// Limits as a class says them.
+pub(crate) fn limits(resources: &boatyard_api::class::Resources) -> Result<Limits, Failed> {
     let cpu = resources
         .cpu
         .as_ref()

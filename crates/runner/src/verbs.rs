@@ -193,6 +193,9 @@ async fn answer(
             }
         }
         Request::Build(build) => image(build_image(context, frames, *build, caller).await?),
+        Request::Metrics => Reply::Metrics {
+            text: context.board.metrics(),
+        },
         Request::Doctor => {
             let checks = context.blocking(boatyard_sandbox::doctor).await;
             let checks = checks.into_iter().map(|check| Check {

@@ -9,11 +9,11 @@ use crate::context::{Context, ended};
 use crate::failure::Failed;
 use crate::lifecycle::{Active, Call};
 use crate::record::{FailureRecord, Record, StepRecord, Uid};
+use crate::resources::{self, Keeper, Resources};
 use crate::services::{self, Services, Supervisor};
 use crate::status::{Inputs, compute};
 use boatyard_api::Environment;
-use boatyard_api::class::Resources;
-use boatyard_api::environment::{EnvironmentStatus, WantedState};
+use boatyard_api::environment::{EnvironmentStatus, ResourcesStatus, WantedState};
 use boatyard_plan::environment::{Action, Failure, Hook, SandboxSeen, Seen, Want, backoff, next};
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::Id;
@@ -29,7 +29,6 @@ pub(crate) struct Worker {
     pub(crate) uid: Uid,
     pub(crate) id: Id,
     pub(crate) record: Option<Record>,
-    pub(crate) resources: Option<Resources>,
     /// What is known of what it may reach.
     pub(crate) egress: crate::egress::Known,
     pub(crate) init_pid: Option<i32>,
@@ -42,6 +41,9 @@ pub(crate) struct Worker {
     pub(crate) services: Services,
     /// What looks after the services, until [`Worker::run`].
     supervisor: Option<Supervisor>,
+    resources: Resources,
+    /// What looks after its resources, until [`Worker::run`].
+    keeper: Option<Keeper>,
     /// A failure before there was a record, and for which want.
     unrecorded: Option<(Want, FailureRecord)>,
     latest: Latest,
@@ -80,6 +82,7 @@ impl Worker {
         uid: Uid,
         latest: Latest,
         status: watch::Sender<EnvironmentStatus>,
+        used: watch::Sender<Option<ResourcesStatus>>,
     ) -> Result<Self, Failed> {
         let id = Id::try_from(uid.as_str().to_owned()).map_err(|error| Failed::internal(&error))?;
         let path = context.layout.environment(&uid).record();
@@ -94,15 +97,18 @@ impl Worker {
         })?;
         let calls = context.calls.of(&uid);
         let (services, supervisor) = services::pair(context.clone(), uid.clone(), id.clone());
+        let of = (uid.clone(), id.clone());
+        let (resources, keeper) = resources::pair(context.clone(), of, latest.clone(), used);
         Ok(Self {
             egress: crate::egress::Known::new(&context),
             services,
             supervisor: Some(supervisor),
+            resources,
+            keeper: Some(keeper),
             context,
             uid,
             id,
             record,
-            resources: None,
             init_pid: None,
             monitor_pid: None,
             agent_answers: false,
@@ -125,9 +131,17 @@ impl Worker {
             }
             std::future::pending::<()>().await;
         };
+        let keeper = self.keeper.take();
+        let kept = async {
+            if let Some(keeper) = keeper {
+                keeper.run().await;
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = self.work() => {}
             () = supervised => {}
+            () = kept => {}
         }
     }
 
@@ -294,7 +308,8 @@ impl Worker {
             }
         };
         let disk = self.disk();
-        if matches!(sandbox, SandboxSeen::Running { .. }) {
+        let runs = matches!(sandbox, SandboxSeen::Running { .. });
+        if runs {
             if let Some(disk) = disk.clone().filter(|_| self.disk.is_none()) {
                 let before = crate::status::disk_before(object);
                 self.disk = crate::disk::look(&self.context, disk, before).await;
@@ -304,6 +319,9 @@ impl Worker {
             (self.agent_answers, self.disk) = (false, None);
             self.egress.forget();
         }
+        let running = self.record.as_ref().zip(self.init_pid).filter(|_| runs);
+        let running = running.map(|(record, init)| (record, init, paths.agent_socket()));
+        self.resources.look_after(running);
         let Some(record) = &self.record else {
             return Ok(Seen {
                 sandbox,
@@ -416,7 +434,6 @@ impl Worker {
             seen,
             failure: self.failure(),
             generation: object.metadata.generation,
-            resources: self.resources.as_ref(),
             services: self.services.status(),
             disk: self.disk.as_ref(),
             egress: self.egress.status(),

@@ -13,7 +13,7 @@ use crate::net::egress::{EgressReport, Wanted};
 use crate::protection::Protections;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
 use crate::record::{self, Exit, Holder, Process, Record, Running};
-use crate::spec::{Egress, Id, Spec, User};
+use crate::spec::{Bandwidth, Egress, Id, Spec, User};
 use crate::view::View;
 use crate::{cgroup, net};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -470,6 +470,19 @@ impl Sandboxes {
             without: self.0.options.without,
         })?;
         View::connected(user, root, reply)
+    }
+
+    /// Limits how fast a sandbox that runs speaks to the outside, in place of what was. One without a
+    /// link of its own is left alone.
+    ///
+    /// # Errors
+    /// When the kernel has not what it takes.
+    pub fn shape(&self, id: &Id, bandwidth: &Bandwidth) -> Result<(), Error> {
+        net::shape::apply(&self.host_names(), id, bandwidth).map_err(|source| Error::Io {
+            id: id.clone(),
+            what: "limit its network".to_owned(),
+            source,
+        })
     }
 
     /// The cgroups of a sandbox that runs.

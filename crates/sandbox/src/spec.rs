@@ -391,6 +391,15 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
+/// How fast a sandbox speaks to the outside, in bits a second; None as fast as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// What it sends.
+    pub egress: Option<u64>,
+    /// What it receives.
+    pub ingress: Option<u64>,
+}
+
 /// PID 1 of the sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Init {

@@ -22,5 +22,7 @@ mod inside;
 mod members;
 #[path = "sandbox/network.rs"]
 mod network;
+#[path = "sandbox/shape.rs"]
+mod shape;
 #[path = "sandbox/view.rs"]
 mod view;

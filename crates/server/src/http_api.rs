@@ -185,7 +185,7 @@ impl Handler {
             "status" if kind.has_status => {}
             "scale" if kind.scale.is_some() => {}
             "finalize" if kind.behaviour.has_finalize() => {}
-            "connect" | "log" | "lifecycle" | "relay" | "tunnel" | "token" => {
+            "connect" | "log" | "lifecycle" | "usage" | "relay" | "tunnel" | "token" => {
                 let asked = flow::Asked {
                     group: &parsed.group,
                     plural: &parsed.plural,

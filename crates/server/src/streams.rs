@@ -1,7 +1,7 @@
 //! Doors: HTTP requests that become byte streams to a runner.
 //!
 //! An environment's `connect` leads to its agent, its `log` to its lifecycle output, its
-//! `lifecycle` runs lifecycle commands, a runner's
+//! `lifecycle` runs lifecycle commands, its `usage` tells live figures, a runner's
 //! `connect` to the runner's own verbs, a runner's `tunnel` is the runner dialling in, and its
 //! `relay` is another server with a stream for a runner that is connected here. The stream is
 //! opened before the upgrade is answered, so that a refusal is a Status.
@@ -38,7 +38,7 @@ pub(crate) struct Door {
 }
 
 /// All of them.
-pub(crate) const DOORS: [Door; 6] = [
+pub(crate) const DOORS: [Door; 7] = [
     Door {
         plural: "environments",
         name: "connect",
@@ -50,6 +50,10 @@ pub(crate) const DOORS: [Door; 6] = [
     Door {
         plural: "environments",
         name: "lifecycle",
+    },
+    Door {
+        plural: "environments",
+        name: "usage",
     },
     Door {
         plural: "runners",
@@ -87,7 +91,7 @@ pub(crate) async fn open(
         return Err(Failure::no_such_path(request.uri().path()));
     }
     match (target.kind.plural.as_str(), target.subresource) {
-        ("environments", door @ ("connect" | "log" | "lifecycle")) => {
+        ("environments", door @ ("connect" | "log" | "lifecycle" | "usage")) => {
             let object = handler.resources.get(caller, "create", target).await?;
             let runner = object["spec"]["runnerName"].as_str().unwrap_or_default();
             if runner.is_empty() {
@@ -98,6 +102,7 @@ pub(crate) async fn open(
             let kind = match door {
                 "log" => TargetKind::Logs,
                 "lifecycle" => TargetKind::Lifecycle,
+                "usage" => TargetKind::Usage,
                 _ => TargetKind::Agent,
             };
             forward(handler, caller, runner, meta(&object, "uid"), kind, request).await

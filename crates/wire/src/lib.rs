@@ -22,6 +22,9 @@ pub const LOG_DIRECTORY: &str = "/var/log/boatyard";
 /// File descriptor on which the agent, as PID 1, finds its listening unix socket.
 pub const AGENT_LISTENER_FD: i32 = 3;
 
+/// Longest line shown by [`Request::Notice`], in characters.
+pub const LONGEST_NOTICE: usize = 400;
+
 /// The first frame of a stream, from the caller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
@@ -50,6 +53,12 @@ pub enum Request {
     /// absent, `env` beneath the call's own. Tasks are not affected. Answered with [`Reply::Done`].
     /// Kept in the agent's memory only; the last one wins.
     Defaults(SessionDefaults),
+    /// Shows one line on the terminals of the calls that have one. Control characters are dropped, and
+    /// what is longer than [`LONGEST_NOTICE`]. Answered with [`Reply::Done`].
+    Notice {
+        /// What is shown, without an end of line.
+        text: String,
+    },
     /// Asks every process to end (SIGTERM, after the grace SIGKILL), answers `Exit{code:0}` when
     /// none but the agent is left, then the agent exits 0.
     Shutdown {

@@ -1,7 +1,7 @@
 //! Processes with a terminal.
 
 use crate::harness::{Agent, command, sh};
-use boatyard_wire::{Control, Process, WindowSize};
+use boatyard_wire::{Control, LONGEST_NOTICE, Process, Reply, Request, WindowSize};
 
 fn on_terminal(process: Process) -> Process {
     Process {
@@ -118,4 +118,33 @@ fn caller_that_goes_takes_terminal_programs_along() {
         (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(())
     });
     assert_eq!(agent.sh("pidof sleep").code(), 1);
+}
+
+#[test]
+fn a_notice_is_one_plain_line_on_every_terminal_and_nowhere_else() {
+    let agent = Agent::start();
+    let mut terminal = agent.exec(on_terminal(sh("echo ready; read line; echo over")));
+    terminal.started();
+    terminal.read_until("ready");
+    let mut pipes = agent.exec(Process {
+        stdin: true,
+        ..sh("echo ready; read line; echo over")
+    });
+    pipes.started();
+    pipes.read_until("ready");
+    let text = format!("boatyard: \x1b[2Jcc1plus\nwas killed{}", "x".repeat(1000));
+    let told = agent.ask(&Request::Notice { text }).finish();
+    assert_eq!(told.last, Reply::Done);
+    terminal.stdin(b"\n");
+    let seen = terminal.finish();
+    let line = String::from_utf8(seen.stderr).unwrap();
+    assert!(
+        line.starts_with("\r\nboatyard: [2Jcc1pluswas killedxxx") && line.ends_with("x\r\n"),
+        "{line:?}"
+    );
+    assert_eq!(line.chars().count(), LONGEST_NOTICE + 4);
+    assert!(seen.stdout.ends_with(b"over\r\n"), "what it writes stays");
+    pipes.stdin(b"\n");
+    let seen = pipes.finish();
+    assert_eq!((seen.text(), seen.stderr.len()), ("over\n", 0));
 }

@@ -72,3 +72,36 @@ fn labels_are_as_in_kubernetes() {
     assert!(is_label_value("") && is_label_value("v1.2_x"));
     assert!(!is_label_value("a/b") && !is_label_value("ü") && !is_label_value(&long));
 }
+
+#[test]
+fn requests_are_at_most_limits_and_rates_are_quantities() {
+    let quantity = |text: &str| Some(Quantity(text.to_owned()));
+    let spec = EnvironmentClassSpec {
+        resources: Resources {
+            cpu: quantity("1"),
+            memory: quantity("1Gi"),
+            requests: Some(Requests {
+                cpu: quantity("1500m"),
+                memory: quantity("1Gi"),
+            }),
+            network: Some(Bandwidth {
+                egress: quantity("100M"),
+                ingress: quantity("1k"),
+            }),
+            ..Resources::default()
+        },
+        ..EnvironmentClassSpec::default()
+    };
+    let errors = EnvironmentClass::new("c", spec).validate();
+    let told: Vec<String> = errors
+        .into_iter()
+        .map(|error| format!("{}: {}", error.path, error.message))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "spec.resources.network.ingress: Invalid value: \"1k\": must be at least 64k",
+            "spec.resources.requests.cpu: Invalid value: \"1500m\": must be at most the limit in spec.resources.cpu",
+        ]
+    );
+}

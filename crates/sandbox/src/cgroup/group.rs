@@ -17,6 +17,8 @@
 mod all;
 mod files;
 mod identity;
+mod limits;
+mod memory;
 mod place;
 mod processes;
 pub mod sample;
@@ -33,6 +35,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
+
+pub use memory::Candidate;
 
 /// A share of an environment's processor; a child of its `inner` cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -276,6 +280,16 @@ impl Group {
     #[must_use]
     pub fn is_unified(&self) -> bool {
         self.unified
+    }
+
+    fn pids_dir(&self) -> Option<Dir> {
+        let hierarchy = find("pids")?;
+        let top = if self.unified {
+            self.cpu.path("")
+        } else {
+            self.top_in(hierarchy)?
+        };
+        Some(Dir::new(top))
     }
 
     fn failed(&self, verb: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> Error {

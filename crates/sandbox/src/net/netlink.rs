@@ -13,6 +13,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
     RouteType,
 };
+use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
@@ -133,6 +134,35 @@ pub(super) fn delete_link(name: &str) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
     Request(RouteNetlinkMessage::DelLink(message), 0)
+}
+
+/// Makes a queue of a device.
+pub(super) fn new_queue(message: TcMessage) -> Request {
+    Request(
+        RouteNetlinkMessage::NewQueueDiscipline(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Deletes one.
+pub(super) fn delete_queue(message: TcMessage) -> Request {
+    Request(RouteNetlinkMessage::DelQueueDiscipline(message), 0)
+}
+
+/// Makes a class of a queue.
+pub(super) fn new_class(message: TcMessage) -> Request {
+    Request(
+        RouteNetlinkMessage::NewTrafficClass(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Makes a filter of a queue.
+pub(super) fn new_filter(message: TcMessage) -> Request {
+    Request(
+        RouteNetlinkMessage::NewTrafficFilter(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
 }
 
 /// Sets a link up.

@@ -128,6 +128,7 @@ fn uplink_mtu() -> u32 {
 
 /// Removes the link of a sandbox, if there is one.
 pub(crate) fn remove(host: &HostNames, id: &Id) -> io::Result<()> {
+    super::shape::remove(host, id)?;
     let name = interface(host, id);
     if !std::path::Path::new("/sys/class/net").join(&name).exists() {
         return Ok(());
@@ -153,7 +154,7 @@ pub(crate) fn list(host: &HostNames) -> io::Result<Vec<String>> {
         }
         if let (Some(name), Some(alias)) = (name, alias)
             && let Ok(id) = Id::try_from(alias)
-            && interface(host, &id) == name
+            && (interface(host, &id) == name || super::shape::detour(host, &id) == name)
         {
             ids.push(id.into());
         }

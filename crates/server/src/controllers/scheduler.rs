@@ -16,9 +16,12 @@ use crate::kinds::{NO_RUNNER, waiting};
 use crate::objects::meta;
 use crate::outlook::Expect;
 use crate::resources::{Patch, Resources, Target, WriteOptions};
+use boatyard_api::quantity;
 use boatyard_api::words::{FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
+use boatyard_plan::placement::Amount;
 use boatyard_store::Key;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runners::{Index, LeaseFacts};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,6 +32,7 @@ use tokio::time::Instant;
 const ENVIRONMENTS: &str = "environments.boatyard.dev";
 const RUNNERS: &str = "runners.boatyard.dev";
 const LEASES: &str = "leases.coordination.k8s.io";
+const CLASSES: &str = "environmentclasses.boatyard.dev";
 
 /// Environments written at once: the store commits them together.
 const CONCURRENCY: usize = 64;
@@ -123,6 +127,7 @@ struct Metadata {
 #[serde(default, rename_all = "camelCase")]
 struct EnvironmentSpec {
     runner_name: Option<String>,
+    class_name: Option<String>,
 }
 
 /// What decides of a runner.
@@ -130,6 +135,53 @@ struct EnvironmentSpec {
 #[serde(default, rename_all = "camelCase")]
 struct Runner {
     spec: RunnerSpec,
+    status: Option<RunnerStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RunnerStatus {
+    capacity: Sizes,
+}
+
+/// Processors and memory, as quantities.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Sizes {
+    cpu: Option<Quantity>,
+    memory: Option<Quantity>,
+}
+
+impl Sizes {
+    /// As amounts; what is absent or cannot be read is `otherwise`.
+    fn amount(&self, otherwise: u64) -> Amount {
+        let read = |quantity: &Option<Quantity>, of: fn(&Quantity) -> Option<u64>| {
+            quantity.as_ref().and_then(of).unwrap_or(otherwise)
+        };
+        Amount {
+            cpu_millis: read(&self.cpu, |quantity| quantity::cpu_millis(quantity).ok()),
+            memory: read(&self.memory, |quantity| quantity::bytes(quantity).ok()),
+        }
+    }
+}
+
+/// What decides of a class.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Class {
+    spec: ClassSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ClassSpec {
+    resources: ClassResources,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ClassResources {
+    requests: Sizes,
 }
 
 #[derive(Deserialize, Default)]
@@ -243,7 +295,9 @@ impl Controller for Scheduler {
     }
 
     fn watched(&self) -> Vec<String> {
-        [ENVIRONMENTS, RUNNERS, LEASES].map(str::to_owned).into()
+        [CLASSES, ENVIRONMENTS, RUNNERS, LEASES]
+            .map(str::to_owned)
+            .into()
     }
 
     fn concurrency(&self) -> usize {
@@ -271,8 +325,16 @@ impl Controller for Scheduler {
                             .as_ref()
                             .is_some_and(|environment| environment.says(NO_RUNNER, why))
                     });
-                let runner = environment.and_then(|environment| environment.spec.runner_name);
-                index.note(&name, waits, runner.as_deref());
+                let spec = environment.map(|environment| environment.spec);
+                let class = spec.as_ref().map(|spec| {
+                    let named = spec.class_name.as_deref();
+                    named.unwrap_or(boatyard_api::words::DEFAULT_CLASS)
+                });
+                index.asks(&name, class);
+                let runner = spec.as_ref().and_then(|spec| spec.runner_name.as_deref());
+                if index.note(&name, waits, runner) {
+                    index.waiting().for_each(&mut *wake);
+                }
                 drop(index);
                 if waits && !told {
                     wake(name);
@@ -280,9 +342,21 @@ impl Controller for Scheduler {
             }
             RUNNERS => {
                 let runner: Option<Runner> = seen.present().map(|stored| read(&stored.data));
-                let unschedulable = runner.map(|runner| runner.spec.unschedulable);
+                let unschedulable = runner.as_ref().map(|runner| runner.spec.unschedulable);
+                let status = runner.and_then(|runner| runner.status);
+                let capacity = status.map(|status| status.capacity.amount(u64::MAX));
                 let mut index = self.index();
-                if index.register(&key.name, unschedulable, Instant::now()) {
+                if index.provides(&key.name, capacity)
+                    | index.register(&key.name, unschedulable, Instant::now())
+                {
+                    index.waiting().for_each(wake);
+                }
+            }
+            CLASSES => {
+                let class: Option<Class> = seen.present().map(|stored| read(&stored.data));
+                let requests = class.map(|class| class.spec.resources.requests.amount(0));
+                let mut index = self.index();
+                if index.class(&key.name, requests) {
                     index.waiting().for_each(wake);
                 }
             }
@@ -310,6 +384,7 @@ impl Controller for Scheduler {
                 .map(|name| key(&name.namespace, &name.name))
                 .collect(),
             RUNNERS => index.registered().map(|name| key("", name)).collect(),
+            CLASSES => index.requesting().map(|name| key("", name)).collect(),
             LEASES => index
                 .leased()
                 .map(|name| key(NAMESPACE_RUNNERS, name))

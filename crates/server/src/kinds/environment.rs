@@ -27,6 +27,7 @@ const ACCESS: &[Grant] = &[
     Grant::local("connect", &["create"], When::Own),
     Grant::local("log", &["create"], When::Own),
     Grant::local("lifecycle", &["create"], When::Own),
+    Grant::local("usage", &["create"], When::Own),
     Grant::runner("", &["list", "watch"], When::Selected),
     Grant::runner("", &["get"], When::OwnOrAbsent),
     Grant::runner("", &["patch", "update"], When::Own),

@@ -125,7 +125,7 @@ async fn a_local_user_has_environments_of_the_users_own_and_no_others() {
             let answer = server.ask(&BOB, method, &at(name), body).await;
             answer.refused(403, "Forbidden");
         }
-        for door in ["connect", "log", "lifecycle"] {
+        for door in ["connect", "log", "lifecycle", "usage"] {
             let path = format!("{}/{door}", at(name));
             let answer = server.ask(&BOB, "POST", &path, Value::Null).await;
             answer.refused(403, "Forbidden");

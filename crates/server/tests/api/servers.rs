@@ -351,7 +351,7 @@ async fn doors_into_environments_say_why_they_are_shut() {
     let unbound = json!({"metadata": {"name": "unbound"}, "spec": {}});
     server.post(ENVIRONMENTS, unbound).await.ok();
     server.environment("one", "a").await;
-    for door in ["connect", "log", "lifecycle"] {
+    for door in ["connect", "log", "lifecycle", "usage"] {
         let path = |name: &str| format!("{}/{door}", at(name));
         let none = open(&path("none"), true).await;
         none.refused(404, "NotFound");

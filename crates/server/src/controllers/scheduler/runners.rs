@@ -5,7 +5,7 @@
 //! environment afterwards is the truth and replaces it.
 
 use super::Name;
-use boatyard_plan::placement::{Pool, Standing};
+use boatyard_plan::placement::{Amount, Pool, Standing};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ pub(super) struct LeaseFacts {
 #[derive(Debug)]
 struct Bound {
     runner: Arc<str>,
+    /// What is set aside for it there.
+    request: Amount,
     /// Chosen, and not seen written yet.
     chosen: bool,
 }
@@ -30,19 +32,87 @@ struct Bound {
 pub(super) struct Index {
     waiting: HashSet<Name>,
     bound: HashMap<Name, Bound>,
-    /// One copy of each runner's name.
+    /// One copy of each runner's and class's name.
     names: HashSet<Arc<str>>,
     /// Registered runners, and whether they are unschedulable.
     registered: HashMap<String, bool>,
     leases: HashMap<String, LeaseFacts>,
     /// When the leases of those that count as alive run out.
     expiries: BTreeSet<(Instant, String)>,
+    /// What each class requests, and the class of each environment.
+    classes: HashMap<String, Amount>,
+    asked: HashMap<Name, Arc<str>>,
     pool: Pool,
 }
 
 impl Index {
-    /// What was seen of an environment; neither waiting nor bound: it is gone or going.
-    pub(super) fn note(&mut self, name: &Name, waits: bool, runner: Option<&str>) {
+    /// Says the class of an environment; None when it is gone.
+    pub(super) fn asks(&mut self, name: &Name, class: Option<&str>) {
+        let Some(class) = class else {
+            self.asked.remove(name);
+            return;
+        };
+        if self.asked.get(name).is_some_and(|known| **known == *class) {
+            return;
+        }
+        let class = self.copy_of(class);
+        self.asked.insert(name.clone(), class);
+        self.set_aside(name);
+    }
+
+    /// Says what a class requests; None when it is gone. True when environments that wait should be
+    /// looked at again.
+    pub(super) fn class(&mut self, class: &str, request: Option<Amount>) -> bool {
+        let request = request.unwrap_or_default();
+        let before = match request == Amount::default() {
+            true => self.classes.remove(class),
+            false => self.classes.insert(class.to_owned(), request),
+        };
+        if before.unwrap_or_default() == request {
+            return false;
+        }
+        let of_it = self.asked.iter().filter(|(_, asked)| ***asked == *class);
+        let of_it: Vec<Name> = of_it.map(|(name, _)| name.clone()).collect();
+        of_it.iter().for_each(|name| self.set_aside(name));
+        true
+    }
+
+    fn request(&self, name: &Name) -> Amount {
+        let class = self.asked.get(name);
+        class
+            .and_then(|class| self.classes.get(&**class))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Sets aside what an environment that is bound requests now.
+    fn set_aside(&mut self, name: &Name) {
+        let request = self.request(name);
+        if let Some(bound) = self.bound.get_mut(name) {
+            self.pool.give_back(&bound.runner, bound.request);
+            bound.request = request;
+            self.pool.take(&bound.runner, request);
+        }
+    }
+
+    /// Says what a runner's host has. True when environments that wait should be looked at again.
+    pub(super) fn provides(&mut self, runner: &str, capacity: Option<Amount>) -> bool {
+        self.pool.provide(runner, capacity)
+    }
+
+    /// What was seen of an environment; neither waiting nor bound: it is gone or going. True when
+    /// there may be room now for others that wait.
+    pub(super) fn note(&mut self, name: &Name, waits: bool, runner: Option<&str>) -> bool {
+        let set_aside = |index: &Self| {
+            let bound = index.bound.get(name);
+            bound.is_some_and(|bound| bound.request != Amount::default())
+        };
+        let before = set_aside(self);
+        self.seen(name, waits, runner);
+        before && !set_aside(self)
+    }
+
+    fn seen(&mut self, name: &Name, waits: bool, runner: Option<&str>) {
         if waits {
             self.waiting.insert(name.clone());
         } else {
@@ -60,21 +130,34 @@ impl Index {
         }
     }
 
-    fn bind(&mut self, name: &Name, runner: &str, chosen: bool) {
-        let runner = match self.names.get(runner) {
+    /// One copy of a runner's or a class's name.
+    fn copy_of(&mut self, name: &str) -> Arc<str> {
+        match self.names.get(name) {
             Some(known) => known.clone(),
             None => {
-                let fresh: Arc<str> = runner.into();
+                let fresh: Arc<str> = name.into();
                 self.names.insert(fresh.clone());
                 fresh
             }
-        };
+        }
+    }
+
+    fn bind(&mut self, name: &Name, runner: &str, chosen: bool) {
+        let runner = self.copy_of(runner);
+        let request = self.request(name);
         self.pool.bind(&runner);
-        self.bound.insert(name.clone(), Bound { runner, chosen });
+        self.pool.take(&runner, request);
+        let bound = Bound {
+            runner,
+            request,
+            chosen,
+        };
+        self.bound.insert(name.clone(), bound);
     }
 
     fn release(&mut self, name: &Name) {
         if let Some(bound) = self.bound.remove(name) {
+            self.pool.give_back(&bound.runner, bound.request);
             self.pool.release(&bound.runner);
             // The last copies are the set's and ours.
             if Arc::strong_count(&bound.runner) <= 2 {
@@ -86,7 +169,7 @@ impl Index {
     /// Chooses a runner, and counts the environment as bound to it; or says why it waits.
     pub(super) fn choose(&mut self, name: &Name, now: Instant) -> Result<String, &'static str> {
         self.expire(now);
-        let runner = self.pool.choose()?.to_owned();
+        let runner = self.pool.choose_for(self.request(name))?.to_owned();
         self.release(name);
         self.bind(name, &runner, true);
         Ok(runner)
@@ -178,6 +261,11 @@ impl Index {
 
     pub(super) fn registered(&self) -> impl Iterator<Item = &str> {
         self.registered.keys().map(String::as_str)
+    }
+
+    /// Classes that request something.
+    pub(super) fn requesting(&self) -> impl Iterator<Item = &str> {
+        self.classes.keys().map(String::as_str)
     }
 
     pub(super) fn leased(&self) -> impl Iterator<Item = &str> {

@@ -90,3 +90,41 @@ async fn those_who_wait_are_looked_at_again_only_when_it_may_help() {
     index.note(&name("one"), false, Some("r1"));
     assert_eq!(index.waiting().count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_classes_are_set_aside_and_follow_the_class() {
+    let mut index = with(&["r1"]);
+    let now = Instant::now();
+    let memory = |memory| Amount {
+        cpu_millis: 0,
+        memory,
+    };
+    let host = Amount {
+        cpu_millis: 4000,
+        memory: 100,
+    };
+    assert!(index.provides("r1", Some(host)) && !index.provides("r1", Some(host)));
+    assert!(index.class("half", Some(memory(50))));
+    assert!(!index.class("half", Some(memory(50))), "as before");
+    for place in ["one", "two"] {
+        index.asks(&name(place), Some("half"));
+        assert_eq!(index.choose(&name(place), now), Ok("r1".to_owned()));
+        assert!(!index.note(&name(place), false, Some("r1")));
+    }
+    let three = name("three");
+    index.asks(&three, Some("half"));
+    index.note(&three, true, None);
+    assert!(index.choose(&three, now).unwrap_err().contains("requests"));
+    // The class asks for less: so do those that are bound.
+    assert!(index.class("half", Some(memory(30))));
+    assert_eq!(index.choose(&three, now), Ok("r1".to_owned()));
+    index.take_back(&three, "r1");
+    index.asks(&three, Some("large"));
+    assert!(index.class("large", Some(memory(60))));
+    assert!(index.choose(&three, now).is_err());
+    assert!(index.note(&name("one"), false, None), "there is room");
+    index.asks(&name("one"), None);
+    assert_eq!(index.choose(&three, now), Ok("r1".to_owned()));
+    // One without requests goes anywhere.
+    assert_eq!(index.choose(&name("four"), now), Ok("r1".to_owned()));
+}

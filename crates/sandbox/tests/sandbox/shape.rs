@@ -1,0 +1,99 @@
+//! How fast a sandbox speaks, as far as it is limited.
+
+use crate::world::{DEADLINE, World};
+use boatyard_sandbox::spec::{Bandwidth, Network};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+const MEBIBYTE: usize = 1 << 20;
+/// A mebibyte in a second and a little.
+const SLOW: u64 = 8_000_000;
+
+fn connect(address: Ipv4Addr, port: u16) -> TcpStream {
+    let address = SocketAddr::from((address, port));
+    let until = Instant::now() + DEADLINE;
+    loop {
+        match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// How long the sandbox takes to send, and to receive, a mebibyte.
+fn times(address: Ipv4Addr) -> (Duration, Duration) {
+    let began = Instant::now();
+    let mut sent = Vec::new();
+    connect(address, 4000).read_to_end(&mut sent).unwrap();
+    assert_eq!(sent.len(), MEBIBYTE);
+    let sending = began.elapsed();
+    let began = Instant::now();
+    let mut stream = connect(address, 4001);
+    stream.write_all(&vec![0; MEBIBYTE]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut counted = String::new();
+    stream.read_to_string(&mut counted).unwrap();
+    assert_eq!(counted.trim(), MEBIBYTE.to_string());
+    (sending, began.elapsed())
+}
+
+#[test]
+fn each_direction_is_held_to_its_rate_and_let_go_again() {
+    let world = World::with(|options| options.network = true);
+    let address = Ipv4Addr::new(10, 215, 7, 60);
+    let mut spec = world.spec(
+        "one",
+        "nc -ll -p 4000 -e head -c 1048576 /dev/zero & nc -ll -p 4001 -e wc -c & sleep 1000",
+    );
+    spec.network = Network::Routed { address };
+    world.sandboxes.start(&spec).unwrap();
+    let shape = |egress, ingress| {
+        let bandwidth = Bandwidth { egress, ingress };
+        world.sandboxes.shape(&spec.id, &bandwidth).unwrap();
+    };
+    let slow = Duration::from_millis(700);
+    let (sending, receiving) = times(address);
+    assert!(
+        sending < slow && receiving < slow,
+        "{sending:?} {receiving:?}"
+    );
+    shape(Some(SLOW), None);
+    let (sending, receiving) = times(address);
+    assert!(
+        sending > slow && receiving < slow,
+        "{sending:?} {receiving:?}"
+    );
+    // Anew over what is there.
+    shape(None, Some(SLOW));
+    let (sending, receiving) = times(address);
+    assert!(
+        sending < slow && receiving > slow,
+        "{sending:?} {receiving:?}"
+    );
+    shape(Some(SLOW), Some(SLOW));
+    let leftovers = world.sandboxes.list_leftovers().unwrap();
+    assert_eq!(leftovers, [spec.id.clone()], "one, with its device");
+    shape(None, None);
+    let (sending, receiving) = times(address);
+    assert!(
+        sending < slow && receiving < slow,
+        "{sending:?} {receiving:?}"
+    );
+    shape(Some(SLOW), Some(SLOW));
+    world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    assert_eq!(world.traces(), [""; 0]);
+}
+
+#[test]
+fn a_sandbox_without_a_link_is_left_alone() {
+    let world = World::new();
+    let spec = world.spec("one", "sleep 1000");
+    world.sandboxes.start(&spec).unwrap();
+    let bandwidth = Bandwidth {
+        egress: Some(SLOW),
+        ingress: Some(SLOW),
+    };
+    world.sandboxes.shape(&spec.id, &bandwidth).unwrap();
+}
