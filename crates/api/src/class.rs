@@ -52,6 +52,34 @@ pub struct EnvironmentClassSpec {
     /// other or to the metadata services of clouds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
+    /// Devices of the runner's host that environments of this class have, by the names of the
+    /// Container Device Interface (`vendor.com/class=name`), as described by files in /etc/cdi and
+    /// /var/run/cdi of that host; `boatyard.dev/kvm=kvm` is /dev/kvm. A device is a way to the host:
+    /// name those only that are made to be shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(max = 255),
+            regex(
+                pattern = r"^[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?$"
+            )
+        )
+    )]
+    pub devices: Vec<String>,
+}
+
+impl EnvironmentClassSpec {
+    /// Whether one of its devices is of the kind `gpu`, whoever made it.
+    #[must_use]
+    pub fn has_gpu(&self) -> bool {
+        self.devices.iter().any(|device| {
+            let class = device
+                .split_once('/')
+                .and_then(|(_, rest)| rest.split_once('='));
+            class.is_some_and(|(class, _)| class == "gpu")
+        })
+    }
 }
 
 /// Limits of one environment as a whole.

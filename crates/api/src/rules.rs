@@ -91,6 +91,7 @@ impl Rules for EnvironmentClass {
     fn samples() -> [Self; 2] {
         let sized = |cpu: &str, pids| EnvironmentClassSpec {
             description: Some("For most".to_owned()),
+            devices: vec!["boatyard.dev/kvm=kvm".to_owned()],
             resources: Resources {
                 cpu: Some(Quantity(cpu.to_owned())),
                 pids: Some(pids),

@@ -525,6 +525,22 @@ pub(crate) struct Runner {
     /// Endpoint to use for a registry, as `docker.io=http://127.0.0.1:5000`; may be repeated.
     #[arg(long = "mirror", env = "BOATYARD_MIRRORS", value_delimiter = ',')]
     pub(crate) mirrors: Vec<String>,
+    #[command(flatten)]
+    pub(crate) devices: Devices,
+}
+
+/// Devices of a runner's host.
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    /// Folder with descriptions of devices (Container Device Interface); may be repeated, and a
+    /// later one stands over an earlier.
+    #[arg(
+        long = "cdi-dir",
+        env = "BOATYARD_CDI_DIRS",
+        value_delimiter = ':',
+        default_values = boatyard_runner::cdi::DIRECTORIES
+    )]
+    pub(crate) directories: Vec<PathBuf>,
 }
 
 /// `daemon`.
@@ -539,4 +555,6 @@ pub(crate) struct Daemon {
     /// Endpoint to use for a registry, as `docker.io=http://127.0.0.1:5000`; may be repeated.
     #[arg(long = "mirror", env = "BOATYARD_MIRRORS", value_delimiter = ',')]
     pub(crate) mirrors: Vec<String>,
+    #[command(flatten)]
+    pub(crate) devices: Devices,
 }

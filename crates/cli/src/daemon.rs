@@ -5,7 +5,7 @@
 //! lets only one of them use it. They end on SIGTERM or SIGINT; environments go on and are adopted
 //! by the next one.
 
-use crate::args::{Daemon, Database, Global, Local, Runner, Server, ServerVerb};
+use crate::args::{Daemon, Database, Devices, Global, Local, Runner, Server, ServerVerb};
 use crate::connect;
 use crate::failure::Failure;
 use crate::stored;
@@ -79,6 +79,7 @@ fn open_runner(
     name: &str,
     endpoint: Endpoint,
     mirrors: &[String],
+    devices: &Devices,
 ) -> Result<boatyard_runner::Service, Failure> {
     let options = boatyard_runner::Options {
         name: name.to_owned(),
@@ -89,6 +90,7 @@ fn open_runner(
         host_name_prefix: local.host_prefix.clone(),
         first_slot: local.first_slot,
         fair_shares: !local.no_fair_shares,
+        device_directories: devices.directories.clone(),
     };
     boatyard_runner::Service::open(options).map_err(|error| Failure::from_error(&error))
 }
@@ -164,7 +166,7 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
         address: Address::Unix(local.socket.clone()),
         token: Some(token),
     };
-    let runner = open_runner(local, RUNNER, endpoint, &daemon.mirrors)?;
+    let runner = open_runner(local, RUNNER, endpoint, &daemon.mirrors, &daemon.devices)?;
     spawn_runner(&mut services, runner, &shutdown);
     let outcome = until_told(services, shutdown).await;
     outcome.and(close(&*store).await)
@@ -216,7 +218,13 @@ pub(crate) async fn runner(global: &Global, runner: Runner) -> Result<(), Failur
     let endpoint = connect::remote(server, global)?;
     let _lock = prepare(&global.local, "runner")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
-    let opened = open_runner(&global.local, &runner.name, endpoint, &runner.mirrors)?;
+    let opened = open_runner(
+        &global.local,
+        &runner.name,
+        endpoint,
+        &runner.mirrors,
+        &runner.devices,
+    )?;
     spawn_runner(&mut services, opened, &shutdown);
     until_told(services, shutdown).await
 }

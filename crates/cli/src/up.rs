@@ -15,7 +15,7 @@ use boatyard_api::quantity::{bytes, cpu_millis};
 use boatyard_api::words::DEFAULT_CLASS;
 use boatyard_api::{Environment, EnvironmentClass};
 use boatyard_devcontainer::{
-    DockerfileSource, Document, HostRequirements, ImageMetadata, LocalContext,
+    DockerfileSource, Document, Gpu, HostRequirements, ImageMetadata, LocalContext,
 };
 use boatyard_plan::classes::{Allowed, Required, lacks, smallest};
 use boatyard_wire::Process;
@@ -124,6 +124,7 @@ fn requirements(wanted: &HostRequirements) -> Option<Required> {
         cpus: wanted.cpus,
         memory: wanted.memory,
         storage: wanted.storage,
+        gpu: wanted.gpu == Gpu::Required,
     };
     (required != Required::default()).then_some(required)
 }
@@ -138,6 +139,7 @@ async fn class_for(client: &kube::Client, required: &Required) -> Result<String,
             cpu_millis: resources.cpu.as_ref().and_then(|cpu| cpu_millis(cpu).ok()),
             memory: resources.memory.as_ref().and_then(|size| bytes(size).ok()),
             disk: resources.disk.as_ref().and_then(|size| bytes(size).ok()),
+            gpu: class.spec.has_gpu(),
         }
     };
     let known: Vec<(String, Allowed)> = classes

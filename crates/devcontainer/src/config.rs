@@ -1,14 +1,12 @@
 //! One configuration layer, typed: devcontainer.json, or one entry of an image's label.
 //!
-//! [`Config::read`] knows every property of the specification. A property of the specification
-//! that is not supported lands in `unsupported` with its place; whether it matters is
-//! `document`'s decision (an image given from outside replaces a build). Values are read after
-//! substitution; nothing is merged here.
+//! [`Config::read`] knows every property of the specification. Values are read after substitution;
+//! nothing is merged here.
 
 use crate::error::{Error, ErrorKind, Warning};
 use crate::features::{self, Requested};
 use crate::hooks::{self, Command, HookName};
-use crate::host::{self, Gpu, HostRequirements};
+use crate::host::{self, HostRequirements};
 use crate::mounts::{self, Mount};
 use crate::ports::{self, Port, PortAttributes};
 use crate::run_args::{self, RunArgs};
@@ -45,16 +43,6 @@ pub enum ShutdownAction {
     StopCompose,
 }
 
-/// A property that is part of the specification but not yet supported.
-#[derive(Clone, Debug)]
-pub(crate) struct Unsupported {
-    pub(crate) path: String,
-    pub(crate) span: Span,
-    pub(crate) remedy: &'static str,
-    /// Only says where the image comes from, so that an image given from outside replaces it.
-    pub(crate) image_source: bool,
-}
-
 /// One layer. Absent is None or empty; places are kept where a later error may need them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
@@ -83,7 +71,6 @@ pub(crate) struct Config {
     pub(crate) update_remote_user_uid: Option<bool>,
     pub(crate) shutdown_action: Option<ShutdownAction>,
     pub(crate) host_requirements: HostRequirements,
-    pub(crate) gpu: Gpu,
     pub(crate) secrets: Vec<String>,
     pub(crate) run_args: RunArgs,
     pub(crate) features: Vec<Requested>,
@@ -93,7 +80,6 @@ pub(crate) struct Config {
     pub(crate) service: Option<String>,
     pub(crate) run_services: Vec<String>,
     pub(crate) build: Build,
-    pub(crate) unsupported: Vec<Unsupported>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -479,16 +465,7 @@ impl Config {
                 self.shutdown_action = Some(reader.choice(path, node, &choices)?);
             }
             "hostRequirements" => {
-                (self.host_requirements, self.gpu) = host::read(reader, path, node)?;
-                if self.gpu == Gpu::Required {
-                    let span = node.get("gpu").map_or(entry.key_span, |gpu| gpu.key_span);
-                    self.refuse(
-                        "hostRequirements.gpu",
-                        span,
-                        "remove it, or write \"optional\" to run without one",
-                        false,
-                    );
-                }
+                self.host_requirements = host::read(reader, path, node)?;
             }
             "secrets" => {
                 let entries = reader.object(path, node)?;
@@ -538,15 +515,6 @@ impl Config {
             _ => reader.unknown(entry, path, KNOWN),
         }
         Ok(())
-    }
-
-    fn refuse(&mut self, path: &str, span: Span, remedy: &'static str, image_source: bool) {
-        self.unsupported.push(Unsupported {
-            path: path.to_owned(),
-            span,
-            remedy,
-            image_source,
-        });
     }
 }
 

@@ -386,18 +386,6 @@ impl Document {
             None => (Vec::new(), Vec::new()),
         };
         notes.extend(resolved.warnings.iter().map(ToString::to_string));
-        if context.image_override.is_some()
-            && resolved
-                .config
-                .unsupported
-                .iter()
-                .any(|unsupported| unsupported.image_source)
-        {
-            notes.push(
-                "the file's build or Compose services were not used: an image was given instead"
-                    .into(),
-            );
-        }
         let initialize = resolved
             .config
             .hooks
@@ -518,17 +506,6 @@ impl Document {
         let substituted = self.substituted(&variables)?;
         let mut config = Config::read(&reader, &substituted, &self.source.file)?;
         let overridden = context.image_override.is_some();
-        if let Some(unsupported) = config
-            .unsupported
-            .iter()
-            .find(|unsupported| !(overridden && unsupported.image_source))
-        {
-            let kind = ErrorKind::Unsupported {
-                path: unsupported.path.clone(),
-                remedy: unsupported.remedy.to_owned(),
-            };
-            return Err(Error::new(&self.source, unsupported.span, kind));
-        }
         let built = config.compose_files.is_some() || config.build.dockerfile.is_some();
         if config.image.is_none() && !built && !overridden {
             return Err(self.no_image());

@@ -18,15 +18,28 @@ pub struct HostRequirements {
     /// Bytes of disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<u64>,
+    /// A GPU.
+    #[serde(default, skip_serializing_if = "Gpu::is_no")]
+    pub gpu: Gpu,
 }
 
 /// Whether a GPU is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Gpu {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Gpu {
+    /// It is not.
     #[default]
     No,
+    /// It is used where there is one.
     Optional,
+    /// Nothing goes without.
     Required,
+}
+
+impl Gpu {
+    fn is_no(&self) -> bool {
+        *self == Self::No
+    }
 }
 
 impl HostRequirements {
@@ -35,6 +48,7 @@ impl HostRequirements {
         self.cpus = self.cpus.max(other.cpus);
         self.memory = self.memory.max(other.memory);
         self.storage = self.storage.max(other.storage);
+        self.gpu = self.gpu.max(other.gpu);
     }
 }
 
@@ -42,9 +56,8 @@ pub(crate) fn read(
     reader: &Reader<'_>,
     path: &str,
     node: &Node,
-) -> Result<(HostRequirements, Gpu), Error> {
+) -> Result<HostRequirements, Error> {
     let mut wanted = HostRequirements::default();
-    let mut gpu = Gpu::No;
     for entry in reader.object(path, node)? {
         let path = format!("{path}.{}", entry.key);
         match entry.key.as_str() {
@@ -52,7 +65,7 @@ pub(crate) fn read(
             "memory" => wanted.memory = Some(bytes(reader, &path, &entry.node)?),
             "storage" => wanted.storage = Some(bytes(reader, &path, &entry.node)?),
             "gpu" => {
-                gpu = match &entry.node.value {
+                wanted.gpu = match &entry.node.value {
                     Value::Bool(false) => Gpu::No,
                     Value::Bool(true) | Value::Object(_) => Gpu::Required,
                     Value::String(text) if text == "optional" => Gpu::Optional,
@@ -68,7 +81,7 @@ pub(crate) fn read(
             _ => reader.unknown(entry, &path, &["cpus", "memory", "storage", "gpu"]),
         }
     }
-    Ok((wanted, gpu))
+    Ok(wanted)
 }
 
 fn count(reader: &Reader<'_>, path: &str, node: &Node) -> Result<u64, Error> {

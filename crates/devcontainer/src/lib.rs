@@ -48,7 +48,7 @@ pub use document::{DockerfileSource, Document, ImageMetadata, LocalContext, UidU
 pub use edit::json_of;
 pub use error::{Error, ErrorKind, Warning};
 pub use hooks::{Command, Hook, HookName, Runs};
-pub use host::HostRequirements;
+pub use host::{Gpu, HostRequirements};
 pub use mounts::{Mount, MountKind, WorkspaceMount};
 pub use path::merge_path;
 pub use plan::RunPlan;

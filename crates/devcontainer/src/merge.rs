@@ -8,7 +8,7 @@
 
 use crate::config::{Config, Reader, append_new};
 use crate::hooks::{Hook, HookName};
-use crate::host::{Gpu, HostRequirements};
+use crate::host::HostRequirements;
 use crate::mounts::Mount;
 use crate::ports::{Port, PortAttributes};
 use crate::substitute::{self, Variables};
@@ -119,11 +119,6 @@ fn one(
             ));
         }
     }
-    if config.gpu == Gpu::Required {
-        notes.push("the image's metadata asks for a GPU; environments have none yet".into());
-        config.gpu = Gpu::No;
-        config.unsupported.clear();
-    }
     config.finish();
     Some(config)
 }
@@ -167,7 +162,6 @@ pub(crate) fn merge(layers: &[Config]) -> Merged {
             &layer.update_remote_user_uid,
         );
         last(&mut into.shutdown_action, &layer.shutdown_action);
-        into.gpu = into.gpu.max(layer.gpu);
         into.notes.extend(layer.notes.iter().cloned());
         merged.entrypoints.extend(layer.entrypoint.clone());
         merged

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ShutdownAction, UserEnvProbe};
 use crate::hooks::{Command, Hook, HookName};
-use crate::host::{Gpu, HostRequirements};
+use crate::host::HostRequirements;
 use crate::merge::Merged;
 use crate::mounts::{Mount, WorkspaceMount};
 use crate::ports::{Port, PortAttributes};
@@ -129,9 +129,6 @@ pub(crate) fn make(
             "securityOpt has no effect ({}): isolation is the same for every environment",
             layer.security_opt.join(", ")
         ));
-    }
-    if layer.gpu != Gpu::No {
-        notes.push("hostRequirements.gpu is optional and environments have no GPU yet".into());
     }
     if !file.secrets.is_empty() {
         notes.push(format!("the project recommends the secrets {}; set them as environment variables where they are needed", file.secrets.join(", ")));

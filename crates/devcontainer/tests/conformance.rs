@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use boatyard_devcontainer::{
-    Document, HookName, HostRequirements, ImageMetadata, LocalContext, MountKind, RunPlan, Runs,
-    UserEnvProbe, WorkspaceMount, discover,
+    Document, Gpu, HookName, HostRequirements, ImageMetadata, LocalContext, MountKind, RunPlan,
+    Runs, UserEnvProbe, WorkspaceMount, discover,
 };
 use std::collections::BTreeMap;
 
@@ -311,6 +311,7 @@ fn host_requirements_are_the_maximum_of_each() {
         cpus: Some(4),
         memory: Some(8_589_934_592),
         storage: Some(1_073_741_824),
+        gpu: Gpu::No,
     };
     assert_eq!(
         case("merge-host-requirements").plan().host_requirements,

@@ -133,7 +133,7 @@ fn unsupported_parts_are_refused_by_name() {
         &in_file("\"runArgs\": [\"--name\", \"x\", \"--network=host\"]"),
         &in_file("\"runArgs\": [\"--frobnicate\"]"),
         &in_file("\"runArgs\": [\"--env\"]"),
-        &in_file("\"hostRequirements\": { \"gpu\": true }"),
+        &in_file("\"hostRequirements\": { \"gpu\": 1 }"),
         "{ \"name\": \"x\" }",
     ]);
     insta::assert_snapshot!(seen, @r###"
@@ -159,9 +159,9 @@ fn unsupported_parts_are_refused_by_name() {
     .devcontainer/devcontainer.json:3:15: runArgs[0] is an option without its value
       3 |   "runArgs": ["--env"]
         |               ^^^^^^^
-    .devcontainer/devcontainer.json:3:25: hostRequirements.gpu is not supported yet; remove it, or write "optional" to run without one
-      3 |   "hostRequirements": { "gpu": true }
-        |                         ^^^^^
+    .devcontainer/devcontainer.json:3:32: hostRequirements.gpu must be a boolean, "optional" or an object, but this is a number
+      3 |   "hostRequirements": { "gpu": 1 }
+        |                                ^
     .devcontainer/devcontainer.json:1:1: no "image" is named; add one, for example "image": "debian:bookworm"
       1 | { "name": "x" }
         | ^

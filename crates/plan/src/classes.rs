@@ -12,6 +12,8 @@ pub struct Required {
     pub memory: Option<u64>,
     /// Bytes on disk.
     pub storage: Option<u64>,
+    /// A GPU.
+    pub gpu: bool,
 }
 
 /// What a class allows; None is no limit.
@@ -23,6 +25,8 @@ pub struct Allowed {
     pub memory: Option<u64>,
     /// Bytes on disk.
     pub disk: Option<u64>,
+    /// Has a GPU.
+    pub gpu: bool,
 }
 
 /// What a class lacks, in words; None when it is large enough.
@@ -47,11 +51,14 @@ pub fn lacks(required: &Required, allowed: &Allowed) -> Option<String> {
             lacking.push(format!("{wanted} MiB {what}, and it has {given}"));
         }
     }
+    if required.gpu && !allowed.gpu {
+        lacking.push("a GPU, and it has none".to_owned());
+    }
     (!lacking.is_empty()).then(|| lacking.join("; "))
 }
 
-/// The smallest class that is large enough, of names and limits: by memory, then processors, then
-/// disk, then name.
+/// The smallest class that is large enough, of names and limits: without a GPU, then by memory, then
+/// processors, then disk, then name.
 #[must_use]
 pub fn smallest<'a>(
     required: &Required,
@@ -62,6 +69,7 @@ pub fn smallest<'a>(
         .filter(|(_, allowed)| lacks(required, allowed).is_none());
     let size = |allowed: &Allowed| {
         (
+            allowed.gpu,
             allowed.memory.unwrap_or(u64::MAX),
             allowed.cpu_millis.unwrap_or(u64::MAX),
             allowed.disk.unwrap_or(u64::MAX),
@@ -84,6 +92,7 @@ mod tests {
             cpu_millis: cpu,
             memory,
             disk: memory.map(|bytes| bytes * 4),
+            gpu: false,
         };
         let classes = [
             ("huge", class(None, None)),
@@ -95,6 +104,7 @@ mod tests {
             cpus,
             memory,
             storage: None,
+            gpu: false,
         };
         let stored = |storage| Required {
             storage,
@@ -111,8 +121,22 @@ mod tests {
             assert_eq!(smallest(&required, classes), Some(name), "{required:?}");
         }
         assert_eq!(smallest(&wish(Some(16), None), classes[1..].to_vec()), None);
+        // Who asks for no GPU leaves those that have one to who does.
+        let drawing = Allowed {
+            gpu: true,
+            ..class(Some(1000), gib(1))
+        };
+        let classes = [&classes[1..], &[("drawing", drawing)]].concat();
+        assert_eq!(smallest(&wish(None, None), classes.clone()), Some("small"));
+        let mut required = wish(None, None);
+        required.gpu = true;
+        assert_eq!(smallest(&required, classes.clone()), Some("drawing"));
         assert_eq!(
-            lacks(&wish(Some(2), gib(4)), &classes[2].1).as_deref(),
+            lacks(&required, &classes[0].1).as_deref(),
+            Some("a GPU, and it has none")
+        );
+        assert_eq!(
+            lacks(&wish(Some(2), gib(4)), &classes[1].1).as_deref(),
             Some("2 processors, and it has 1.5; 4096 MiB of memory, and it has 2048")
         );
         assert_eq!(

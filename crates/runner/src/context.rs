@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) agent: PathBuf,
     /// Calls for lifecycle commands, on their way to the environments' workers.
     pub(crate) calls: crate::lifecycle::Calls,
+    /// Where devices are described.
+    pub(crate) device_directories: Arc<[PathBuf]>,
     /// The classes as they are now.
     pub(crate) classes: tokio::sync::watch::Receiver<crate::classes::Known>,
     /// Processes that were killed because memory ran out.
@@ -59,6 +61,16 @@ impl Context {
             Ok(value) => value,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+
+    /// What these devices of a class take of this host.
+    pub(crate) async fn devices(&self, names: Vec<String>) -> Result<crate::cdi::Given, Failed> {
+        if names.is_empty() {
+            return Ok(crate::cdi::Given::default());
+        }
+        let directories = Arc::clone(&self.device_directories);
+        self.blocking(move || crate::cdi::find(&directories, &names))
+            .await
     }
 
     /// What there is of a sandbox.

@@ -13,6 +13,7 @@
 pub mod agent;
 mod beneath;
 mod build;
+pub mod cdi;
 mod classes;
 mod container;
 mod context;
@@ -86,6 +87,8 @@ pub struct Options {
     pub first_slot: u32,
     /// Move processes between the shares of the processor by what they do.
     pub fair_shares: bool,
+    /// Where devices are described; see [`cdi::DIRECTORIES`].
+    pub device_directories: Vec<PathBuf>,
 }
 
 /// Why a runner cannot run.
@@ -191,6 +194,7 @@ impl Service {
             builder,
             agent,
             calls: lifecycle::Calls::default(),
+            device_directories: options.device_directories.into(),
             classes: known_classes,
             kills: known_kills,
             board: resources::board::Board::default(),

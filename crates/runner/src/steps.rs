@@ -15,7 +15,7 @@ use crate::worker::{Worker, want};
 use crate::{agent, container, disk, hooks, session};
 use boatyard_api::Environment;
 use boatyard_api::environment as api;
-use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
+use boatyard_devcontainer::{Document, Gpu, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
 use boatyard_image::Reference;
 use boatyard_plan::classes::{Allowed, Required, lacks};
 use boatyard_plan::environment::{Action, Hook, Want};
@@ -416,7 +416,9 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     let egress = crate::egress::allowed(&object.spec, &class)?;
     worker.services.set_egress(egress.clone());
     let limits = limits(&class.resources)?;
-    large_enough(worker, object, &limits, disk_of(&class.resources)?)?;
+    let disk = disk_of(&class.resources)?;
+    large_enough(worker, object, &limits, disk, class.has_gpu())?;
+    let devices = worker.context.devices(class.devices.clone()).await?;
     let kept = disk_again(worker, &class.resources).await?;
     let paths = worker.context.layout.environment(&worker.uid);
     for directory in [
@@ -447,6 +449,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     };
     let swap = record.ids.as_ref().map(|ids| ids.swap).unwrap_or_default();
     let mut env = parse_env(&image.env);
+    env.extend(devices.env);
     env.extend(resolved.plan.container_env.clone());
     env.entry("PATH".into())
         .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
@@ -500,12 +503,13 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
             listener: true,
         },
         nofile: None,
-        devices: Vec::new(),
+        devices: devices.devices,
         company,
         swap,
         egress: egress.map(Box::new),
     };
     spec.mounts.extend(contents);
+    spec.mounts.extend(devices.mounts);
     worker.save(false);
     crate::services::stop(worker, false).await?;
     worker.context.remove(&worker.id, &spec.state).await?;
@@ -548,6 +552,7 @@ fn large_enough(
     object: &Environment,
     limits: &Limits,
     disk: Option<u64>,
+    gpu: bool,
 ) -> Result<(), Failed> {
     let resolved = record(worker)?.resolved.as_ref();
     let wanted = resolved.map(|resolved| &resolved.plan.host_requirements);
@@ -555,11 +560,13 @@ fn large_enough(
         cpus: wanted.and_then(|wanted| wanted.cpus),
         memory: wanted.and_then(|wanted| wanted.memory),
         storage: wanted.and_then(|wanted| wanted.storage),
+        gpu: wanted.is_some_and(|wanted| wanted.gpu == Gpu::Required),
     };
     let allowed = Allowed {
         cpu_millis: limits.cpu_millis,
         memory: limits.memory_bytes,
         disk,
+        gpu,
     };
     let Some(lacking) = lacks(&required, &allowed) else {
         return Ok(());
@@ -569,7 +576,7 @@ fn large_enough(
     Err(Failed::lasting(
         "HostRequirementsNotMet",
         format!(
-            "the class {class} is too small: hostRequirements asks for {lacking}; make the environment with a larger class (boatyard up --class)"
+            "the class {class} is too small: hostRequirements asks for {lacking}; make the environment with another class (boatyard up --class)"
         ),
     ))
 }

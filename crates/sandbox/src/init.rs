@@ -7,7 +7,8 @@
 //!    root's descriptor;
 //! 2. becomes root of its user namespace, configures its link, copies the mount namespace, mounts
 //!    what belongs to its own namespaces, pivots, names the host, installs the seccomp filter;
-//! 3. sends `R` (with the resolver's sockets); waits for `X`; executes.
+//! 3. sends `R` with the resolver's sockets (`RL`: and last the seccomp listener); waits for `X`;
+//!    executes.
 //!
 //! A failure is sent as JSON instead; end of file from the monitor is death at once. The socket
 //! closes on execution, which tells the monitor. What it needs was allocated before the clone
@@ -36,7 +37,7 @@ pub(crate) struct Handover<'a> {
     pub(crate) join: &'a Join,
     pub(crate) argv: &'a [CString],
     pub(crate) env: &'a [CString],
-    pub(crate) filter: &'a [process::Instruction],
+    pub(crate) filter: &'a seccomp::Filter,
 }
 
 /// Runs the child; never returns.
@@ -84,10 +85,15 @@ fn prepare(handover: &Handover<'_>) -> Result<(), Failure> {
     limits(spec)?;
     crash::point();
     descriptors(handover)?;
-    seccomp::install(handover.filter).step("install the seccomp filter")?;
+    let listener = handover
+        .filter
+        .install()
+        .step("install the seccomp filter")?;
     crash::point();
-    let fds: Vec<BorrowedFd<'_>> = resolver.iter().map(AsFd::as_fd).collect();
-    protocol::send_bytes(sync, b"R", &fds).step("report to the monitor")?;
+    let fds = resolver.iter().chain(&listener).map(AsFd::as_fd);
+    let fds: Vec<BorrowedFd<'_>> = fds.collect();
+    let word: &[u8] = if listener.is_some() { b"RL" } else { b"R" };
+    protocol::send_bytes(sync, word, &fds).step("report to the monitor")?;
     wait(sync, b'X')?;
     crash::point();
     Ok(())
@@ -129,8 +135,12 @@ fn enter_root(root: &OwnedFd, join: &Join, spec: &Spec) -> Result<(), Failure> {
     // Before the host's own go: the kernel grants a new /proc and /sys only while a fully visible
     // one can be seen.
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
-    own(c"proc", c"proc", c"/proc", Protection::PidNamespace)?;
-    own(c"sysfs", c"sys", c"/sys", Protection::NetNamespace)?;
+    // A second of each, out of the way: programs unmount theirs first (`ip netns exec`), and nobody
+    // inside may mount a new one unless one with nothing mounted over can be seen.
+    for (proc, sys) in [(c"proc", c"sys"), (c"dev/.spare/proc", c"dev/.spare/sys")] {
+        own(c"proc", proc, c"/proc", Protection::PidNamespace)?;
+        own(c"sysfs", sys, c"/sys", Protection::NetNamespace)?;
+    }
     let pts = c"newinstance,ptmxmode=0666,mode=620,gid=5";
     mount(
         c"devpts",
@@ -158,6 +168,13 @@ fn enter_root(root: &OwnedFd, join: &Join, spec: &Spec) -> Result<(), Failure> {
         rustix::mount::unmount(c".", UnmountFlags::DETACH).step("leave the host's root")?;
     }
     rustix::process::chdir(c"/").step("enter the root")?;
+    // As on a host that boots: what is mounted later shows in containers that ask for it. Nothing
+    // outside this namespace is a peer.
+    rustix::mount::mount_change(
+        c"/",
+        rustix::mount::MountPropagationFlags::SHARED | rustix::mount::MountPropagationFlags::REC,
+    )
+    .step("share the mounts with namespaces inside")?;
     crash::point();
     Ok(())
 }

@@ -51,6 +51,7 @@ mod error;
 mod init;
 mod monitor;
 mod net;
+mod notify;
 mod protection;
 mod protocol;
 mod record;

@@ -73,7 +73,7 @@ pub(super) struct Live {
     state: OwnedFd,
     init: OwnedFd,
     console: OwnedFd,
-    resolver: Vec<OwnedFd>,
+    inside: Inside,
     _lock: Lock,
 }
 
@@ -112,12 +112,12 @@ fn begin(start: &Start) -> Result<Begun, Failure> {
         policy: false,
     };
     match start_init(start, &state, monitor, &mut made) {
-        Ok((running, init, console, resolver)) => Ok(Begun::Live(Box::new(Live {
+        Ok((running, init, console, inside)) => Ok(Begun::Live(Box::new(Live {
             running,
             state,
             init,
             console,
-            resolver,
+            inside,
             _lock: lock,
         }))),
         Err(failure) => {
@@ -151,7 +151,32 @@ impl Made {
     }
 }
 
-type Started = (Running, OwnedFd, OwnedFd, Vec<OwnedFd>);
+/// Files a process may have open at most, as engines inside ask for (and the kernel's own bound).
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Lets init have as many open files as engines inside want: nobody inside can raise a limit, and
+/// service managers give runners less. What is used at once stays as it was; init inherits both.
+/// Where the host has no CAP_SYS_RESOURCE its limit stands.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if now.maximum.is_some_and(|most| most < OPEN_FILES) {
+        let raised = Rlimit {
+            current: now.current,
+            maximum: Some(OPEN_FILES),
+        };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}
+
+/// What init opened and the monitor serves.
+struct Inside {
+    resolver: Vec<OwnedFd>,
+    /// Where its filter's notifications come.
+    listener: Option<OwnedFd>,
+}
+
+type Started = (Running, OwnedFd, OwnedFd, Inside);
 
 fn start_init(
     start: &Start,
@@ -179,8 +204,9 @@ fn start_init(
             .collect()
     };
     let (argv, env) = (strings(&spec.init.argv)?, strings(&spec.init.env)?);
-    let filter = seccomp::program().step("make the seccomp filter")?;
+    let filter = seccomp::Filter::make().step("make the seccomp filter")?;
     let family = family::find(spec)?;
+    raise_open_files();
     let join = made
         .cgroups
         .insert(cgroup::create(&start.host.cgroup_root, spec)?);
@@ -223,11 +249,11 @@ fn start_init(
         said: Cell::new(false),
     };
     match bring_up(start, state, monitor, &child, &mut made.veth) {
-        Ok((running, resolver)) => {
+        Ok((running, inside)) => {
             process::enter(host_mounts.as_fd(), libc::CLONE_NEWNS)
                 .step("return to the host's mounts")
                 .inspect_err(|_| kill(&init))?;
-            Ok((running, init, console, resolver))
+            Ok((running, init, console, inside))
         }
         Err(failure) => {
             let failure = if child.said.get() {
@@ -312,7 +338,7 @@ fn bring_up(
     monitor: Process,
     child: &Child<'_>,
     veth: &mut bool,
-) -> Result<(Running, Vec<OwnedFd>), Failure> {
+) -> Result<(Running, Inside), Failure> {
     let spec = &start.spec;
     crash::point();
     // A member's user namespace is the environment's, which has them.
@@ -359,8 +385,11 @@ fn bring_up(
     };
     record::write(state.as_fd(), record::RECORD, &record).step("write monitor.json")?;
     crash::point();
-    let resolver = match hear(child.sync)? {
-        Some((bytes, fds)) if bytes == b"R" => fds,
+    let inside = match hear(child.sync)? {
+        Some((bytes, mut fds)) if bytes == b"R" || bytes == b"RL" => Inside {
+            listener: if bytes == b"RL" { fds.pop() } else { None },
+            resolver: fds,
+        },
         Some((bytes, _)) => return Err(child.failure(&bytes)),
         None => return Err(Failure::new(EXECUTE, "it was killed before it ran")),
     };
@@ -368,7 +397,7 @@ fn bring_up(
     protocol::send_bytes(child.sync.as_fd(), b"X", &[]).step("start init")?;
     crash::point();
     match hear(child.sync)? {
-        None => Ok((running, resolver)),
+        None => Ok((running, inside)),
         Some((bytes, _)) => Err(child.failure(&bytes)),
     }
 }

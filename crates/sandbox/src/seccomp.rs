@@ -27,13 +27,18 @@
 //! `reboot` stays: inside a pid namespace it only ends that namespace. `ptrace` and
 //! `process_vm_*` stay: debuggers, and they respect the user namespace.
 //!
-//! Read next: `sys::process::install_filter`.
+//! One call is carried out by the monitor where the kernel would refuse it: `notify`. A container's own
+//! filter inside goes before it: what that one refuses is refused.
+//!
+//! Read next: `notify`.
 
 mod sockets;
 
 use crate::protection::{self, Protection};
+use crate::sys::notify;
 use crate::sys::process::{self, Instruction};
 use std::io;
+use std::os::fd::OwnedFd;
 
 /// The audit architecture this build filters for.
 #[cfg(target_arch = "x86_64")]
@@ -92,16 +97,51 @@ const JUMP_EQUAL: u16 = 0x15;
 #[cfg(target_arch = "x86_64")]
 const JUMP_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
+const AND: u16 = 0x54;
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
+/// The lower half of the fourth argument.
+const FLAGS: u32 = 16 + 3 * 8;
 
 const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
+/// The calls of `mount(2)` that `notify` answers: with MS_RDONLY, MS_REMOUNT and MS_BIND, and
+/// without MS_NODEV.
+const REMOUNT: u32 = 1 | 32 | 4096;
+const REMOUNT_MASK: u32 = REMOUNT | 4;
+
+/// The filter, made before init is cloned.
+pub(crate) struct Filter {
+    listening: Vec<Instruction>,
+    alone: Vec<Instruction>,
+}
+
+impl Filter {
+    pub(crate) fn make() -> io::Result<Self> {
+        Ok(Self {
+            listening: program(true)?,
+            alone: program(false)?,
+        })
+    }
+
+    /// Installs it in the calling thread, for good; answers the listener for [`crate::notify`].
+    /// There is none where this host is itself listened to: the kernel takes one alone.
+    pub(crate) fn install(&self) -> io::Result<Option<OwnedFd>> {
+        if protection::removed(Protection::Filter) {
+            return Ok(None);
+        }
+        match notify::install_filter(&self.listening) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(_) => process::install_filter(&self.alone).map(|()| None),
+        }
+    }
+}
+
 /// The filter as a BPF program.
-pub(crate) fn program() -> io::Result<Vec<Instruction>> {
+fn program(listening: bool) -> io::Result<Vec<Instruction>> {
     const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
     const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     let mut program = vec![
@@ -129,16 +169,18 @@ pub(crate) fn program() -> io::Result<Vec<Instruction>> {
         program.push(instruction(RETURN, 0, 0, MISSING));
     }
     program.extend(sockets::judge());
+    if listening {
+        let mount = u32::try_from(libc::SYS_mount).map_err(io::Error::other)?;
+        program.extend([
+            instruction(JUMP_EQUAL, 0, 4, mount),
+            instruction(LOAD, 0, 0, FLAGS),
+            instruction(AND, 0, 0, REMOUNT_MASK),
+            instruction(JUMP_EQUAL, 0, 1, REMOUNT),
+            instruction(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        ]);
+    }
     program.push(instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     Ok(program)
-}
-
-/// Installs the filter in the calling thread, for good.
-pub(crate) fn install(program: &[Instruction]) -> io::Result<()> {
-    if protection::removed(Protection::Filter) {
-        return Ok(());
-    }
-    process::install_filter(program)
 }
 
 #[cfg(test)]

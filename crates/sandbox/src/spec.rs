@@ -85,8 +85,8 @@ pub struct Spec {
     pub init: Init,
     /// Rlimit NOFILE for everything inside, soft and hard; capped at what the host allows.
     pub nofile: Option<u64>,
-    /// Extra host devices by path, beside the fixed allow-list; bound into /dev.
-    pub devices: Vec<PathBuf>,
+    /// Devices of the host, beside the fixed allow-list.
+    pub devices: Vec<Device>,
     /// What it has to do with other sandboxes of the same environment.
     #[serde(default)]
     pub company: Option<Box<Company>>,
@@ -148,6 +148,23 @@ pub struct AllowedRange {
     pub last: Ipv4Addr,
     /// Ports of TCP and UDP; every protocol when empty.
     pub ports: Vec<u16>,
+}
+
+/// A device of the host, as a node inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// The host's node.
+    pub host: PathBuf,
+    /// Where it is inside, below /dev.
+    pub inside: PathBuf,
+    /// May not be opened for writing.
+    pub read_only: bool,
+    /// Mode of the node inside.
+    pub mode: u32,
+    /// Its user inside, below [`ID_RANGE`].
+    pub uid: u32,
+    /// Its group inside.
+    pub gid: u32,
 }
 
 /// One pair of user ids and one of group ids: what is the one on disk is the other inside, and the

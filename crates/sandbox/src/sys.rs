@@ -2,12 +2,12 @@
 //!
 //! Owns every `unsafe` block of the workspace: cloning into namespaces, execution by descriptor,
 //! thread credentials, idmapping of mounts, installing a seccomp filter, loading a device filter,
-//! quotas and loop devices. Each function is a thin
+//! seccomp's notifications, quotas and loop devices. Each function is a thin
 //! wrapper with an `io::Result`; what the calls are used for is decided one floor up (`monitor`,
 //! `init`, `root`). The processes that use them are single-threaded: a fork here copies a whole
 //! consistent address space, so that allocating in the child is sound.
 //!
-//! Read next: [`process`], [`mounts`], [`bpf`], [`disk`].
+//! Read next: [`process`], [`mounts`], [`notify`], [`bpf`], [`disk`].
 #![allow(
     unsafe_code,
     reason = "the one place where the workspace talks to the kernel directly"
@@ -16,6 +16,7 @@
 pub(crate) mod bpf;
 pub(crate) mod disk;
 pub(crate) mod mounts;
+pub(crate) mod notify;
 #[cfg(feature = "removable-protections")]
 pub mod probing;
 pub(crate) mod process;

@@ -35,6 +35,11 @@ fn entry(
     }
 }
 
+/// The same as a root filesystem's tar, for engines that import one.
+pub fn root() -> Vec<u8> {
+    layer()
+}
+
 /// The layer: busybox, /etc/passwd with root and `dev` (uid 1000), empty standard folders.
 fn layer() -> Vec<u8> {
     let busybox =

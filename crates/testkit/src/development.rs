@@ -46,12 +46,21 @@ pub fn cache(lock: &str) -> (PathBuf, std::fs::File) {
 /// # Panics
 /// When it cannot be made.
 pub fn provide(daemon: &Daemon) {
-    let kept = store();
+    let trusted = std::fs::read(TRUST).unwrap();
+    let recipe = format!("3 {FROM} {PACKAGES:?} {}", hex_digest(&trusted));
+    give(
+        daemon,
+        &kept("development", &recipe, |folder| made(folder, &trusted)),
+    );
+}
+
+/// Gives a daemon that does not run yet a copy of an image store.
+pub(crate) fn give(daemon: &Daemon, kept: &Path) {
     let state = daemon.state();
     std::fs::create_dir_all(&state).unwrap();
     let copy = |links: &[&str]| {
         let mut command = Command::new("cp");
-        command.arg("-a").args(links).arg(&kept);
+        command.arg("-a").args(links).arg(kept);
         command.arg(state.join("images")).output().unwrap()
     };
     if !copy(&["--link"]).status.success() {
@@ -62,63 +71,89 @@ pub fn provide(daemon: &Daemon) {
     }
 }
 
-/// The image store that holds it.
-fn store() -> PathBuf {
-    let (cache, _lock) = cache("development.lock");
-    let trusted = std::fs::read(TRUST).unwrap();
-    let recipe = format!("3 {FROM} {PACKAGES:?} {}", hex_digest(&trusted));
-    let kept = cache.join(format!(
-        "development-{}",
-        &hex_digest(recipe.as_bytes())[..16]
-    ));
+/// The image store that `make` made for this recipe in a folder it is given, now or earlier.
+pub(crate) fn kept(name: &str, recipe: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
+    let (cache, _lock) = cache(&format!("{name}.lock"));
+    let kept = cache.join(format!("{name}-{}", &hex_digest(recipe.as_bytes())[..16]));
     if kept.exists() {
         return kept;
     }
     let making = tempfile::Builder::new();
     let making = making.tempdir_in(&cache).unwrap();
-    let images = made(making.path(), &trusted);
+    let images = make(making.path());
     std::fs::rename(images, &kept).unwrap();
     kept
 }
 
 /// Makes it in a daemon of its own; answers where its image store was moved to.
 fn made(folder: &Path, trusted: &[u8]) -> PathBuf {
-    let layout = folder.join("layout");
-    std::fs::create_dir(&layout).unwrap();
-    let archive = folder.join("base.tar");
-    let archive_text = archive.to_str().unwrap();
-    let mut daemon = Daemon::start();
-    let mut bootstrap = vec!["image", "bootstrap", FROM];
-    for package in PACKAGES {
-        bootstrap.extend(["--include", package]);
-    }
-    daemon.cli(&bootstrap).ok();
-    daemon.cli(&["image", "export", FROM, archive_text]).ok();
-    run(Command::new("tar")
-        .arg("-xf")
-        .arg(&archive)
-        .arg("-C")
-        .arg(&layout));
     let trust = (TRUST.trim_start_matches('/'), trusted.to_vec());
-    amend::amend(
-        &layout,
-        |below| amend::user_layer(below, &USER, std::slice::from_ref(&trust)),
-        |config| {
-            let variables = config["Env"].as_array_mut().unwrap();
-            variables.push("BASE_VAR=base".into());
-            config["Cmd"] = serde_json::json!(["/bin/bash"]);
-            config["User"] = "root".into();
-        },
-    );
-    let layout = layout.to_str().unwrap();
-    daemon
-        .cli(&["image", "import", layout, "--tag", IMAGE])
-        .ok();
-    daemon.cli(&["image", "rm", FROM]).ok();
-    daemon.kill();
-    let images = folder.join("images");
-    run(Command::new("mv")
-        .arg(daemon.state().join("images"))
-        .arg(&images));
-    images
+    let recipe = Recipe {
+        from: FROM,
+        packages: &PACKAGES,
+        name: IMAGE,
+        user: &USER,
+        files: &[trust],
+    };
+    recipe.make(folder, |config| {
+        let variables = config["Env"].as_array_mut().unwrap();
+        variables.push("BASE_VAR=base".into());
+        config["Cmd"] = serde_json::json!(["/bin/bash"]);
+        config["User"] = "root".into();
+    })
+}
+
+/// An image of a distribution with a user.
+pub(crate) struct Recipe<'a> {
+    pub(crate) from: &'a str,
+    pub(crate) packages: &'a [&'a str],
+    /// What it is called.
+    pub(crate) name: &'a str,
+    pub(crate) user: &'a User,
+    /// Further files, of root's.
+    pub(crate) files: &'a [(&'a str, Vec<u8>)],
+}
+
+impl Recipe<'_> {
+    /// Makes it in a daemon of its own; answers where its image store was moved to.
+    pub(crate) fn make(
+        &self,
+        folder: &Path,
+        configure: impl FnOnce(&mut serde_json::Value),
+    ) -> PathBuf {
+        let layout = folder.join("layout");
+        std::fs::create_dir(&layout).unwrap();
+        let archive = folder.join("base.tar");
+        let archive_text = archive.to_str().unwrap();
+        let mut daemon = Daemon::start();
+        let mut bootstrap = vec!["image", "bootstrap", self.from];
+        for package in self.packages {
+            bootstrap.extend(["--include", package]);
+        }
+        daemon.cli(&bootstrap).ok();
+        daemon
+            .cli(&["image", "export", self.from, archive_text])
+            .ok();
+        run(Command::new("tar")
+            .arg("-xf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&layout));
+        amend::amend(
+            &layout,
+            |below| amend::user_layer(below, self.user, self.files),
+            configure,
+        );
+        let layout = layout.to_str().unwrap();
+        daemon
+            .cli(&["image", "import", layout, "--tag", self.name])
+            .ok();
+        daemon.cli(&["image", "rm", self.from]).ok();
+        daemon.kill();
+        let images = folder.join("images");
+        run(Command::new("mv")
+            .arg(daemon.state().join("images"))
+            .arg(&images));
+        images
+    }
 }

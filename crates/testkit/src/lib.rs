@@ -21,6 +21,7 @@ pub mod archive;
 pub mod client;
 pub mod daemon;
 pub mod development;
+pub mod engines;
 pub mod front;
 pub mod history;
 pub mod photo;

@@ -81,6 +81,7 @@ impl Hosts {
             host_name_prefix: name.to_owned(),
             first_slot: 0,
             fair_shares: false,
+            device_directories: Vec::new(),
         };
         let host = Host {
             agents: self.agents.clone(),

@@ -16,20 +16,22 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// One device, or all of a major number, to read and write.
+/// One device, or all of a major number, to read and, unless it says otherwise, write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     block: bool,
     major: u32,
     minor: Option<u32>,
+    read_only: bool,
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.block { 'b' } else { 'c' };
+        let access = if self.read_only { "r" } else { "rw" };
         match self.minor {
-            Some(minor) => write!(f, "{kind} {}:{minor} rw", self.major),
-            None => write!(f, "{kind} {}:* rw", self.major),
+            Some(minor) => write!(f, "{kind} {}:{minor} {access}", self.major),
+            None => write!(f, "{kind} {}:* {access}", self.major),
         }
     }
 }
@@ -40,6 +42,7 @@ pub(super) fn rules(spec: &Spec) -> io::Result<Vec<Rule>> {
         block: false,
         major,
         minor,
+        read_only: false,
     };
     let mut rules: Vec<Rule> = root::NODES
         .iter()
@@ -51,12 +54,13 @@ pub(super) fn rules(spec: &Spec) -> io::Result<Vec<Rule>> {
         character(136, None),
         character(5, Some(1)),
     ]);
-    for path in &spec.devices {
-        let stat = rustix::fs::stat(path)?;
+    for device in &spec.devices {
+        let stat = rustix::fs::stat(&device.host)?;
         rules.push(Rule {
             block: FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice,
             major: rustix::fs::major(stat.st_rdev),
             minor: Some(rustix::fs::minor(stat.st_rdev)),
+            read_only: device.read_only,
         });
     }
     Ok(rules)
@@ -88,6 +92,9 @@ const MINOR: u8 = 5;
 const BLOCK: i32 = 1;
 const CHARACTER: i32 = 2;
 const MAKE: i32 = 1;
+const WRITE: i32 = 4;
+/// Jumps when a register has any of these bits.
+const ANY_BIT: u8 = 0x45;
 
 /// The program: `struct bpf_cgroup_dev_ctx` in, 1 out for allowed, 0 for refused.
 fn compile(rules: &[Rule]) -> io::Result<Vec<Instruction>> {
@@ -109,19 +116,23 @@ fn compile(rules: &[Rule]) -> io::Result<Vec<Instruction>> {
         load(MAJOR, 4),
         load(MINOR, 8),
         // Any access but to make a node.
-        instruction(0x57, ACCESS, 0, MAKE),
-        instruction(0x15, ACCESS, 2, 0),
+        instruction(ANY_BIT, ACCESS, 1, MAKE),
+        instruction(0x05, 0, 2, 0),
     ];
     program.extend(answer(0));
     for rule in rules {
         let number = |value: u32| i32::try_from(value).map_err(io::Error::other);
         let kind = if rule.block { BLOCK } else { CHARACTER };
-        let tests = if rule.minor.is_some() { 3 } else { 2 };
+        let writes = i16::from(rule.read_only);
+        let tests = if rule.minor.is_some() { 3 } else { 2 } + writes;
         // Past the tests that follow and the answer.
         program.push(unequal(KIND, kind, tests + 1));
         program.push(unequal(MAJOR, number(rule.major)?, tests));
         if let Some(minor) = rule.minor {
-            program.push(unequal(MINOR, number(minor)?, 2));
+            program.push(unequal(MINOR, number(minor)?, 2 + writes));
+        }
+        if rule.read_only {
+            program.push(instruction(ANY_BIT, ACCESS, 2, WRITE));
         }
         program.extend(answer(1));
     }

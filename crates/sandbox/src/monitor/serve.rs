@@ -1,11 +1,12 @@
 //! What the monitor does while init runs, and at its end.
 //!
 //! One poll loop without threads: init's end, its output (to `console.log`, bounded by starting
-//! over at [`CONSOLE_LIMIT`] and keeping one old file), name look-ups, and changes of the egress
-//! policy ([`super::policy`]).
+//! over at [`CONSOLE_LIMIT`] and keeping one old file), name look-ups, calls that `notify` answers,
+//! and changes of the egress policy ([`super::policy`]).
 
 use super::Live;
 use super::policy::Policy;
+use crate::notify::Notifier;
 use crate::protection::{self, Protection};
 use crate::protocol::Start;
 use crate::record::{self, Exit};
@@ -65,15 +66,16 @@ impl Live {
         crash::point();
         let mut policy = Policy::new(start, &self);
         let mut forwarder = net::dns::Forwarder::new(
-            std::mem::take(&mut self.resolver),
+            std::mem::take(&mut self.inside.resolver),
             start.host.resolv_conf.clone(),
             policy.first(),
         );
         policy.look(&mut forwarder);
+        let mut notifier = self.inside.listener.take().map(Notifier::new);
         let mut console = Console::open(&self);
         let mut pipe_open = true;
         loop {
-            let (init_ended, output) = {
+            let (init_ended, output, called) = {
                 let mut fds = vec![PollFd::new(&self.init, PollFlags::IN)];
                 if pipe_open {
                     fds.push(PollFd::new(&self.console, PollFlags::IN));
@@ -85,9 +87,15 @@ impl Live {
                         .as_ref()
                         .map(|fd| PollFd::new(fd, PollFlags::IN)),
                 );
+                let calls = fds.len();
+                fds.extend(notifier.as_ref().and_then(Notifier::poll_descriptor));
                 let own = fds.len();
                 forwarder.poll_descriptors(&mut fds);
-                let timeout = [forwarder.timeout(), policy.timeout()];
+                let timeout = [
+                    forwarder.timeout(),
+                    policy.timeout(),
+                    notifier.as_ref().and_then(Notifier::timeout),
+                ];
                 let timeout = timeout.into_iter().flatten().min().map(|left| Timespec {
                     tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                     tv_nsec: i64::from(left.subsec_nanos()),
@@ -99,15 +107,26 @@ impl Live {
                 let ready: Vec<PollFlags> = fds[own..].iter().map(PollFd::revents).collect();
                 let init_ended = !fds[0].revents().is_empty();
                 let output = pipe_open && !fds[1].revents().is_empty();
-                let called = own > hangups && !fds[hangups].revents().is_empty();
+                let hung_up = calls > hangups && !fds[hangups].revents().is_empty();
+                let called = if own > calls {
+                    fds[calls].revents()
+                } else {
+                    PollFlags::empty()
+                };
                 drop(fds);
                 forwarder.serve(&ready);
-                if called {
+                if hung_up {
                     policy.look(&mut forwarder);
                 }
                 policy.report(&mut forwarder);
-                (init_ended, output)
+                (init_ended, output, called)
             };
+            if !notifier
+                .as_mut()
+                .is_none_or(|notifier| notifier.serve(called))
+            {
+                notifier = None;
+            }
             if output {
                 pipe_open = console.copy(&self.console);
             }

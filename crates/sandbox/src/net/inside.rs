@@ -3,7 +3,7 @@
 use super::netlink::{self, Netlink};
 use super::{INSIDE_INDEX, OUTSIDE_MAC};
 use crate::error::{Failure, Step};
-use crate::spec::{GATEWAY, Network, RESOLVER};
+use crate::spec::{GATEWAY, ID_RANGE, Network, RESOLVER};
 use netlink_packet_route::address::AddressScope;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -48,8 +48,24 @@ pub(crate) fn loopback(network: &Network) -> Result<Vec<OwnedFd>, Failure> {
     }
 }
 
-/// Configures the link, which the monitor has made.
+/// What the kernel leaves to root in a new namespace and distributions and other engines give to
+/// everybody: echo requests, and ports below 1024. The namespace has no other users than these.
+fn open_to_users() {
+    let groups = format!("0 {}", ID_RANGE - 1);
+    for (name, value) in [
+        ("ping_group_range", groups.as_str()),
+        ("ip_unprivileged_port_start", "0"),
+    ] {
+        // A host that has /proc/sys read-only leaves both to root.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value);
+    }
+}
+
+/// Configures the link, which the monitor has made; by root inside.
 pub(crate) fn link(network: &Network) -> Result<(), Failure> {
+    if !matches!(network, Network::Shared { .. }) {
+        open_to_users();
+    }
     let Network::Routed { address } = *network else {
         return Ok(());
     };

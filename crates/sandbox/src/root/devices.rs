@@ -7,8 +7,8 @@
 
 use super::{as_inside_root, attach, new_tmpfs, targets};
 use crate::error::{Failure, Step};
-use crate::spec::Spec;
-use rustix::fs::{FileType, Mode};
+use crate::spec::{ID_RANGE, Spec};
+use rustix::fs::{AtFlags, FileType, Mode};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Name, major, minor of what every sandbox has.
@@ -35,6 +35,13 @@ fn fill(spec: &Spec, dev: BorrowedFd<'_>) -> Result<(), Failure> {
     for directory in ["pts", "shm", "mqueue", "net"] {
         rustix::fs::mkdirat(dev, directory, Mode::from_raw_mode(0o755)).step("fill /dev")?;
     }
+    for (directory, mode) in [
+        (".spare", 0o700),
+        (".spare/proc", 0o555),
+        (".spare/sys", 0o555),
+    ] {
+        rustix::fs::mkdirat(dev, directory, Mode::from_raw_mode(mode)).step("fill /dev")?;
+    }
     for (target, link) in [
         ("pts/ptmx", "ptmx"),
         ("/proc/self/fd", "fd"),
@@ -55,21 +62,38 @@ fn fill(spec: &Spec, dev: BorrowedFd<'_>) -> Result<(), Failure> {
         )
         .step_with(|| format!("make /dev/{name}"))?;
     }
-    for path in &spec.devices {
-        let what = || format!("make the device {}", path.display());
-        let stat = rustix::fs::stat(path).step_with(what)?;
+    for device in &spec.devices {
+        let what = || format!("make the device {}", device.inside.display());
+        let stat = rustix::fs::stat(&device.host)
+            .step_with(|| format!("look at the device {}", device.host.display()))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
             return Err(Failure::new(what(), "it is not a device node"));
         }
-        let below = path
+        let below = device
+            .inside
             .strip_prefix("/dev")
             .map_err(|_| Failure::new(what(), "it is not below /dev"))?;
         if let Some(parent) = below.parent().filter(|p| !p.as_os_str().is_empty()) {
             targets::make(dev, parent, targets::Kind::Directory)?;
         }
-        rustix::fs::mknodat(dev, below, kind, Mode::from_raw_mode(0o666), stat.st_rdev)
-            .step_with(what)?;
+        let mode = Mode::from_raw_mode(device.mode & 0o777);
+        rustix::fs::mknodat(dev, below, kind, mode, stat.st_rdev).step_with(what)?;
+        let owner = |id: u32| {
+            let inside = id < ID_RANGE;
+            inside
+                .then(|| spec.id_base + id)
+                .ok_or_else(|| Failure::new(what(), format!("the id {id} does not exist inside")))
+        };
+        let (uid, gid) = (owner(device.uid)?, owner(device.gid)?);
+        rustix::fs::chownat(
+            dev,
+            below,
+            Some(rustix::fs::Uid::from_raw(uid)),
+            Some(rustix::fs::Gid::from_raw(gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .step_with(what)?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The files of /etc that depend on where an image runs: resolv.conf, hosts, hostname.
+//! The files of /etc that depend on where an image runs: resolv.conf, hosts, hostname; and mtab,
+//! which images do not bring and the tools of FUSE do not go without.
 //!
 //! They are written into the environment's own root once, not bind-mounted, so that tools inside
 //! can rename over them and what a user writes there stays. A file already in the private upper
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Paths (without the leading slash) written into the root at start.
-pub const GENERATED: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
+pub const GENERATED: [&str; 4] = ["etc/resolv.conf", "etc/hosts", "etc/hostname", "etc/mtab"];
 
 /// Writes what is not the user's already.
 pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
@@ -59,6 +60,10 @@ pub(super) fn write(spec: &Spec, root: BorrowedFd<'_>) -> Result<(), Failure> {
             continue;
         }
         replace(etc.as_fd(), name, &text).step_with(|| format!("write /etc/{name}"))?;
+    }
+    match rustix::fs::symlinkat("../proc/self/mounts", &etc, "mtab") {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(Failure::new("make /etc/mtab", error)),
     }
     company(spec, etc.as_fd()).step("write the services' names to /etc/hosts")
 }

@@ -9,7 +9,12 @@ fn verdict(architecture: u32, number: u32) -> u32 {
 
 /// The same with arguments.
 fn judged(architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
-    let program = program().unwrap();
+    run(architecture, number, arguments, 0)
+}
+
+/// The same with the fourth argument.
+fn run(architecture: u32, number: u32, arguments: [u32; 3], flags: u32) -> u32 {
+    let program = program(true).unwrap();
     let (mut at, mut accumulator) = (0, 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];
@@ -20,10 +25,11 @@ fn judged(architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
                 accumulator = match (k, argument) {
                     (_, Some(argument)) => arguments[argument],
                     (ARCH, None) => architecture,
+                    (FLAGS, None) => flags,
                     _ => number,
                 }
             }
-            sockets::AND => accumulator &= k,
+            AND => accumulator &= k,
             JUMP_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
             RETURN => return k,
             _ => at += usize::from(if accumulator >= k { jt } else { jf }),
@@ -131,4 +137,24 @@ fn other_tables_of_calls_are_refused_whole() {
     assert_eq!(verdict(0x4000_0003, 3), DENIED);
     #[cfg(target_arch = "x86_64")]
     assert_eq!(verdict(ARCHITECTURE, X32), DENIED);
+}
+
+#[test]
+fn a_read_only_remount_without_nodev_is_answered_by_the_monitor_and_no_other_mount() {
+    let mount = u32::try_from(libc::SYS_mount).unwrap();
+    let verdict = |flags: u64| run(ARCHITECTURE, mount, [0; 3], u32::try_from(flags).unwrap());
+    let remount = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+    for flags in [remount, remount | libc::MS_NOSUID] {
+        assert_eq!(verdict(flags), libc::SECCOMP_RET_USER_NOTIF, "{flags:x}");
+    }
+    for flags in [
+        0,
+        libc::MS_BIND,
+        libc::MS_REMOUNT | libc::MS_RDONLY,
+        libc::MS_BIND | libc::MS_RDONLY,
+        remount & !libc::MS_RDONLY,
+        remount | libc::MS_NODEV,
+    ] {
+        assert_eq!(verdict(flags), libc::SECCOMP_RET_ALLOW, "{flags:x}");
+    }
 }

@@ -15,6 +15,21 @@ pub(crate) struct Attributes {
     pub(crate) recursive: bool,
 }
 
+/// Sets and clears `MOUNT_ATTR_*` bits of a mount that is in the calling process's namespace; what
+/// is in both is set. An access time's bits go together: clear all of them to set one.
+pub(crate) fn change(mount: BorrowedFd<'_>, set: u64, clear: u64) -> io::Result<()> {
+    apply(
+        mount,
+        libc::AT_EMPTY_PATH,
+        &libc::mount_attr {
+            attr_set: set,
+            attr_clr: clear & !set | clear & libc::MOUNT_ATTR__ATIME,
+            propagation: 0,
+            userns_fd: 0,
+        },
+    )
+}
+
 /// Sets `attributes`, and when `userns` is given shifts the mount's ids by that namespace's maps.
 pub(crate) fn set_attributes(
     mount: BorrowedFd<'_>,
@@ -33,6 +48,10 @@ pub(crate) fn set_attributes(
         } else {
             0
         };
+    apply(mount, flags, &attr)
+}
+
+fn apply(mount: BorrowedFd<'_>, flags: i32, attr: &libc::mount_attr) -> io::Result<()> {
     // SAFETY: the path is a NUL-terminated literal, `attr` lives across the call and its size is
     // passed; the kernel only reads both.
     check(unsafe {
@@ -41,7 +60,7 @@ pub(crate) fn set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     })?;

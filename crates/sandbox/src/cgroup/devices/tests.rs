@@ -14,6 +14,8 @@ fn run(program: &[Instruction], access: u32, kind: u32, major: u32, minor: u32) 
             0x61 => registers[to] = context[usize::try_from(i.offset).unwrap() / 4],
             0xbf => registers[to] = registers[from],
             0xb7 => registers[to] = immediate,
+            0x05 => jump = true,
+            0x45 => jump = registers[to] & immediate != 0,
             0x57 => registers[to] &= immediate,
             0x77 => registers[to] >>= immediate,
             0x15 => jump = registers[to] == immediate,
@@ -38,8 +40,17 @@ fn a_filter_allows_what_is_listed_and_nothing_else() {
         block,
         major,
         minor,
+        read_only: false,
     };
     let rules = [
+        Rule {
+            read_only: true,
+            ..rule(false, 5, Some(1))
+        },
+        Rule {
+            read_only: true,
+            ..rule(false, 6, None)
+        },
         rule(false, 1, Some(3)),
         rule(false, 136, None),
         rule(true, 7, Some(0)),
@@ -52,6 +63,9 @@ fn a_filter_allows_what_is_listed_and_nothing_else() {
     // Other minor, other kind, other major.
     assert!(!allowed(READ, 2, 1, 4) && !allowed(READ, 1, 1, 3) && !allowed(READ, 2, 7, 0));
     assert!(!allowed(READ, 1, 7, 1) && !allowed(READ, 1, 8, 0));
+    // Read and not written.
+    assert!(allowed(READ, 2, 5, 1) && !allowed(WRITE, 2, 5, 1) && !allowed(READ | WRITE, 2, 5, 1));
+    assert!(allowed(READ, 2, 6, 9) && !allowed(READ | WRITE, 2, 6, 9) && !allowed(READ, 2, 5, 2));
     // Made by nobody.
     assert!(!allowed(1, 2, 1, 3) && !allowed(1 | READ, 2, 136, 0));
 }
@@ -62,12 +76,14 @@ fn rules_are_written_as_version_1_reads_them() {
         block: true,
         major: 8,
         minor: Some(1),
+        read_only: false,
     };
     assert_eq!(rule.to_string(), "b 8:1 rw");
     let all = Rule {
         block: false,
         major: 136,
         minor: None,
+        read_only: true,
     };
-    assert_eq!(all.to_string(), "c 136:* rw");
+    assert_eq!(all.to_string(), "c 136:* r");
 }
