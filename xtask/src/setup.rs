@@ -56,6 +56,8 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
     ),
     (Purpose::Test, Program("docker-registry"), "docker-registry"),
     (Purpose::Test, Program("skopeo"), "skopeo"),
+    (Purpose::Test, Program("xz"), "xz-utils"),
+    (Purpose::Test, Program("bzip2"), "bzip2"),
     (Purpose::Test, Program("podman"), "podman"),
     (Purpose::Test, Program("crun"), "crun"),
     // Debian's other busybox is not static and does not run in an empty root.

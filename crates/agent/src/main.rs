@@ -19,6 +19,7 @@ mod task;
 
 mod buffer;
 mod failure;
+mod mask;
 mod pump;
 mod spawn;
 

@@ -4,6 +4,7 @@
 //! The log gets everything up to a size. The relay goes to the server, which empties it whatever its
 //! callers do (a slow one misses output), so that no caller holds the task up.
 
+use crate::mask::Mask;
 use boatyard_wire::LOG_DIRECTORY;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -16,7 +17,7 @@ const LARGEST_LOG: usize = 64 * 1024 * 1024;
 const TRUNCATED: &[u8] = b"\n[boatyard: log ends here, 64 MiB is its limit]\n";
 
 /// Starts the thread; gives the relay's reading end, which does not block and ends with the output.
-pub(crate) fn start(name: &str, output: OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn start(name: &str, output: OwnedFd, mask: Mask) -> io::Result<OwnedFd> {
     let (relay_read, relay) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&relay_read, true)?;
     rustix::io::ioctl_fionbio(&output, false)?;
@@ -24,11 +25,11 @@ pub(crate) fn start(name: &str, output: OwnedFd) -> io::Result<OwnedFd> {
     std::thread::Builder::new()
         .name("log".to_owned())
         .stack_size(128 * 1024)
-        .spawn(move || pump(&name, &output, relay))?;
+        .spawn(move || pump(&name, &output, relay, mask))?;
     Ok(relay_read)
 }
 
-fn pump(name: &str, output: &OwnedFd, relay: OwnedFd) {
+fn pump(name: &str, output: &OwnedFd, relay: OwnedFd, mut mask: Mask) {
     let mut relay = Some(relay);
     let mut log = match Log::create(name) {
         Ok(log) => Some(log),
@@ -42,13 +43,31 @@ fn pump(name: &str, output: &OwnedFd, relay: OwnedFd) {
     };
     // On the stack: an allocation here would give the thread an arena of its own.
     let mut chunk = [0u8; 16 * 1024];
-    loop {
+    let mut ended = false;
+    while !ended {
         let bytes = match rustix::io::read(output, &mut chunk[..]) {
-            Ok(0) => return,
-            Ok(length) => chunk.get(..length).unwrap_or_default(),
+            Ok(length) if length > 0 => chunk.get(..length).unwrap_or_default(),
             Err(Errno::INTR) => continue,
-            Err(_) => return,
+            Ok(_) | Err(_) => {
+                ended = true;
+                &[]
+            }
         };
+        let masked;
+        let bytes = match (mask.is_needed(), ended) {
+            (false, _) => bytes,
+            (true, false) => {
+                masked = mask.feed(bytes);
+                &masked
+            }
+            (true, true) => {
+                masked = mask.end();
+                &masked
+            }
+        };
+        if bytes.is_empty() {
+            continue;
+        }
         if let Some(open) = &mut log
             && let Err(error) = open.append(bytes)
         {

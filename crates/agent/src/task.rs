@@ -4,6 +4,7 @@
 //! longer (whether a lifecycle command ever succeeded) the runner records. Output is [`crate::pump`]'s.
 
 use crate::failure::Failure;
+use crate::mask::Mask;
 use crate::pump;
 use crate::session::{Ended, LINGER};
 use crate::spawn::{self, Output, Provision};
@@ -77,11 +78,14 @@ impl Tasks {
             tty: None,
             ..process
         };
+        let masked = process.masked.iter();
+        let masked = masked.filter_map(|name| process.env.get(name)?.as_ref());
+        let mask = Mask::new(masked.map(|value| value.clone().into_bytes()).collect());
         let mut spawned = spawn::spawn(process, Output::Merged, provision)?;
         let relay = spawned.outputs[0]
             .take()
             .ok_or_else(|| std::io::Error::other("no output"))
-            .and_then(|output| pump::start(name, output));
+            .and_then(|output| pump::start(name, output, mask));
         let relay = relay.map_err(|error| {
             spawn::signal(spawned.pid, Signal::KILL);
             Failure::busy(format!(

@@ -94,7 +94,7 @@ pub(crate) struct Local {
 /// `boatyard build`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Build {
-    /// Folder that the Dockerfile copies from.
+    /// Folder that the Dockerfile copies from, or a git repository's URL.
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
     /// The Dockerfile; without it, the folder's `Dockerfile`.
@@ -109,12 +109,15 @@ pub(crate) struct Build {
     /// Build argument, as `NAME=value`; `NAME` alone takes the variable's value.
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
-    /// Further context, as `NAME=FOLDER` or `NAME=docker-image://REFERENCE`.
+    /// Further context, as `NAME=FOLDER`, `NAME=URL.git#REF` or `NAME=docker-image://REFERENCE`.
     #[arg(long = "build-context", value_name = "NAME=FOLDER")]
     pub(crate) build_contexts: Vec<String>,
     /// Secret, as `id=ID,src=FILE` or `id=ID,env=VARIABLE`.
     #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
     pub(crate) secrets: Vec<String>,
+    /// SSH agent for steps that mount it: `default` takes that of SSH_AUTH_SOCK.
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// Do every step again.
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -124,6 +127,12 @@ pub(crate) struct Build {
     /// Where in a registry to keep the steps, for other machines.
     #[arg(long, value_name = "NAME|type=registry,ref=NAME")]
     pub(crate) cache_to: Option<String>,
+    /// What it is built for; only this machine's platform is.
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// File that the image is written to as well, as `type=oci,dest=FILE` or `type=docker,dest=FILE`.
+    #[arg(short, long, value_name = "type=TYPE,dest=FILE")]
+    pub(crate) output: Vec<String>,
     /// Send the image to the registries of its names.
     #[arg(long, requires = "tags")]
     pub(crate) push: bool,
@@ -237,6 +246,10 @@ pub(crate) struct Up {
     /// EnvironmentClass.
     #[arg(long)]
     pub(crate) class: Option<String>,
+    /// Reads the configuration again, builds what changed, and restarts the environment with it;
+    /// what was written inside stays.
+    #[arg(long)]
+    pub(crate) rebuild: bool,
     /// Do not open a shell.
     #[arg(long, short)]
     pub(crate) detach: bool,
@@ -446,7 +459,12 @@ pub(crate) enum Image {
         references: Vec<String>,
     },
     /// Remove layers that nothing uses.
-    Prune,
+    Prune {
+        /// Of what builds keep for later, how much stays: what was used last, as
+        /// `10Gi`. Without it 20Gi; what was not used for a week never does.
+        #[arg(long, value_name = "SIZE")]
+        keep_cache: Option<String>,
+    },
 }
 
 /// Form of an exported image.

@@ -4,12 +4,13 @@
 //! the request. Every line goes to standard error as it comes, with its step's number and, for
 //! what processes print, the seconds since that began; the image's name goes to standard output.
 
+pub(crate) mod output;
+
 use crate::args::{self, Global};
 use crate::connect;
 use crate::failure::Failure;
-use crate::output;
 use boatyard_link::frames::{Codec, Frame};
-use boatyard_link::verbs::{self, BuildEvent, Reply, Request};
+use boatyard_link::verbs::{self, BuildEvent, LONGEST, Reply, Request};
 use boatyard_wire::frame::{Kind, MAX_PAYLOAD};
 use futures::{SinkExt, StreamExt};
 use std::collections::{BTreeMap, HashMap};
@@ -19,24 +20,37 @@ use tokio_util::codec::Framed;
 
 /// `boatyard build`.
 pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Failure> {
-    let folder = canonical(&wanted.folder)?;
+    let named = text(&wanted.folder)?;
+    let fetched = is_repository(&named)?;
+    let folder = match fetched {
+        true => named,
+        false => text(&canonical(&wanted.folder)?)?,
+    };
     let file = match &wanted.file {
-        Some(file) => canonical(file)?,
-        None => folder.join("Dockerfile"),
+        Some(file) if fetched => text(file)?,
+        Some(file) => text(&canonical(file)?)?,
+        None if fetched => "Dockerfile".to_owned(),
+        None => text(&Path::new(&folder).join("Dockerfile"))?,
     };
     let mut names = wanted.tags.clone();
     if names.is_empty() {
         let source = boatyard_devcontainer::DockerfileSource {
-            file: text(&file)?,
-            context: text(&folder)?,
+            file: file.clone(),
+            context: folder.clone(),
             ..boatyard_devcontainer::DockerfileSource::default()
         };
-        names.push(source.name());
+        let name = source.name();
+        let uid = rustix::process::geteuid();
+        // What an ordinary user may name.
+        names.push(match name.strip_prefix("boatyard.local/") {
+            Some(rest) if !uid.is_root() => format!("boatyard.local/u{}/{rest}", uid.as_raw()),
+            _ => name,
+        });
     }
     let mut contexts = BTreeMap::new();
     for context in &wanted.build_contexts {
         let (name, place) = pair(context, "--build-context")?;
-        let place = if place.contains("://") {
+        let place = if place.starts_with("docker-image://") || is_repository(place)? {
             place.to_owned()
         } else {
             text(&canonical(Path::new(place))?)?
@@ -55,8 +69,8 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
         }
     }
     let request = verbs::Build {
-        file: text(&file)?,
-        context: text(&folder)?,
+        file,
+        context: folder,
         target: wanted.target.clone(),
         args: arguments,
         contexts,
@@ -64,6 +78,11 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
             .secrets
             .iter()
             .map(|secret| read_secret(secret))
+            .collect::<Result<_, _>>()?,
+        ssh: wanted
+            .ssh
+            .iter()
+            .map(|agent| ssh_agent(agent))
             .collect::<Result<_, _>>()?,
         names,
         no_cache: wanted.no_cache,
@@ -76,24 +95,29 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
         cache_to: wanted.cache_to.as_deref().map(registry_cache).transpose()?,
         class_name: None,
     };
-    let answer = build(global, request).await?;
+    output::platform(wanted.platform.as_deref())?;
+    let outputs = wanted.output.iter().map(|text| output::output(text));
+    let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+    let answer = build(global, &Request::Build(Box::new(request))).await?;
     let (reference, digest) = answer.ok_or_else(|| {
         Failure::new("you may not use this runner's images; ask an administrator")
     })?;
-    output::print(&format!("{reference} {digest}\n"))
+    for output in outputs.into_iter().flatten() {
+        output.write(global, &reference).await?;
+    }
+    crate::output::print(&format!("{reference} {digest}\n"))
 }
 
 /// Has the runner build, showing what happens; answers the image's name and digest. None when the
 /// caller may not ask the runner itself.
 pub(crate) async fn build(
     global: &Global,
-    request: verbs::Build,
+    request: &Request,
 ) -> Result<Option<(String, String)>, Failure> {
-    let json = serde_json::to_vec(&Request::Build(Box::new(request)))
-        .map_err(|error| Failure::from_error(&error))?;
-    if json.len() > MAX_PAYLOAD {
+    let json = serde_json::to_vec(request).map_err(|error| Failure::from_error(&error))?;
+    if json.len() > LONGEST {
         return Err(Failure::new(format!(
-            "arguments and secrets together are longer than {MAX_PAYLOAD} bytes"
+            "configuration, arguments and secrets together are longer than {LONGEST} bytes"
         ))
         .hint("put what is long into files of the context"));
     }
@@ -104,12 +128,20 @@ pub(crate) async fn build(
         answer => answer?,
     };
     let mut frames = Framed::new(stream, Codec);
-    frames
-        .send(Frame {
-            kind: Kind::Request,
-            payload: json.into(),
-        })
-        .await?;
+    let first = match json.len() > MAX_PAYLOAD {
+        true => serde_json::to_vec(&Request::Long { bytes: json.len() }),
+        false => Ok(json.clone()),
+    };
+    let payload = first.map_err(|error| Failure::from_error(&error))?.into();
+    let kind = Kind::Request;
+    frames.send(Frame { kind, payload }).await?;
+    if json.len() > MAX_PAYLOAD {
+        for piece in json.chunks(MAX_PAYLOAD) {
+            let payload = piece.to_vec().into();
+            let kind = Kind::Stdin;
+            frames.send(Frame { kind, payload }).await?;
+        }
+    }
     let mut shown = Shown::default();
     let mut result = None;
     while let Some(frame) = frames.next().await {
@@ -130,6 +162,30 @@ pub(crate) async fn build(
     }
     Err(Failure::new("the runner went away before it answered")
         .hint("is the daemon running? see its log"))
+}
+
+/// Whether a context is a git repository to fetch rather than a folder.
+fn is_repository(context: &str) -> Result<bool, Failure> {
+    if Path::new(context).exists() {
+        return Ok(false);
+    }
+    let repository = boatyard_devcontainer::dockerfile::repository(context);
+    let repository = repository.map_err(|why| Failure::new(format!("{context} {why}")).code(2))?;
+    Ok(repository.is_some())
+}
+
+/// `default`, `ID` or `ID=SOCKET`; without a socket the agent of `SSH_AUTH_SOCK`.
+fn ssh_agent(text: &str) -> Result<(String, String), Failure> {
+    if let Some((id, socket)) = text.split_once('=') {
+        return Ok((id.to_owned(), self::text(&canonical(Path::new(socket))?)?));
+    }
+    let socket = std::env::var("SSH_AUTH_SOCK").map_err(|_| {
+        Failure::new(format!(
+            "--ssh {text} finds no SSH agent: SSH_AUTH_SOCK is not set"
+        ))
+        .hint("start one with `eval $(ssh-agent)` and ssh-add, or name its socket: --ssh ID=SOCKET")
+    })?;
+    Ok((text.to_owned(), socket))
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, Failure> {

@@ -6,7 +6,7 @@
 
 use crate::failure::Failure;
 use boatyard_devcontainer::compose::{self, ComposePlan, Outcome};
-use boatyard_devcontainer::{DockerfileSource, Document, LocalContext};
+use boatyard_devcontainer::{Document, LocalContext};
 use std::collections::BTreeMap;
 
 /// Variables that Compose itself looks up.
@@ -21,22 +21,6 @@ const OWN: [&str; 4] = [
 pub(crate) struct Project {
     pub(crate) plan: ComposePlan,
     pub(crate) variables: BTreeMap<String, String>,
-}
-
-impl Project {
-    /// What the images of its services are built from, the environment's own first.
-    pub(crate) fn builds(&self) -> Result<Vec<DockerfileSource>, Failure> {
-        let mut builds = Vec::new();
-        for service in &self.plan.services {
-            let (_, build) = service.image().map_err(Failure::new)?;
-            if service.name == self.plan.service {
-                builds.splice(0..0, build);
-            } else {
-                builds.extend(build);
-            }
-        }
-        Ok(builds)
-    }
 }
 
 /// The project; None when the configuration names none.

@@ -12,16 +12,14 @@ use boatyard_api::environment::{
     Devcontainer, EnvironmentSpec, GitSource, Phase, Source, Step, StepState, WantedState,
 };
 use boatyard_api::quantity::{bytes, cpu_millis};
-use boatyard_api::words::DEFAULT_CLASS;
 use boatyard_api::{Environment, EnvironmentClass};
-use boatyard_devcontainer::{
-    DockerfileSource, Document, Gpu, HostRequirements, ImageMetadata, LocalContext,
-};
+use boatyard_devcontainer::{Document, Gpu, HostRequirements, ImageMetadata, LocalContext};
+use boatyard_link::verbs::{Prepare, Request};
 use boatyard_plan::classes::{Allowed, Required, lacks, smallest};
 use boatyard_wire::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -37,7 +35,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         image: up.image.clone(),
         ..Devcontainer::default()
     };
-    let (mut built, mut required) = (Vec::new(), None);
+    let (mut builds, mut required) = (false, None);
     if let Some(folder) = &source.folder {
         let root = folder.subfolder.as_ref().map(|_| folder.path.clone());
         let folder = PathBuf::from(folder.opened());
@@ -48,7 +46,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
             let context = LocalContext::new(&folder.to_string_lossy());
             let project = crate::compose::project(&document, &context)?;
             if let Some(project) = project {
-                built = project.builds()?;
+                builds = true;
                 devcontainer.local_env.extend(project.variables);
             }
             initialize(&folder, root.clone(), &document, &devcontainer.local_env)?;
@@ -59,8 +57,13 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
             // What the image asks for besides is judged by the runner.
             let plan = document.run_plan(&context, &ImageMetadata::default()).ok();
             required = plan.and_then(|plan| requirements(&plan.host_requirements));
-            let dockerfile = document.dockerfile(&context);
-            built.extend(dockerfile.map_err(|error| Failure::new(error.to_string()))?);
+            let wrong = |error: boatyard_devcontainer::Error| Failure::new(error.to_string());
+            builds |= document.dockerfile(&context).map_err(wrong)?.is_some()
+                || !document
+                    .features(&context)
+                    .map_err(wrong)?
+                    .features
+                    .is_empty();
         }
     }
     let endpoint = connect::endpoint(global).await?;
@@ -78,7 +81,7 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         state: WantedState::Running,
         ..EnvironmentSpec::default()
     };
-    let (name, made) = find_or_make(global, &environments, &up, spec, built).await?;
+    let (name, made) = find_or_make(global, &environments, &up, spec, builds).await?;
     let shown = follow(&environments, &name);
     let outcome = tokio::select! {
         outcome = shown => outcome,
@@ -277,28 +280,67 @@ pub(crate) fn initialize(
     Ok(())
 }
 
-/// Builds what the environment will be made of, for everybody to see: its own step then finds all
-/// of it made, and what cannot be built leaves no environment. For who may not ask the runner, the
-/// environment's own step builds.
-pub(crate) async fn prepare(
-    global: &Global,
-    built: &[DockerfileSource],
-    no_cache: bool,
-    class_name: Option<&str>,
-) -> Result<(), Failure> {
-    for source in built.iter().filter(|_| global.server.is_none()) {
-        let request = boatyard_link::verbs::Build {
-            file: source.file.clone(),
-            context: source.context.clone(),
-            target: source.target.clone(),
-            args: source.args.clone(),
-            names: vec![source.name()],
-            no_cache,
-            class_name: class_name.map(str::to_owned),
-            ..boatyard_link::verbs::Build::default()
-        };
-        crate::build::build(global, request).await?;
+/// Makes the images of an environment to be, for everybody to see, and answers the name of the one
+/// it is of: its own step then finds all of them made, and what cannot be built leaves no
+/// environment. For who may not ask the runner, the environment's own step builds.
+pub(crate) async fn prepare(global: &Global, wanted: Prepare) -> Result<Option<String>, Failure> {
+    if global.server.is_some() {
+        return Ok(None);
     }
+    let request = Request::Prepare(Box::new(wanted));
+    let answer = crate::build::build(global, &request).await?;
+    Ok(answer.map(|(reference, _)| reference))
+}
+
+/// Who this verb is among those that write an environment's spec.
+const MANAGER: &str = "boatyard-up";
+
+/// Applies what is wanted of an environment that is there, and restarts it when that differs from
+/// what it was made of, when it failed, or when it is to be built again.
+async fn take_up(
+    global: &Global,
+    environments: &Api<Environment>,
+    up: &Up,
+    (found, mut spec): (&Environment, EnvironmentSpec),
+    builds: bool,
+) -> Result<(), Failure> {
+    let name = found.name_any();
+    let params = PatchParams::apply(MANAGER).force();
+    // What nobody asks for now stays as it is.
+    spec.class_name = spec.class_name.or_else(|| found.spec.class_name.clone());
+    spec.restarted_at.clone_from(&found.spec.restarted_at);
+    let object = |spec: &EnvironmentSpec| {
+        let spec = serde_json::to_value(spec)?;
+        let (version, kind) = ("boatyard.dev/v1", "Environment");
+        Ok(json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}))
+    };
+    let wrong = |error: serde_json::Error| Failure::from_error(&error);
+    let as_wanted = Patch::Apply(object(&spec).map_err(wrong)?);
+    let tried = params.clone().dry_run();
+    let will = environments.patch(&name, &tried, &as_wanted).await?;
+    let failed = found
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase == Phase::Failed);
+    let anew = failed || up.rebuild || will.spec.devcontainer != found.spec.devcontainer;
+    if !anew && will.spec == found.spec {
+        return Ok(());
+    }
+    if anew {
+        if builds {
+            let wanted = Prepare {
+                spec: will.spec.clone(),
+                opened_only: false,
+                no_cache: false,
+            };
+            let prepared = prepare(global, wanted).await;
+            let hint = format!("mend it and say `boatyard up` again; {name} stays as it was");
+            prepared.map_err(|failure| failure.hint(hint))?;
+        }
+        spec.restarted_at = Some(asked_now());
+    }
+    let as_wanted = Patch::Apply(object(&spec).map_err(wrong)?);
+    environments.patch(&name, &params, &as_wanted).await?;
     Ok(())
 }
 
@@ -308,10 +350,9 @@ async fn find_or_make(
     environments: &Api<Environment>,
     up: &Up,
     spec: EnvironmentSpec,
-    built: Vec<DockerfileSource>,
+    builds: bool,
 ) -> Result<(String, bool), Failure> {
     let all = environments.list(&ListParams::default()).await?;
-    let class = spec.class_name.as_deref().unwrap_or(DEFAULT_CLASS);
     let same = |object: &&Environment| {
         object.spec.source == spec.source
             && object.metadata.deletion_timestamp.is_none()
@@ -321,42 +362,36 @@ async fn find_or_make(
                 .is_none_or(|name| *name == object.name_any())
     };
     if let Some(found) = all.iter().find(same) {
-        let name = found.name_any();
-        let failed = found
-            .status
-            .as_ref()
-            .is_some_and(|status| status.phase == Phase::Failed);
-        let changed = spec.devcontainer.is_some() && spec.devcontainer != found.spec.devcontainer;
-        let mut change = json!({"state": "Running"});
-        if changed {
-            change["devcontainer"] = serde_json::to_value(&spec.devcontainer).unwrap_or_default();
-        }
-        if failed || changed {
-            let class = found.spec.class_name.as_deref().unwrap_or(class);
-            prepare(global, &built, false, Some(class)).await?;
-            change["restartedAt"] = asked_now().into();
-        }
-        if found.spec.state != WantedState::Running || failed || changed {
-            api::patch_spec(environments, &name, &change).await?;
-        }
-        return Ok((name, false));
+        take_up(global, environments, up, (found, spec), builds).await?;
+        return Ok((found.name_any(), false));
     }
-    prepare(global, &built, false, Some(class)).await?;
+    if builds {
+        let wanted = Prepare {
+            spec: spec.clone(),
+            opened_only: false,
+            no_cache: false,
+        };
+        let hint = "mend it and say `boatyard up` again; no environment was made";
+        let prepared = prepare(global, wanted).await;
+        prepared.map_err(|failure| failure.hint(hint))?;
+    }
     let wanted = up
         .name
         .clone()
         .unwrap_or_else(|| default_name(&spec.source));
+    let params = PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     for number in 1..100 {
         let name = if number == 1 {
             wanted.clone()
         } else {
             format!("{wanted}-{number}")
         };
+        // Not applied: that would take over the environment of another source by its name.
         match environments
-            .create(
-                &PostParams::default(),
-                &Environment::new(&name, spec.clone()),
-            )
+            .create(&params, &Environment::new(&name, spec.clone()))
             .await
         {
             Ok(_) => return Ok((name, true)),
@@ -433,7 +468,7 @@ async fn follow(environments: &Api<Environment>, name: &str) -> Result<Environme
     match outcome? {
         Some(outcome) => outcome.map_err(|failure: Failure| {
             failure.hint(format!(
-                "more: boatyard describe {name}; boatyard logs {name}"
+                "what was printed: boatyard logs {name}; mend it and say `boatyard up` again, or delete it: boatyard rm {name}"
             ))
         }),
         None => Err(Failure::new(format!(

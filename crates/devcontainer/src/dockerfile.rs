@@ -32,6 +32,7 @@ mod tests;
 
 pub use ignore::Ignore;
 pub use pattern::{BadPattern, Pattern};
+pub use remote::repository;
 
 use crate::build::{Base, BuildPlan, ImageState, Stage};
 use crate::error::{Error, ErrorKind, Warning};

@@ -70,6 +70,12 @@ pub struct DockerfileSource {
     pub target: Option<String>,
     /// Images whose layers may be used.
     pub cache_from: Vec<String>,
+    /// The Dockerfile's text, where it is in no file; `file` then only names it.
+    #[serde(default)]
+    pub inline: Option<String>,
+    /// Further contexts by name: folders, URLs, `docker-image://` and a reference.
+    #[serde(default)]
+    pub contexts: BTreeMap<String, String>,
 }
 
 impl DockerfileSource {
@@ -77,6 +83,9 @@ impl DockerfileSource {
     /// arguments.
     pub fn name(&self) -> String {
         let mut what: BTreeMap<String, String> = self.args.clone();
+        let contexts = self.contexts.iter();
+        what.extend(contexts.map(|(name, place)| (format!(" context {name}"), place.clone())));
+        what.extend(self.inline.clone().map(|text| (" inline".to_owned(), text)));
         what.insert(" file".to_owned(), self.file.clone());
         what.insert(" context".to_owned(), self.context.clone());
         what.insert(
@@ -274,6 +283,7 @@ impl Document {
             args: config.build.args,
             target: config.build.target,
             cache_from: config.build.cache_from,
+            ..DockerfileSource::default()
         }))
     }
 

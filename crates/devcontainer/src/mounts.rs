@@ -40,7 +40,7 @@ pub struct Mount {
     /// empty for the folder itself. Where the workspace is a clone, this is the part of it meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_workspace: Option<String>,
-    /// `tmpfs-size` in bytes, `tmpfs-mode` in octal; nothing else occurs.
+    /// `tmpfs-size` in bytes, `tmpfs-mode` in octal, `volume-nocopy`; nothing else occurs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
@@ -194,9 +194,10 @@ fn build(fields: Vec<(String, Option<String>)>, workspace: Option<&str>) -> Resu
                     ));
                 }
             },
-            // Volumes start empty here, whatever the image holds at their target.
             "volume-nocopy" => {
-                flag(value.as_deref())?;
+                if flag(value.as_deref())? {
+                    options.insert(key.clone(), "true".to_owned());
+                }
             }
             "tmpfs-size" => {
                 let bytes = size(&given()?).ok_or_else(|| {

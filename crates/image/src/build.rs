@@ -21,6 +21,7 @@
 //! Read next: `stage` (steps in order), `run` (a process), `copy` (files), `snapshot` (a layer).
 
 mod added;
+mod agents;
 mod arrange;
 pub(crate) mod cache;
 mod copy;
@@ -38,6 +39,7 @@ mod source;
 mod stage;
 mod tree;
 
+pub use agents::Agent;
 pub use progress::{BuildProgress, Event, Outcome};
 pub use remote::Caching;
 pub use tree::{Context, Folder, Ignore, Kind, Meta, Tree};
@@ -136,6 +138,8 @@ pub struct Request {
     pub contexts: BTreeMap<String, Context>,
     /// By id.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// SSH agents by id.
+    pub ssh: BTreeMap<String, Arc<dyn Agent>>,
     /// Does every step again.
     pub no_cache: bool,
 }
@@ -297,6 +301,21 @@ impl Builder {
             remote::write(&self.inner.images.inner, name, steps, &teller).await?;
         }
         Ok(image)
+    }
+
+    /// Fetches a repository to build of, by a process as strictly isolated as a step's; what was
+    /// fetched is removed with the context. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or the disk refused.
+    pub async fn fetch(&self, source: CopySource) -> Result<Context, Error> {
+        let (shared, egress) = (Arc::clone(&self.inner), self.egress.clone());
+        let cancel = Cancel::default();
+        let _on_drop = OnDrop(cancel.clone());
+        blocking("fetch a build context", move || {
+            stage::fetch_context(&shared, egress.as_deref(), &source, &cancel)
+        })
+        .await
     }
 
     async fn base(

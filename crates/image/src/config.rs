@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use boatyard_devcontainer::build::Healthcheck;
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -29,6 +30,7 @@ pub struct Config {
     pub cmd: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub architecture: String,
+    pub healthcheck: Option<Healthcheck>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -59,6 +61,20 @@ pub(crate) struct RawRun {
     cmd: Option<Vec<String>>,
     #[serde(default, rename = "Labels")]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default, rename = "Healthcheck")]
+    healthcheck: Option<RawHealthcheck>,
+}
+
+/// Durations in nanoseconds; zero and nothing stand for the default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawHealthcheck {
+    test: Option<Vec<String>>,
+    interval: Option<u64>,
+    timeout: Option<u64>,
+    start_period: Option<u64>,
+    start_interval: Option<u64>,
+    retries: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -79,6 +95,14 @@ impl RawConfig {
             cmd: run.cmd.unwrap_or_default(),
             labels: run.labels.unwrap_or_default(),
             architecture: self.architecture,
+            healthcheck: run.healthcheck.map(|check| Healthcheck {
+                test: check.test.unwrap_or_default(),
+                interval: check.interval.unwrap_or_default(),
+                timeout: check.timeout.unwrap_or_default(),
+                start_period: check.start_period.unwrap_or_default(),
+                start_interval: check.start_interval.unwrap_or_default(),
+                retries: check.retries.unwrap_or_default(),
+            }),
         }
     }
 }

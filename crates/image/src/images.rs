@@ -196,20 +196,41 @@ impl Images {
     /// # Errors
     /// Something cannot be removed; the rest was.
     pub fn prune(&self, in_use: &[LayerId]) -> Result<Pruned, Error> {
+        self.prune_to(in_use, BUILD_CACHE)
+    }
+
+    /// The same with at most so many bytes of layers that only the cache of builds keeps: those used
+    /// last.
+    ///
+    /// # Errors
+    /// As [`Images::prune`].
+    pub fn prune_to(&self, in_use: &[LayerId], cache: u64) -> Result<Pruned, Error> {
         let inner = &self.inner;
         let mut pruned = Pruned::default();
         let mut graves = Vec::new();
         {
             let _gate = inner.holds.gate()?;
             let mut used: HashSet<Digest> = inner.holds.held()?;
-            used.extend(inner.cache.prune(|id| inner.store.has(id))?);
             used.extend(in_use.iter().map(|id| id.digest().clone()));
-            let tags = inner.index.list()?;
+            let mut tags = inner.index.list()?;
+            let old = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(UNUSED_HOURS);
+            let (gone, stay) = tags.into_iter().partition(|tag| is_left(tag, &used, old));
+            tags = stay;
+            for tag in &gone {
+                inner.index.remove(&tag.reference)?;
+            }
             for tag in &tags {
                 used.extend(tag.layers.iter().map(|id| id.digest().clone()));
                 used.insert(tag.manifest.clone());
                 used.insert(tag.config.clone());
             }
+            let bytes = |id: &LayerId| match used.contains(id.digest()) {
+                true => Some(0),
+                false if !inner.store.has(id) => None,
+                false => Some(inner.store.facts(id).map_or(0, |facts| facts.bytes)),
+            };
+            let cached = inner.cache.prune(bytes, cache)?;
+            used.extend(cached);
             for id in inner.store.list()? {
                 if used.contains(id.digest()) {
                     continue;
@@ -226,6 +247,24 @@ impl Images {
         drop(graves);
         Ok(pruned)
     }
+}
+
+/// Bytes of layers that only the cache of builds keeps, unless somebody says otherwise.
+pub const BUILD_CACHE: u64 = 20 << 30;
+/// After how many hours a name that this program made up is of no use.
+const UNUSED_HOURS: i64 = 7 * 24;
+
+/// Whether a tag is one that was made up for an environment's image, long ago, and no environment is
+/// of it: a name of a user's own has a folder more.
+fn is_left(tag: &Tag, used: &HashSet<Digest>, old: jiff::Timestamp) -> bool {
+    let name = tag.reference.to_string();
+    let made_up = name
+        .strip_prefix("boatyard.local/")
+        .is_some_and(|rest| !rest.contains('/'));
+    let added: Result<jiff::Timestamp, _> = tag.added.parse();
+    made_up
+        && added.is_ok_and(|added| added < old)
+        && !tag.layers.iter().all(|id| used.contains(id.digest()))
 }
 
 /// RFC 3339.

@@ -47,7 +47,7 @@ pub use bootstrap::default_packages;
 pub use config::Config;
 pub use error::Error;
 pub use export::Format;
-pub use images::{Image, Images, Layer, Listed, Policy, Pruned, Removed};
+pub use images::{BUILD_CACHE, Image, Images, Layer, Listed, Policy, Pruned, Removed};
 pub use layers::LayerId;
 pub use options::{Deadlines, Limits, Mirror, Options};
 pub use progress::{LayerProgress, Phase, Progress, Quiet};

@@ -83,6 +83,7 @@ impl Yard {
             names: vec![Reference::parse("built:1").unwrap()],
             contexts: BTreeMap::from([(String::new(), Context::folder(&self.context()).unwrap())]),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             no_cache: false,
         }
     }
@@ -354,6 +355,37 @@ async fn pruning_keeps_what_was_built_lately_and_forgets_what_is_gone() {
         .unwrap();
     assert_eq!(yard.images.prune(&[]).unwrap().layers, 1);
     assert_eq!(yard.build(steps()).await.1, [Outcome::Done]);
+}
+
+#[tokio::test]
+async fn of_what_builds_keep_what_was_used_last_stays_up_to_a_size() {
+    let yard = Yard::new().await;
+    yard.write("one", &"1".repeat(100_000));
+    yard.write("two", &"2".repeat(100_000));
+    let step = |name: &str| vec![copy(&[name], "/file")];
+    for name in ["one", "two"] {
+        yard.built(step(name)).await;
+        yard.images
+            .remove(&Reference::parse("built:1").unwrap())
+            .unwrap();
+    }
+    // The first is used again: the other one goes.
+    assert_eq!(yard.build(step("one")).await.1, [Outcome::Cached]);
+    yard.images
+        .remove(&Reference::parse("built:1").unwrap())
+        .unwrap();
+    assert_eq!(yard.images.prune_to(&[], 1 << 30).unwrap().layers, 0);
+    assert_eq!(yard.images.prune_to(&[], 150_000).unwrap().layers, 1);
+    assert_eq!(yard.build(step("one")).await.1, [Outcome::Cached]);
+    assert_eq!(yard.build(step("two")).await.1, [Outcome::Done]);
+    // What a name or an environment has is not counted, and stays.
+    let image = yard.built(step("two")).await;
+    let used = vec![image.layers[0].id.clone()];
+    yard.images
+        .remove(&Reference::parse("built:1").unwrap())
+        .unwrap();
+    assert_eq!(yard.images.prune_to(&used, 0).unwrap().layers, 1);
+    assert!(image.layers[0].directory.exists());
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ impl Yard {
             names: vec![Reference::parse("built:1").unwrap()],
             contexts: BTreeMap::from([(String::new(), context)]),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             no_cache: false,
         };
         self.builder.build(request, Arc::new(Silent)).await
@@ -196,10 +197,29 @@ async fn add_unpacks_archives_and_copy_does_not() {
 }
 
 #[tokio::test]
+async fn add_unpacks_what_xz_and_bzip2_compressed_and_copies_what_only_looks_so() {
+    let yard = Yard::new();
+    let archive = Tar::new().file("bin/tool", b"tool").end();
+    yard.write("plain.tar", &archive);
+    for (program, name) in [("xz", "a.tar.xz"), ("bzip2", "a.tar.bz2")] {
+        let compressed = std::process::Command::new(program)
+            .args(["--keep", "--stdout"])
+            .arg(yard.path("plain.tar"))
+            .output()
+            .expect("tests need xz and bzip2: apt-get install xz-utils bzip2");
+        yard.write(name, compressed.stdout);
+        let step = format!("FROM scratch\nADD {name} /o/\n");
+        assert_eq!(yard.top(&step).await, ["o/", "o/bin/", "o/bin/tool"]);
+    }
+    yard.write("no.xz", b"\xfd7zXZ\0rest");
+    yard.write("no.bz2", b"BZh91AY");
+    let step = "FROM scratch\nADD no.xz no.bz2 /o/\n";
+    assert_eq!(yard.top(step).await, ["o/", "o/no.bz2", "o/no.xz"]);
+}
+
+#[tokio::test]
 async fn what_add_cannot_unpack_is_said_by_name() {
     let yard = Yard::new();
-    yard.write("a.tar.xz", b"\xfd7zXZ\0rest");
-    yard.write("a.tar.bz2", b"BZh91AY");
     let escape = Tar::new()
         .link(tar::EntryType::Symlink, "out", "/etc")
         .file("out/boatyard-escaped", b"x")
@@ -207,8 +227,6 @@ async fn what_add_cannot_unpack_is_said_by_name() {
     yard.write("escape.tar", &escape);
     yard.write("short.tar", &escape[..600]);
     for (name, expected) in [
-        ("a.tar.xz", "compressed by xz"),
-        ("a.tar.bz2", "compressed by bzip2"),
         ("escape.tar", "out/boatyard-escaped"),
         ("short.tar", "short.tar"),
     ] {

@@ -46,6 +46,10 @@ pub struct Target {
     /// caller's folders are opened.
     #[serde(default)]
     pub local: Option<(u32, u32)>,
+    /// Whether the caller is an administrator, by the server's word: of the runner's own verbs the
+    /// others have few.
+    #[serde(default)]
+    pub admin: bool,
 }
 
 /// What a stream speaks to.

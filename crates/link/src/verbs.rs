@@ -4,8 +4,12 @@
 //! [`Request`] from the caller, then any number of [`Reply`]s; archives travel as `Stdin`
 //! (towards the runner, ended by an empty frame) or `Stdout` frames. `Done` or `Error` is last.
 
+use boatyard_api::environment::EnvironmentSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Bytes of the longest request.
+pub const LONGEST: usize = 8 << 20;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,14 +58,27 @@ pub enum Request {
         /// Which.
         reference: String,
     },
-    /// Removes layers that no name and no environment uses.
-    ImagePrune,
+    /// Removes layers that no name and no environment uses, and what builds have kept for later:
+    /// what was used last stays, up to so many bytes, when they are given.
+    ImagePrune {
+        /// At most so many.
+        #[serde(default)]
+        cache: Option<u64>,
+    },
     /// Builds an image from a Dockerfile: any number of [`Reply::Build`], then [`Reply::Image`].
     Build(Box<Build>),
+    /// Makes all images of an environment of a folder that the caller is about to make, to be seen
+    /// meanwhile: answered as [`Request::Build`].
+    Prepare(Box<Prepare>),
     /// Checks of the runner's host: [`Reply::Checks`].
     Doctor,
     /// What the environments use, as Prometheus reads it: [`Reply::Metrics`].
     Metrics,
+    /// A request that fits into no frame: as JSON in the `Stdin` frames that follow.
+    Long {
+        /// Its length; at most [`LONGEST`].
+        bytes: usize,
+    },
 }
 
 /// A Dockerfile to build. Paths are absolute and read with the caller's credentials.
@@ -70,16 +87,20 @@ pub enum Request {
 pub struct Build {
     /// The Dockerfile.
     pub file: String,
-    /// The folder it copies from.
+    /// The folder it copies from, or a git repository's URL; then the file's path may be relative
+    /// to that.
     pub context: String,
     /// The stage wanted; the last when absent.
     pub target: Option<String>,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
-    /// Further contexts by name: a folder's path, or `docker-image://` and a reference.
+    /// Further contexts by name: a folder's path, a git repository's URL, or `docker-image://` and a
+    /// reference.
     pub contexts: BTreeMap<String, String>,
     /// By id.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Paths of SSH agents' sockets, by id.
+    pub ssh: BTreeMap<String, String>,
     /// Names of the result; at least one.
     pub names: Vec<String>,
     /// Does every step again.
@@ -93,6 +114,19 @@ pub struct Build {
     /// The EnvironmentClass of the environment it is built for: its steps may connect to what that
     /// allows. Anywhere when absent.
     pub class_name: Option<String>,
+}
+
+/// An environment to be. Its folder is read with the caller's credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prepare {
+    /// As it will be.
+    pub spec: EnvironmentSpec,
+    /// Leaves out the images of the services beside the one that is opened.
+    #[serde(default)]
+    pub opened_only: bool,
+    /// Does every step again.
+    pub no_cache: bool,
 }
 
 /// Something that happened in a build.

@@ -13,8 +13,8 @@ use crate::failure::Failed;
 use crate::isolation::Sandbox;
 use crate::layout::private_directory;
 use crate::record::{Slots, Uid, address, id_base};
-use crate::source;
-use boatyard_api::environment::EnvironmentSpec;
+use crate::source::Files;
+use crate::verbs::Caller;
 use boatyard_devcontainer::DockerfileSource;
 use boatyard_devcontainer::dockerfile::{self, Answer, Dockerfile, Ignore, NamedContext};
 use boatyard_image::build::{self as image_build, BuildProgress, Caching, Event, Outcome, Seat};
@@ -27,6 +27,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -76,17 +77,10 @@ impl image_build::Host for Host {
     }
 }
 
-/// Whose files are read.
+/// Whose files are read: of a clone, paths begin with the prefix.
 struct Place<'a> {
-    context: &'a Context,
-    kind: Kind,
-}
-
-enum Kind {
-    /// Absolute paths, as this user may.
-    User(User),
-    /// A clone, of which paths begin with the prefix.
-    Clone { root: PathBuf, prefix: String },
+    files: &'a Files,
+    prefix: &'a str,
 }
 
 impl Place<'_> {
@@ -103,17 +97,9 @@ impl Place<'_> {
     }
 
     async fn text(&self, path: &str) -> Result<Option<String>, Failed> {
-        let unreadable = |error: std::io::Error| {
-            Failed::lasting(
-                "SourceUnreadable",
-                format!("{path} cannot be read: {error}"),
-            )
-        };
-        match &self.kind {
-            Kind::User(user) => source::read_as(self.context, *user, Path::new(path)).await,
-            Kind::Clone { root, prefix } => {
-                beneath::read(root, Self::within(path, prefix)?).map_err(unreadable)
-            }
+        match self.files.clone_root() {
+            Some(_) => self.files.read(Self::within(path, self.prefix)?).await,
+            None => self.files.read(path).await,
         }
     }
 
@@ -124,19 +110,19 @@ impl Place<'_> {
                 format!("the folder {path} cannot be read: {error}"),
             )
         };
-        match &self.kind {
-            Kind::User(user) => {
-                let (sandboxes, user, folder) =
-                    (self.context.sandboxes.clone(), *user, PathBuf::from(path));
-                let view = self
-                    .context
+        let context = self.files.context();
+        match (self.files.owner(), self.files.clone_root()) {
+            (Some(user), _) => {
+                let (sandboxes, folder) = (context.sandboxes.clone(), PathBuf::from(path));
+                let view = context
                     .blocking(move || sandboxes.view(user, &folder))
                     .await
                     .map_err(|error| unreadable(&error))?;
                 Ok(image_build::Context::view(view, user.uid))
             }
-            Kind::Clone { root, prefix } => {
-                let relative = Self::within(path, prefix)?;
+            (None, root) => {
+                let root = root.unwrap_or(Path::new("/nowhere"));
+                let relative = Self::within(path, self.prefix)?;
                 let open = || {
                     let folder = beneath::open(File::open(root)?, relative, OFlags::DIRECTORY)?;
                     let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
@@ -154,15 +140,18 @@ impl Place<'_> {
 pub(crate) async fn for_caller(
     context: &Context,
     mut request: Build,
-    caller: Option<User>,
+    caller: Caller,
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
-    let user = caller.ok_or_else(|| {
+    let user = caller.local.ok_or_else(|| {
         Failed::lasting(
             "SourceNotLocal",
             "folders can be built only for callers on this host's unix socket",
         )
     })?;
+    if !caller.admin {
+        bounded(&request, user)?;
+    }
     let names = request
         .names
         .iter()
@@ -175,9 +164,11 @@ pub(crate) async fn for_caller(
         Some(name) => crate::egress::of_class(context, name).await?,
         None => None,
     };
+    // Paths of it are absolute.
+    let files = Files::folder(context, PathBuf::from("/"), user).await?;
     let place = Place {
-        context,
-        kind: Kind::User(user),
+        files: &files,
+        prefix: "",
     };
     let reference = |name: &String| {
         Reference::parse(name)
@@ -197,11 +188,14 @@ pub(crate) async fn for_caller(
         args: request.args,
         target: request.target,
         cache_from: Vec::new(),
+        inline: None,
+        contexts: request.contexts,
     };
+    let ssh = agents(&files, &request.ssh)?;
     let wanted = Wanted {
         egress,
         source: &source,
-        contexts: request.contexts,
+        ssh,
         secrets: request.secrets,
         names,
         no_cache: request.no_cache,
@@ -217,6 +211,24 @@ pub(crate) async fn for_caller(
         push(context, &name, &progress).await?;
     }
     Ok(image)
+}
+
+/// Holds somebody who is no administrator to what harms nobody: a name is everybody's on this
+/// runner, and its credentials for registries are root's.
+fn bounded(request: &Build, user: User) -> Result<(), Failed> {
+    let own = format!("boatyard.local/u{}/", user.uid);
+    let foreign = request.names.iter().find(|name| !name.starts_with(&own));
+    let refused = match foreign {
+        Some(name) => format!(
+            "only administrators name images for everybody on this machine: call yours {own}{name}, or use sudo"
+        ),
+        None if request.push || request.cache_to.is_some() => {
+            "pushing uses this machine's credentials for registries, which are root's: use sudo"
+                .to_owned()
+        }
+        None => return Ok(()),
+    };
+    Err(Failed::lasting("Forbidden", refused))
 }
 
 async fn push(
@@ -256,31 +268,21 @@ pub(crate) fn log(context: &Context, uid: &Uid) -> Result<Arc<dyn BuildProgress>
     Ok(Arc::new(Log(Mutex::new((log, 0)))))
 }
 
-/// Builds the image of an environment.
-pub(crate) async fn for_environment(
-    context: &Context,
-    uid: &Uid,
-    spec: &EnvironmentSpec,
-    prefix: &str,
+/// Builds an image of an environment, of whose files those of a clone begin with the prefix.
+pub(crate) async fn of_files(
+    (files, prefix): (&Files, &str),
     source: &DockerfileSource,
-    name: &Reference,
+    (name, egress): (&Reference, Option<Egress>),
+    no_cache: bool,
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
-    let paths = context.layout.environment(uid);
-    let kind = match &spec.source.folder {
-        Some(_) => Kind::User(source::owner(spec)?),
-        None => Kind::Clone {
-            root: paths.workspace(),
-            prefix: prefix.to_owned(),
-        },
-    };
     let wanted = Wanted {
-        egress: crate::egress::of(context, spec).await?,
+        egress,
         source,
-        contexts: BTreeMap::new(),
+        ssh: BTreeMap::new(),
         secrets: BTreeMap::new(),
         names: vec![name.clone()],
-        no_cache: false,
+        no_cache,
         caching: Caching {
             // What is no name is no cache: the configuration's author meant docker's.
             from: source
@@ -291,13 +293,13 @@ pub(crate) async fn for_environment(
             to: None,
         },
     };
-    carry_out(&Place { context, kind }, wanted, progress).await
+    carry_out(&Place { files, prefix }, wanted, progress).await
 }
 
 struct Wanted<'a> {
     egress: Option<Egress>,
     source: &'a DockerfileSource,
-    contexts: BTreeMap<String, String>,
+    ssh: BTreeMap<String, Arc<dyn image_build::Agent>>,
     secrets: BTreeMap<String, Vec<u8>>,
     names: Vec<Reference>,
     no_cache: bool,
@@ -308,6 +310,68 @@ fn wrong(error: &dyn std::fmt::Display) -> Failed {
     Failed::lasting("BuildFailed", error.to_string())
 }
 
+/// An SSH agent's socket, as its user may connect to it.
+struct SshAgent(Files, PathBuf);
+
+impl image_build::Agent for SshAgent {
+    fn connect(&self) -> std::io::Result<std::os::unix::net::UnixStream> {
+        self.0.connect(&self.1)
+    }
+}
+
+fn agents(
+    files: &Files,
+    asked: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, Arc<dyn image_build::Agent>>, Failed> {
+    let mut agents: BTreeMap<String, Arc<dyn image_build::Agent>> = BTreeMap::new();
+    for (id, socket) in asked {
+        let agent = SshAgent(files.clone(), PathBuf::from(socket));
+        agents.insert(id.clone(), Arc::new(agent));
+    }
+    Ok(agents)
+}
+
+/// A context by where it lies: a folder, or a repository that is fetched.
+async fn located(
+    place: &Place<'_>,
+    egress: Option<&Egress>,
+    location: &str,
+    progress: &Arc<dyn BuildProgress>,
+) -> Result<image_build::Context, Failed> {
+    let source = dockerfile::repository(location);
+    let source = source.map_err(|problem| wrong(&format!("the context {location} {problem}")))?;
+    let Some(source) = source else {
+        return place.folder(location).await;
+    };
+    progress.event(Event::Note {
+        vertex: 0,
+        text: format!("fetching {location}"),
+    });
+    let builder = place.files.context().builder.within(egress.cloned());
+    let fetched = builder.fetch(source).await;
+    fetched.map_err(|error| Failed::image(&error))
+}
+
+/// The Dockerfile of a context that was fetched.
+async fn text_of(
+    place: &Place<'_>,
+    context: &image_build::Context,
+    path: &str,
+) -> Result<Option<String>, Failed> {
+    let (tree, wanted) = (Arc::clone(&context.tree), PathBuf::from(path));
+    let read = move || match tree.stat(&wanted, true)? {
+        Some(_) => beneath::text(tree.open(&wanted)?).map(Some),
+        None => Ok(None),
+    };
+    let read = place.files.context().blocking(read).await;
+    read.map_err(|error| {
+        Failed::lasting(
+            "SourceUnreadable",
+            format!("{path} cannot be read: {error}"),
+        )
+    })
+}
+
 async fn carry_out(
     place: &Place<'_>,
     wanted: Wanted<'_>,
@@ -316,13 +380,25 @@ async fn carry_out(
     let Wanted {
         egress,
         source,
-        contexts: named,
+        ssh,
         secrets,
         names,
         no_cache,
         caching,
     } = wanted;
-    let text = place.text(&source.file).await?.ok_or_else(|| {
+    let is_fetched = !source.context.starts_with('/');
+    let mut main = match is_fetched {
+        true => Some(located(place, egress.as_ref(), &source.context, &progress).await?),
+        false => None,
+    };
+    let text = match (&source.inline, &main) {
+        (Some(text), _) => Some(text.clone()),
+        (None, Some(main)) if !source.file.starts_with('/') => {
+            text_of(place, main, &source.file).await?
+        }
+        (None, _) => place.text(&source.file).await?,
+    };
+    let text = text.ok_or_else(|| {
         Failed::lasting(
             "BuildFailed",
             format!(
@@ -341,24 +417,23 @@ async fn carry_out(
     request.target.clone_from(&source.target);
     request.build_args.clone_from(&source.args);
     let mut contexts = BTreeMap::new();
-    for (name, location) in named {
+    for (name, location) in &source.contexts {
         let kind = match location.strip_prefix("docker-image://") {
             Some(image) => NamedContext::Image(image.to_owned()),
-            None if location.starts_with('/') => {
-                contexts.insert(name.clone(), place.folder(&location).await?);
+            None => {
+                let context = located(place, egress.as_ref(), location, &progress).await?;
+                contexts.insert(name.clone(), context);
                 NamedContext::Files
             }
-            None => {
-                return Err(wrong(&format!(
-                    "build context {name}={location} is neither a folder nor docker-image://…"
-                )));
-            }
         };
-        request.contexts.insert(name, kind);
+        request.contexts.insert(name.clone(), kind);
     }
-    let plan = plan(place.context, &dockerfile, &request, &progress).await?;
+    let plan = plan(place.files.context(), &dockerfile, &request, &progress).await?;
     if plan.needs.contexts.contains("") {
-        let main = place.folder(&source.context).await?;
+        let main = match main.take() {
+            Some(main) => main,
+            None => place.folder(&source.context).await?,
+        };
         contexts.insert(String::new(), ignoring(place, source, main).await?);
     }
     for warning in &plan.warnings {
@@ -372,9 +447,10 @@ async fn carry_out(
         names,
         contexts,
         secrets,
+        ssh,
         no_cache,
     };
-    let builder = place.context.builder.within(egress);
+    let builder = place.files.context().builder.within(egress);
     let built = builder.build_with(request, caching, progress).await;
     built.map_err(|error| Failed::image(&error))
 }
@@ -424,29 +500,17 @@ async fn ignoring(
     main: image_build::Context,
 ) -> Result<image_build::Context, Failed> {
     let [beside, root] = Ignore::candidates(&source.file);
-    let (name, text) = match place.text(&beside).await? {
+    let own = match source.inline {
+        Some(_) => None,
+        None if beside.starts_with('/') => place.text(&beside).await?,
+        None => text_of(place, &main, &beside).await?,
+    };
+    let (name, text) = match own {
         Some(text) => (beside, text),
-        None => {
-            let tree = Arc::clone(&main.tree);
-            let path = PathBuf::from(&root);
-            let read = place
-                .context
-                .blocking(move || match tree.stat(&path, true)? {
-                    Some(_) => beneath::text(tree.open(&path)?).map(Some),
-                    None => Ok(None),
-                })
-                .await;
-            match read {
-                Ok(Some(text)) => (root, text),
-                Ok(None) => return Ok(main),
-                Err(error) => {
-                    return Err(Failed::lasting(
-                        "SourceUnreadable",
-                        format!("{root} cannot be read: {error}"),
-                    ));
-                }
-            }
-        }
+        None => match text_of(place, &main, &root).await? {
+            Some(text) => (root, text),
+            None => return Ok(main),
+        },
     };
     let ignore = Ignore::parse(&name, &text).map_err(|error| wrong(&error))?;
     if ignore.is_empty() {
@@ -457,7 +521,7 @@ async fn ignoring(
 }
 
 /// A pull's or push's lines as notes of a build's vertex.
-struct Noting(Arc<dyn BuildProgress>, u32);
+pub(crate) struct Noting(pub(crate) Arc<dyn BuildProgress>, pub(crate) u32);
 
 impl Progress for Noting {
     fn layer(&self, id: &str, state: LayerProgress) {
@@ -470,6 +534,50 @@ impl Progress for Noting {
             vertex: self.1,
             text: text.to_owned(),
         });
+    }
+}
+
+/// Several builds one after another, their work numbered on.
+pub(crate) struct Numbered {
+    progress: Arc<dyn BuildProgress>,
+    last: Arc<AtomicU32>,
+}
+
+impl Numbered {
+    pub(crate) fn new(progress: Arc<dyn BuildProgress>) -> Self {
+        Self {
+            progress,
+            last: Arc::default(),
+        }
+    }
+
+    /// For the next build, when the one before is over.
+    pub(crate) fn next(&self) -> Arc<dyn BuildProgress> {
+        Arc::new(Shifted {
+            progress: Arc::clone(&self.progress),
+            by: self.last.load(Ordering::Relaxed),
+            last: Arc::clone(&self.last),
+        })
+    }
+}
+
+struct Shifted {
+    progress: Arc<dyn BuildProgress>,
+    by: u32,
+    last: Arc<AtomicU32>,
+}
+
+impl BuildProgress for Shifted {
+    fn event(&self, mut event: Event) {
+        let (Event::Began { vertex, .. }
+        | Event::Output { vertex, .. }
+        | Event::Note { vertex, .. }
+        | Event::Ended { vertex, .. }) = &mut event;
+        if *vertex > 0 {
+            *vertex += self.by;
+            self.last.fetch_max(*vertex, Ordering::Relaxed);
+        }
+        self.progress.event(event);
     }
 }
 

@@ -6,7 +6,8 @@
 
 use crate::context::Context;
 use crate::record::Uid;
-use boatyard_link::client::Endpoint;
+use crate::verbs::Caller;
+use boatyard_link::client::{Address, Endpoint};
 use boatyard_link::tunnel::{Incoming, PROTOCOL, TargetKind, accept};
 use boatyard_sandbox::spec::User;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: Cancella
             dialled = endpoint.upgrade(&path, PROTOCOL) => dialled,
             () = shutdown.cancelled() => return,
         };
+        // Users of the server's host are users of this one only when it is one host.
+        let here = matches!(endpoint.address, Address::Unix(_));
         match dialled {
             Ok(stream) => {
                 tracing::info!(server = endpoint.place(), "connected");
@@ -36,7 +39,7 @@ pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: Cancella
                         () = &mut driving => break,
                         () = shutdown.cancelled() => break,
                         Some(stream) = incoming.recv() => {
-                            streams.spawn(serve(context.clone(), stream));
+                            streams.spawn(serve(context.clone(), stream, here));
                         }
                         Some(_) = streams.join_next() => {}
                     }
@@ -53,7 +56,7 @@ pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: Cancella
     }
 }
 
-async fn serve(context: Context, mut incoming: Incoming) {
+async fn serve(context: Context, mut incoming: Incoming, here: bool) {
     let served =
         async {
             let target = incoming.target().await?;
@@ -111,7 +114,11 @@ async fn serve(context: Context, mut incoming: Incoming) {
                     crate::resources::board::show(&context.board, &uid, stream).await
                 }
                 TargetKind::Runner => {
-                    let caller = target.local.map(|(uid, gid)| User { uid, gid });
+                    let local = target.local.filter(|_| here);
+                    let caller = Caller {
+                        local: local.map(|(uid, gid)| User { uid, gid }),
+                        admin: target.admin,
+                    };
                     crate::verbs::serve(&context, incoming.accept().await?, caller).await
                 }
             }

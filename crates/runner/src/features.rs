@@ -7,19 +7,16 @@
 //!
 //! Crash behaviour: a killed build begins again and finds its finished steps.
 
-use crate::context::Context;
 use crate::failure::Failed;
-use crate::record::Uid;
-use crate::source::{self, Files};
-use boatyard_api::environment::EnvironmentSpec;
+use crate::source::Files;
 use boatyard_devcontainer::build::{Base, BuildPlan};
 use boatyard_devcontainer::features::{self, Lockfile};
 use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, devcontainer_id};
-use boatyard_image::build::{BuildProgress, Folder, Request, Tree};
+use boatyard_image::build::{BuildProgress, Request};
 use boatyard_image::features::{Features, Local};
 use boatyard_image::{Image, Reference};
+use boatyard_sandbox::spec::Egress;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The label Features and their configuration are kept in.
@@ -27,12 +24,13 @@ const LABEL: &str = "devcontainer.metadata";
 
 /// The image with Features in it; the image itself when none are asked for.
 pub(crate) async fn installed(
-    context: &Context,
-    (uid, spec): (&Uid, &EnvironmentSpec),
+    (files, egress): (&Files, Option<Egress>),
     (document, local): (&Document, &LocalContext),
     image: Image,
+    no_cache: bool,
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
+    let context = files.context();
     let invalid = |error: boatyard_devcontainer::Error| {
         Failed::lasting("ConfigurationInvalid", error.to_string())
     };
@@ -41,8 +39,9 @@ pub(crate) async fn installed(
     if request.features.is_empty() {
         return Ok(image);
     }
-    let lockfile = lockfile(context, uid, spec, &request.config_file).await?;
-    let files = workspace(context, uid, spec).await?;
+    let lockfile = lockfile(files, &request.config_file).await?;
+    let files = files.tree().await?;
+    let files: Arc<dyn Local> = Arc::new(boatyard_image::features::Files::new(files));
     let artifacts = context.images.artifacts().map_err(failed)?;
     let found = Features::resolve(&artifacts, request, lockfile, Arc::clone(&files));
     let found = found.await.map_err(failed)?;
@@ -67,11 +66,10 @@ pub(crate) async fn installed(
         names: vec![name],
         contexts: found.contexts(files).await.map_err(failed)?,
         secrets: BTreeMap::new(),
-        no_cache: false,
+        ssh: BTreeMap::new(),
+        no_cache,
     };
-    let builder = context
-        .builder
-        .within(crate::egress::of(context, spec).await?);
+    let builder = context.builder.within(egress);
     let built = builder.build(request, progress).await;
     built.map_err(|error| Failed::image(&error))
 }
@@ -90,46 +88,11 @@ fn name(image: &Image, plan: &BuildPlan) -> Result<Reference, Failed> {
         .map_err(|error| Failed::internal(&error))
 }
 
-async fn lockfile(
-    context: &Context,
-    uid: &Uid,
-    spec: &EnvironmentSpec,
-    config_file: &str,
-) -> Result<Option<Lockfile>, Failed> {
+async fn lockfile(files: &Files, config_file: &str) -> Result<Option<Lockfile>, Failed> {
     let path = Lockfile::path_beside(config_file);
-    let Some(text) = Files::of(context, uid, spec)?.read(&path).await? else {
+    let Some(text) = files.read(&path).await? else {
         return Ok(None);
     };
     Lockfile::parse(&path, &text)
         .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string()))
-}
-
-/// The workspace's files, for local Features.
-async fn workspace(
-    context: &Context,
-    uid: &Uid,
-    spec: &EnvironmentSpec,
-) -> Result<Arc<dyn Local>, Failed> {
-    let unreadable = |path: &std::path::Path, error: &dyn std::fmt::Display| {
-        Failed::lasting(
-            "SourceUnreadable",
-            format!("the folder {} cannot be read: {error}", path.display()),
-        )
-    };
-    let tree: Arc<dyn Tree> = match &spec.source.folder {
-        Some(folder) => {
-            let (user, path) = (source::owner(spec)?, PathBuf::from(folder.opened()));
-            let (sandboxes, wanted) = (context.sandboxes.clone(), path.clone());
-            let view = context
-                .blocking(move || sandboxes.view(user, &wanted))
-                .await
-                .map_err(|error| unreadable(&path, &error))?;
-            Arc::new(view)
-        }
-        None => {
-            let path = context.layout.environment(uid).workspace();
-            Arc::new(Folder::open(&path).map_err(|error| unreadable(&path, &error))?)
-        }
-    };
-    Ok(Arc::new(boatyard_image::features::Files::new(tree)))
 }

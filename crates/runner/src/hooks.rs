@@ -60,6 +60,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) plan: &'a RunPlan,
     pub(crate) user: &'a str,
     pub(crate) env: &'a BTreeMap<String, Option<String>>,
+    /// Variables whose values no output shows.
+    pub(crate) masked: Vec<String>,
     /// Number of the run.
     pub(crate) run: u64,
     /// Who listens.
@@ -144,6 +146,7 @@ impl Runner<'_> {
             cwd,
             user: Some(self.user.to_owned()),
             class: Class::Builds,
+            masked: self.masked.clone(),
             ..Process::default()
         };
         let hook = wanted.name().to_owned();

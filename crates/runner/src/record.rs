@@ -176,6 +176,9 @@ pub struct ImageRecord {
     /// Where its command begins.
     #[serde(default)]
     pub working_dir: Option<String>,
+    /// How it says that its health is checked.
+    #[serde(default)]
+    pub healthcheck: Option<boatyard_devcontainer::build::Healthcheck>,
 }
 
 impl ImageRecord {
@@ -202,6 +205,7 @@ impl ImageRecord {
             entrypoint: config.entrypoint.clone(),
             cmd: config.cmd.clone(),
             working_dir: config.working_dir.clone(),
+            healthcheck: config.healthcheck.clone(),
         }
     }
 

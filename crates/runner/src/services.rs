@@ -20,7 +20,7 @@ mod run;
 mod spec;
 mod volumes;
 
-pub(crate) use compose::{fetch_images, origin, plan};
+pub(crate) use compose::{fetch_images, image, origin, plan};
 pub(crate) use run::{Services, Supervisor, pair};
 pub(crate) use spec::Project;
 
@@ -28,7 +28,7 @@ use crate::agent;
 use crate::failure::Failed;
 use crate::record::Record;
 use crate::worker::Worker;
-use boatyard_devcontainer::compose::{Condition, Restart, Service};
+use boatyard_devcontainer::compose::{Condition, Healthcheck, Restart, Service};
 use boatyard_plan::services as planned;
 use jiff::SignedDuration;
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ fn as_planned(project: &Project<'_>) -> BTreeMap<String, planned::Service> {
             Restart::Always | Restart::UnlessStopped => planned::Restart::Always,
             Restart::OnFailure(most) => planned::Restart::OnFailure(most),
         },
-        check: project.check(service).map(|_| check(service)),
+        check: project.healthcheck(service).map(|given| check(&given)),
         main: service.name == project.plan.service,
         command: project.command(service).is_some(),
     };
@@ -160,28 +160,18 @@ fn shares(service: &Service) -> Option<(String, planned::Dependency)> {
 }
 
 /// How health is checked, with the defaults of the engines.
-fn check(service: &Service) -> planned::Check {
-    let given = service.healthcheck.as_ref();
+fn check(given: &Healthcheck) -> planned::Check {
     let millis = |value: Option<u64>, otherwise: SignedDuration| {
         let value = value.filter(|value| *value > 0);
         value.map_or(otherwise, |value| {
             SignedDuration::from_millis(i64::try_from(value).unwrap_or(i64::MAX))
         })
     };
-    let interval = millis(
-        given.and_then(|check| check.interval_millis),
-        SignedDuration::from_secs(30),
-    );
+    let interval = millis(given.interval_millis, SignedDuration::from_secs(30));
     planned::Check {
         interval,
-        start_interval: millis(
-            given.and_then(|check| check.start_interval_millis),
-            SignedDuration::from_secs(5),
-        ),
-        start_period: millis(
-            given.and_then(|check| check.start_period_millis),
-            SignedDuration::ZERO,
-        ),
-        retries: given.and_then(|check| check.retries).unwrap_or(3),
+        start_interval: millis(given.start_interval_millis, SignedDuration::from_secs(5)),
+        start_period: millis(given.start_period_millis, SignedDuration::ZERO),
+        retries: given.retries.unwrap_or(3),
     }
 }

@@ -4,6 +4,10 @@
 //! is cloned by git in a sandbox of its own: its filters, submodules and transports are untrusted.
 //! Both are idempotent: a clone that was cut off is removed and made again.
 
+mod files;
+
+pub(crate) use files::Files;
+
 use crate::beneath;
 use crate::context::Context;
 use crate::failure::Failed;
@@ -14,8 +18,6 @@ use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::{
     Egress, Id, Init, Limits, Mount, MountIds, MountSource, Network, Root, Spec, User,
 };
-use rustix::fs::OFlags;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where git clones to, inside its sandbox.
@@ -45,9 +47,9 @@ pub(crate) async fn fetch(
     if let Some(folder) = &spec.source.folder {
         let path = PathBuf::from(&folder.path);
         let user = owner(spec)?;
-        open_directory(context, user, &path).await?;
+        check_folder(context, user, &path).await?;
         if folder.subfolder.is_some() {
-            open_directory(context, user, Path::new(&folder.opened())).await?;
+            check_folder(context, user, Path::new(&folder.opened())).await?;
         }
         return Ok(format!("folder {}", folder.path));
     }
@@ -62,203 +64,33 @@ pub(crate) async fn fetch(
     Ok("empty workspace".to_owned())
 }
 
-async fn open_directory(context: &Context, user: User, path: &Path) -> Result<File, Failed> {
-    let sandboxes = context.sandboxes.clone();
-    let wanted = path.to_owned();
+/// Looks whether the owner may open a folder, by a process with the owner's rights: a file system
+/// that hangs stops that one.
+async fn check_folder(context: &Context, user: User, path: &Path) -> Result<(), Failed> {
+    let (sandboxes, wanted) = (context.sandboxes.clone(), path.to_owned());
     let opened = context
-        .blocking(move || sandboxes.open_as(user, &wanted))
+        .blocking(move || sandboxes.view(user, &wanted).map(drop))
         .await;
-    let file = opened.map(File::from).map_err(|error| {
-        if !refused(&error) {
-            return Failed::internal(&error);
+    opened.map_err(|error| match &error {
+        boatyard_sandbox::Error::OpenAs { detail, .. } if detail.contains("Not a directory") => {
+            Failed::lasting(
+                "SourceNotAFolder",
+                format!(
+                    "{} is not a folder; name the folder that holds the code",
+                    path.display()
+                ),
+            )
         }
-        Failed::lasting(
+        boatyard_sandbox::Error::OpenAs { .. } => Failed::lasting(
             "SourceUnreadable",
             format!(
                 "user id {} may not read the folder {}: {error}",
                 user.uid,
                 path.display()
             ),
-        )
-    })?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        Ok(file)
-    } else {
-        Err(Failed::lasting(
-            "SourceNotAFolder",
-            format!(
-                "{} is not a folder; name the folder that holds the code",
-                path.display()
-            ),
-        ))
-    }
-}
-
-/// The text of a file as a user may read it; None when there is none.
-pub(crate) async fn read_as(
-    context: &Context,
-    user: User,
-    path: &Path,
-) -> Result<Option<String>, Failed> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Failed::lasting(
-            "SourceUnreadable",
-            format!("{} cannot be read: {error}", path.display()),
-        )
-    };
-    let (sandboxes, wanted) = (context.sandboxes.clone(), path.to_owned());
-    match context
-        .blocking(move || sandboxes.open_as(user, &wanted))
-        .await
-    {
-        Ok(file) => beneath::text(File::from(file))
-            .map(Some)
-            .map_err(|error| unreadable(&error)),
-        Err(error) if not_found(&error) => Ok(None),
-        Err(error) if refused(&error) => Err(unreadable(&error)),
-        Err(error) => Err(Failed::internal(&error)),
-    }
-}
-
-/// Whether it was the path that could not be opened, and not the runner's helper that failed.
-fn refused(error: &boatyard_sandbox::Error) -> bool {
-    matches!(error, boatyard_sandbox::Error::OpenAs { .. })
-}
-
-/// Whether a path opened with a user's credentials does not exist.
-fn not_found(error: &boatyard_sandbox::Error) -> bool {
-    matches!(error, boatyard_sandbox::Error::OpenAs { detail, .. } if detail.contains("No such file") || detail.contains("Not a directory"))
-}
-
-/// The repository's candidate devcontainer.json files and a way to read one.
-pub(crate) struct Files<'a> {
-    context: &'a Context,
-    place: Place,
-}
-
-enum Place {
-    Folder { path: PathBuf, owner: User },
-    Clone { root: PathBuf },
-}
-
-impl<'a> Files<'a> {
-    /// Of an environment whose source is in place.
-    pub(crate) fn of(
-        context: &'a Context,
-        uid: &Uid,
-        spec: &EnvironmentSpec,
-    ) -> Result<Self, Failed> {
-        let place = match &spec.source.folder {
-            Some(folder) => Place::Folder {
-                path: PathBuf::from(folder.opened()),
-                owner: owner(spec)?,
-            },
-            None => Place::Clone {
-                root: context.layout.environment(uid).workspace(),
-            },
-        };
-        Ok(Self { context, place })
-    }
-
-    /// Reads one file; None when there is none.
-    pub(crate) async fn read(&self, path: &str) -> Result<Option<String>, Failed> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            Failed::lasting(
-                "ConfigurationUnreadable",
-                format!("{path} cannot be read: {error}"),
-            )
-        };
-        match &self.place {
-            Place::Clone { .. } if path.starts_with('/') => Ok(None),
-            Place::Clone { root } => beneath::read(root, path).map_err(|error| unreadable(&error)),
-            Place::Folder {
-                path: folder,
-                owner,
-            } => {
-                let (sandboxes, owner, wanted) =
-                    (self.context.sandboxes.clone(), *owner, folder.join(path));
-                match self
-                    .context
-                    .blocking(move || sandboxes.open_as(owner, &wanted))
-                    .await
-                {
-                    Ok(file) => beneath::text(File::from(file))
-                        .map(Some)
-                        .map_err(|error| unreadable(&error)),
-                    Err(error) if not_found(&error) => Ok(None),
-                    Err(error) if refused(&error) => Err(unreadable(&error)),
-                    Err(error) => Err(Failed::internal(&error)),
-                }
-            }
-        }
-    }
-
-    /// Reads a file by the path it has beside the local workspace folder: of a clone, only what
-    /// lies in it.
-    pub(crate) async fn read_host(
-        &self,
-        path: &str,
-        workspace: &str,
-    ) -> Result<Option<String>, Failed> {
-        match &self.place {
-            Place::Folder { .. } => self.read(path).await,
-            Place::Clone { .. } => {
-                let below = path
-                    .strip_prefix(workspace.trim_end_matches('/'))
-                    .and_then(|below| below.strip_prefix('/'));
-                match below {
-                    Some(below) => self.read(below).await,
-                    None => Ok(None),
-                }
-            }
-        }
-    }
-
-    /// Which candidate paths exist, in discovery order.
-    pub(crate) async fn candidates(&self) -> Result<Vec<String>, Failed> {
-        let mut found = Vec::new();
-        for candidate in boatyard_devcontainer::FIXED_CANDIDATES {
-            if self.read(candidate).await?.is_some() {
-                found.push(candidate.to_owned());
-            }
-        }
-        for name in self.directories(".devcontainer").await? {
-            let candidate = format!(".devcontainer/{name}/devcontainer.json");
-            match self.read(&candidate).await {
-                Ok(Some(_)) => found.push(candidate),
-                // One that cannot be read is none; one that nobody could look at is unknown.
-                Err(failed) if failed.transient => return Err(failed),
-                Ok(None) | Err(_) => {}
-            }
-        }
-        Ok(found)
-    }
-
-    async fn directories(&self, path: &str) -> Result<Vec<String>, Failed> {
-        let opened = match &self.place {
-            Place::Clone { root } => File::open(root)
-                .and_then(|root| beneath::open(&root, path, OFlags::DIRECTORY))
-                .ok(),
-            Place::Folder {
-                path: folder,
-                owner,
-            } => {
-                let (sandboxes, owner, wanted) =
-                    (self.context.sandboxes.clone(), *owner, folder.join(path));
-                let opened = self
-                    .context
-                    .blocking(move || sandboxes.open_as(owner, &wanted))
-                    .await;
-                match opened {
-                    Err(error) if !refused(&error) => return Err(Failed::internal(&error)),
-                    opened => opened.ok().map(File::from),
-                }
-            }
-        };
-        Ok(opened
-            .and_then(|directory| beneath::names(&directory).ok())
-            .unwrap_or_default())
-    }
+        ),
+        _ => Failed::internal(&error),
+    })
 }
 
 const CLONE: &str = r#"

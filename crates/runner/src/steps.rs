@@ -3,29 +3,24 @@
 //! Every function here may be killed or dropped at any point and done again: what it makes is
 //! either complete under its final name or removed at the next attempt.
 
+use crate::configuration;
 use crate::failure::Failed;
 use crate::ids::{self, Ids, Question};
+use crate::images::Making;
 use crate::layout::private_directory;
 use crate::passwd;
-use crate::progress::Reporter;
-use crate::record::{Configured, HookRun, ImageRecord, Record, Resolved, address, id_base};
+use crate::record::{HookRun, ImageRecord, Record, Resolved, address, id_base};
 use crate::services::Project;
 use crate::source::{self, Files};
 use crate::worker::{Worker, want};
 use crate::{agent, container, disk, hooks, session};
 use boatyard_api::Environment;
-use boatyard_api::environment as api;
-use boatyard_devcontainer::{Document, Gpu, ImageMetadata, LocalContext, UidUpdate, UserEnvProbe};
-use boatyard_image::Reference;
+use boatyard_devcontainer::{Gpu, ImageMetadata, LocalContext};
 use boatyard_plan::classes::{Allowed, Required, lacks};
 use boatyard_plan::environment::{Action, Hook, Want};
 use boatyard_sandbox::spec::{Init, Limits, Network, Root, Spec, Swap};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Image used when there is no devcontainer.json and none is asked for.
-pub const DEFAULT_IMAGE: &str = "debian:bookworm";
 
 /// How long processes have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -129,134 +124,17 @@ async fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Faile
     Ok(())
 }
 
-/// What substitution may know of the caller's side.
-fn local_context(object: &Environment) -> LocalContext {
-    let devcontainer = object.spec.devcontainer.clone().unwrap_or_default();
-    let folder = match (&object.spec.source.folder, &object.spec.source.git) {
-        (Some(folder), _) => folder.opened(),
-        (None, Some(git)) => format!("/{}", repository_name(&git.url)),
-        (None, None) => format!(
-            "/{}",
-            object.metadata.name.as_deref().unwrap_or("workspace")
-        ),
-    };
-    let mut context = LocalContext::new(&folder);
-    if let Some(root) = object.spec.source.folder.as_ref() {
-        context.repository_root = root.subfolder.as_ref().map(|_| root.path.clone());
-    }
-    context.local_env = devcontainer.local_env;
-    context.image_override = devcontainer.image;
-    context.id_labels = (!devcontainer.id_labels.is_empty()).then_some(devcontainer.id_labels);
-    let additional = devcontainer.additional.unwrap_or_default();
-    context.additional_mounts = additional.mounts;
-    context.additional_remote_env = additional.remote_env;
-    context.additional_features = additional.features;
-    let defaults = devcontainer.defaults.unwrap_or_default();
-    context.default_user_env_probe = defaults.user_env_probe.map(|probe| match probe {
-        api::UserEnvProbe::None => UserEnvProbe::None,
-        api::UserEnvProbe::LoginShell => UserEnvProbe::LoginShell,
-        api::UserEnvProbe::LoginInteractiveShell => UserEnvProbe::LoginInteractiveShell,
-        api::UserEnvProbe::InteractiveShell => UserEnvProbe::InteractiveShell,
-    });
-    context.update_remote_user_uid = match defaults.update_remote_user_uid {
-        Some(api::UpdateRemoteUserUid::Never) => UidUpdate::Never,
-        Some(api::UpdateRemoteUserUid::Off) => UidUpdate::Off,
-        Some(api::UpdateRemoteUserUid::On) | None => UidUpdate::On,
-    };
-    context
-}
-
-/// `https://host/owner/name.git` → `name`.
-fn repository_name(url: &str) -> &str {
-    let last = url
-        .trim_end_matches('/')
-        .rsplit(['/', ':'])
-        .next()
-        .unwrap_or("repository");
-    let name = last.strip_suffix(".git").unwrap_or(last);
-    if name.is_empty() { "repository" } else { name }
-}
-
-fn document(configured: &Configured) -> Result<Document, Failed> {
-    match (&configured.path, &configured.text) {
-        (Some(path), Some(text)) => Document::parse(path, text)
-            .map_err(|error| Failed::lasting("ConfigurationInvalid", error.to_string())),
-        _ => Ok(Document::default_configuration(DEFAULT_IMAGE)),
-    }
-}
-
 async fn configure(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
-    let files = Files::of(&worker.context, &worker.uid, &object.spec)?;
-    let wanted = object
-        .spec
-        .devcontainer
-        .as_ref()
-        .and_then(|devcontainer| devcontainer.path.as_deref());
-    let mut candidates = files.candidates().await?;
-    if let Some(wanted) = wanted
-        && !candidates.iter().any(|candidate| candidate == wanted)
-        && files.read(wanted).await?.is_some()
-    {
-        candidates.push(wanted.to_owned());
-    }
-    let content = object
-        .spec
-        .devcontainer
-        .as_ref()
-        .and_then(|devcontainer| devcontainer.content.clone());
-    let found = match (&content, wanted) {
-        // The text is given: a path only says where it would stand.
-        (Some(_), Some(wanted)) => Ok(Some(wanted.to_owned())),
-        _ => boatyard_devcontainer::discover(&candidates, wanted),
-    };
-    let mut path =
-        found.map_err(|error| Failed::lasting("ConfigurationNotFound", error.to_string()))?;
-    let text = match (&path, content) {
-        (_, Some(content)) => {
-            path.get_or_insert_with(|| boatyard_devcontainer::FIXED_CANDIDATES[0].to_owned());
-            Some(content)
-        }
-        (Some(path), None) => files.read(path).await?,
-        (None, None) => None,
-    };
-    let mut configured = Configured {
-        path,
-        text,
-        image: String::new(),
-        dockerfile: None,
-    };
-    let document = document(&configured)?;
-    let invalid = |error: boatyard_devcontainer::Error| {
-        Failed::lasting("ConfigurationInvalid", error.to_string())
-    };
-    let local = local_context(object);
-    let compose = crate::services::plan(&files, &document, &local).await?;
-    let main = compose.as_ref().and_then(|plan| plan.main());
-    (configured.image, configured.dockerfile) = match main {
-        Some(service) => crate::services::origin(service)?,
-        None => match document.dockerfile(&local).map_err(invalid)? {
-            Some(dockerfile) => (dockerfile.name(), Some(dockerfile)),
-            None => (document.image(&local).map_err(invalid)?, None),
-        },
-    };
-    let message = match (&compose, &configured.path) {
-        (Some(plan), Some(path)) => format!(
-            "{path}: service {} of {} in project {}, image {}",
-            plan.service,
-            plan.services.len(),
-            plan.project,
-            configured.image
-        ),
-        (None, Some(path)) => match &configured.dockerfile {
-            Some(dockerfile) => format!("{path}: Dockerfile {}", dockerfile.file),
-            None => format!("{path}: image {}", configured.image),
-        },
-        (_, None) => format!("no devcontainer.json; default image {}", configured.image),
-    };
+    let files = Files::of(&worker.context, &worker.uid, &object.spec).await?;
+    let read = configuration::read(&files, &object.spec, &local_context(object)).await?;
     let record = record(worker)?;
-    record.compose = compose;
-    record.configured = Some(configured);
-    Ok(message)
+    record.compose = read.compose;
+    record.configured = Some(read.configured);
+    Ok(read.message)
+}
+
+fn local_context(object: &Environment) -> LocalContext {
+    configuration::local(&object.spec, object.metadata.name.as_deref())
 }
 
 async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String, Failed> {
@@ -264,45 +142,16 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
         .configured
         .clone()
         .ok_or_else(|| Failed::transient("Internal", "no configuration"))?;
-    let reference = Reference::parse(&configured.image)
-        .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
-    let (document, local) = (document(&configured)?, local_context(object));
+    let (document, local) = (configuration::document(&configured)?, local_context(object));
     let progress = crate::build::log(&worker.context, &worker.uid)?;
-    let root = local.repository_root.clone();
-    let prefix = root.unwrap_or_else(|| local.local_workspace_folder.clone());
-    let (image, verb) = match &configured.dockerfile {
-        Some(dockerfile) => {
-            let built = crate::build::for_environment(
-                &worker.context,
-                &worker.uid,
-                &object.spec,
-                &prefix,
-                dockerfile,
-                &reference,
-                Arc::clone(&progress),
-            );
-            (built.await?, "built ")
-        }
-        None => {
-            let progress = Arc::new(Reporter::default());
-            let ensured = worker.context.images.ensure(&reference, progress).await;
-            (ensured.map_err(|error| Failed::image(&error))?, "")
-        }
-    };
-    let source = (&worker.uid, &object.spec);
-    let wishes = (&document, &local);
-    let base = image.reference.clone();
-    let image = crate::features::installed(&worker.context, source, wishes, image, progress);
-    let image = Box::pin(image).await?;
+    let files = Files::of(&worker.context, &worker.uid, &object.spec).await?;
+    let egress = crate::egress::of(&worker.context, &object.spec).await?;
+    let making = Making::new(&files, &local, egress, false, progress);
+    let (image, verb) = making.opened(&configured, &document, &local).await?;
     let layers = image.layers.len();
-    let verb = if image.reference == base {
-        verb
-    } else {
-        "Features in "
-    };
     let message = format!("{verb}{} ({layers} layers)", image.reference);
     record(worker)?.image = Some(ImageRecord::of(configured.image, &image));
-    match crate::services::fetch_images(worker, &object.spec, &prefix).await? {
+    match crate::services::fetch_images(worker, &making).await? {
         Some(others) => Ok(format!("{message}; {others}")),
         None => Ok(message),
     }
@@ -318,7 +167,7 @@ fn resolve(worker: &mut Worker, object: &Environment) -> Result<String, Failed> 
             "configuration or image are not there yet",
         ));
     };
-    let document = document(configured)?;
+    let document = configuration::document(configured)?;
     let metadata = ImageMetadata {
         env: image.env.clone(),
         user: image.user.clone(),
@@ -635,11 +484,12 @@ async fn run_hook(worker: &mut Worker, object: &Environment, hook: Hook) -> Resu
         .agent_socket();
     let mut env = session::variables(worker);
     let mut output = crate::lifecycle::Output::default();
-    let mut dotfiles = None;
+    let (mut dotfiles, mut masked) = (None, Vec::new());
     if let Some(active) = &worker.active {
         let request = active.request();
         let added = request.remote_env.iter().chain(&request.secrets);
         env.extend(added.map(|(name, value)| (name.clone(), Some(value.clone()))));
+        masked = request.secrets.keys().cloned().collect();
         output = active.output();
         dotfiles.clone_from(&request.dotfiles);
     }
@@ -662,6 +512,7 @@ async fn run_hook(worker: &mut Worker, object: &Environment, hook: Hook) -> Resu
         plan: &resolved.plan,
         user: &resolved.remote_user,
         env: &env,
+        masked,
         run,
         output,
     };
@@ -744,22 +595,4 @@ async fn remove(worker: &mut Worker) -> Result<(), Failed> {
         worker.context.slots.free(slot);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    //! Names derived from URLs.
-    use super::*;
-
-    #[test]
-    fn repositories_are_named_by_their_last_component() {
-        for (url, name) in [
-            ("https://example.org/a/tool.git", "tool"),
-            ("git@example.org:a/tool", "tool"),
-            ("file:///srv/git/tool.git/", "tool"),
-            ("https://example.org/", "example.org"),
-        ] {
-            assert_eq!(repository_name(url), name, "{url}");
-        }
-    }
 }

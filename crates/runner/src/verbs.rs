@@ -11,7 +11,7 @@ use crate::record::Record;
 use boatyard_image::{Format, LayerId, LayerProgress, Progress, Reference};
 use boatyard_link::frames::{Codec, Frame};
 use boatyard_link::tunnel::Stream;
-use boatyard_link::verbs::{ArchiveFormat, Check, ImageLine, Reply, Request};
+use boatyard_link::verbs::{ArchiveFormat, Check, ImageLine, LONGEST, Reply, Request};
 use boatyard_sandbox::spec::User;
 use boatyard_wire::frame::{Kind, MAX_PAYLOAD};
 use bytes::Bytes;
@@ -49,18 +49,54 @@ impl Progress for Forward {
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// A user of this host.
+    pub(crate) local: Option<User>,
+    /// An administrator: what is for everybody here is theirs to change.
+    pub(crate) admin: bool,
+}
+
+/// What somebody who is no administrator may ask: to build of own files, and to look.
+fn open_to_all(request: &Request) -> bool {
+    match request {
+        Request::ImageList | Request::ImageInspect { .. } | Request::Doctor => true,
+        Request::Build(_) | Request::Prepare(_) => true,
+        Request::ImagePull { .. }
+        | Request::ImageBootstrap { .. }
+        | Request::ImageImport { .. }
+        | Request::ImageExport { .. }
+        | Request::ImageTag { .. }
+        | Request::ImageRemove { .. }
+        | Request::ImagePrune { .. }
+        | Request::Metrics
+        | Request::Long { .. } => false,
+    }
+}
+
 /// Answers one request.
 pub(crate) async fn serve(
     context: &Context,
     stream: Stream,
-    caller: Option<User>,
+    caller: Caller,
 ) -> std::io::Result<()> {
     let mut frames = Framed::new(stream, Codec);
     let broken = |error: boatyard_link::frames::Error| std::io::Error::other(error);
     let Some(first) = frames.next().await else {
         return Ok(());
     };
-    let request: Request = serde_json::from_slice(&first.map_err(broken)?.payload)?;
+    let mut request: Request = serde_json::from_slice(&first.map_err(broken)?.payload)?;
+    if let Request::Long { bytes } = request {
+        let mut whole = Vec::new();
+        while whole.len() < bytes.min(LONGEST) {
+            let Some(frame) = frames.next().await else {
+                return Ok(());
+            };
+            whole.extend_from_slice(&frame.map_err(broken)?.payload);
+        }
+        request = serde_json::from_slice(&whole)?;
+    }
     let outcome = answer(context, &mut frames, request, caller).await;
     let last = match outcome {
         Ok(()) => Reply::Done,
@@ -99,8 +135,14 @@ async fn answer(
     context: &Context,
     frames: &mut Frames,
     request: Request,
-    caller: Option<User>,
+    caller: Caller,
 ) -> Result<(), Failed> {
+    if !caller.admin && !open_to_all(&request) {
+        return Err(Failed::lasting(
+            "Forbidden",
+            "only administrators change this runner's images; ask one, or use sudo",
+        ));
+    }
     let images = &context.images;
     let (sender, progress) = mpsc::channel(BACKLOG);
     let forward: Arc<dyn Progress> = Arc::new(Forward(sender));
@@ -184,18 +226,35 @@ async fn answer(
             images.remove(&parse(&reference)?).map_err(failed)?;
             return Ok(());
         }
-        Request::ImagePrune => {
+        Request::ImagePrune { cache } => {
             let in_use = layers_in_use(context)?;
-            let pruned = images.prune(&in_use).map_err(failed)?;
+            let cache = cache.unwrap_or(boatyard_image::BUILD_CACHE);
+            let pruned = images.prune_to(&in_use, cache).map_err(failed)?;
             Reply::Pruned {
                 layers: pruned.layers as u64,
                 bytes: pruned.bytes,
             }
         }
-        Request::Build(build) => image(build_image(context, frames, *build, caller).await?),
         Request::Metrics => Reply::Metrics {
             text: context.board.metrics(),
         },
+        Request::Build(build) => {
+            let events = crate::build::Events::default();
+            let work = crate::build::for_caller(context, *build, caller, events.sender());
+            image(built(frames, &events, work).await?)
+        }
+        Request::Prepare(wanted) => {
+            let events = crate::build::Events::default();
+            let work = crate::images::prepare(context, *wanted, caller.local, events.sender());
+            image(built(frames, &events, Box::pin(work)).await?)
+        }
+        // What it stood for was read already.
+        Request::Long { .. } => {
+            return Err(Failed::lasting(
+                "BadRequest",
+                "a long request in a long request",
+            ));
+        }
         Request::Doctor => {
             let checks = context.blocking(boatyard_sandbox::doctor).await;
             let checks = checks.into_iter().map(|check| Check {
@@ -233,14 +292,11 @@ async fn relayed<T>(
 }
 
 /// Builds, sending what happens to the caller; the caller going away ends it.
-async fn build_image(
-    context: &Context,
+async fn built(
     frames: &mut Frames,
-    request: boatyard_link::verbs::Build,
-    caller: Option<User>,
+    events: &crate::build::Events,
+    work: impl Future<Output = Result<boatyard_image::Image, Failed>>,
 ) -> Result<boatyard_image::Image, Failed> {
-    let events = crate::build::Events::default();
-    let work = crate::build::for_caller(context, request, caller, events.sender());
     tokio::pin!(work);
     loop {
         tokio::select! {

@@ -111,9 +111,10 @@ impl Peers {
         };
         let kind = serde_json::to_value(target.kind).unwrap_or_default();
         let path = format!(
-            "/apis/boatyard.dev/v1/runners/{runner}/relay?kind={}&environment={}",
+            "/apis/boatyard.dev/v1/runners/{runner}/relay?kind={}&environment={}&admin={}",
             kind.as_str().unwrap_or_default(),
-            target.environment_uid
+            target.environment_uid,
+            target.admin
         );
         endpoint.upgrade(&path, crate::streams::PROTOCOL).await
     }

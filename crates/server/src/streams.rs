@@ -148,6 +148,7 @@ pub(crate) async fn open(
                 kind,
                 // Of another server's host: nothing here is theirs.
                 local: None,
+                admin: query.get("admin") == "true",
             };
             expect(&request, PROTOCOL)?;
             let far = handler.tunnels.open(target.name, &wanted).await;
@@ -219,6 +220,7 @@ async fn forward(
         environment_uid: uid.to_owned(),
         kind,
         local: caller.local,
+        admin: caller.is_admin(),
     };
     match reach(handler, runner, &target).await? {
         Far::Here(far) => Ok(splice(handler, request, far, Some(held))),

@@ -119,6 +119,7 @@ impl Yard {
             names: vec![Reference::parse("built:1").unwrap()],
             contexts: BTreeMap::from([(String::new(), Context::folder(&self.context()).unwrap())]),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             no_cache: false,
         }
     }

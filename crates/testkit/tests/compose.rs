@@ -254,7 +254,7 @@ RUN exit 7
     );
     assert_eq!(service(&daemon, "app", "side")["state"], "Running");
 
-    // One that cannot be built leaves no environment.
+    // One that cannot be built takes no other's place.
     std::fs::write(
         format!("{context}/side/Dockerfile"),
         "FROM test:latest\nRUN exit 9\n",
@@ -266,7 +266,44 @@ RUN exit 7
     assert_ne!(ran.code, 0, "{ran:?}");
     let left = daemon.cli(&["get", "environments", "-o", "json"]).ok();
     let left: Value = serde_json::from_str(&left).unwrap();
-    assert_eq!(left["items"], json!([]));
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    assert_eq!(daemon.sh("app", "cat /word").ok(), "given\n");
+}
+
+#[test]
+fn a_service_is_built_of_the_file_itself_and_its_image_says_how_it_is_checked() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = "
+services:
+  app:
+    image: test:latest
+    command: sleep 100000
+    volumes: ['.:/ws', 'data:/ours']
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM test:latest
+        COPY --from=more word /word
+        RUN mkdir /data && chown 70:71 /data
+        HEALTHCHECK --interval=300ms --start-interval=200ms --retries=50 CMD test -e /ready
+      additional_contexts: {more: ./more}
+    command: sh -c 'cp /word /data/said; touch /ready; sleep 100000'
+    volumes: [data:/data]
+volumes: {data: }
+";
+    let folder = project(&daemon, "app", &json!({}), compose);
+    let more = format!("{folder}/.devcontainer/more");
+    std::fs::create_dir(&more).unwrap();
+    std::fs::write(format!("{more}/word"), "of the image\n").unwrap();
+    let up = daemon.cli(&["up", &folder, "--detach"]);
+    assert!(up.stderr.contains("COPY --from=more"), "{up:?}");
+    up.ok();
+    assert_eq!(service(&daemon, "app", "db")["health"], "Healthy");
+    let seen = daemon.sh("app", "cat /ours/said; stat -c '%u %g' /ours");
+    assert_eq!(seen.ok(), "of the image\n70 71\n");
 }
 
 #[test]

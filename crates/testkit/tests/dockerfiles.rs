@@ -170,6 +170,166 @@ fn a_repository_with_a_dockerfile_comes_up() {
 }
 
 #[test]
+fn what_takes_an_environments_place_is_built_before_it_goes() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("kept", r#"{"dockerFile": "Dockerfile"}"#);
+    let dockerfile = Path::new(&folder).join(".devcontainer/Dockerfile");
+    let write = |text: &str| std::fs::write(&dockerfile, text).unwrap();
+    write("FROM test:latest\nRUN echo one > /built\n");
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    daemon.sh("kept", "touch /own").ok();
+    // As it is, it is used; built again only when that is asked for.
+    write("FROM test:latest\nRUN exit 7\n");
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    let refused = [
+        daemon.cli(&["up", &folder, "--detach", "--rebuild"]),
+        daemon.cli(&[
+            "devcontainer",
+            "up",
+            "--workspace-folder",
+            &folder,
+            "--remove-existing-container",
+        ]),
+    ];
+    for refused in refused {
+        assert_ne!(refused.code, 0);
+        assert!(refused.stderr.contains("exit code 7"), "{refused:?}");
+        daemon.sh("kept", "test -e /own && grep one /built").ok();
+    }
+    write("FROM test:latest\nRUN echo two > /built\n");
+    daemon.cli(&["up", &folder, "--detach", "--rebuild"]).ok();
+    daemon.sh("kept", "test -e /own && grep two /built").ok();
+    let replaced = daemon.cli(&[
+        "devcontainer",
+        "up",
+        "--workspace-folder",
+        &folder,
+        "--remove-existing-container",
+    ]);
+    replaced.ok();
+    daemon.sh("kept", "test ! -e /own && grep two /built").ok();
+}
+
+#[test]
+fn a_script_of_100_kib_runs_and_says_how_it_ended() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let build = |last: &str| {
+        let lines = "# a line that makes it long\n".repeat(4000);
+        let text = format!(
+            "FROM test:latest\nRUN <<END\nset -e\nA=set\n{lines}echo value $A >&2\n{last}\nEND\nRUN test ! -e /dev/boatyard-script\n"
+        );
+        let folder = context(&daemon, &[("Dockerfile", &text)]);
+        daemon.cli(&["build", folder.to_str().unwrap(), "-t", "long:1"])
+    };
+    let built = build("true");
+    assert!(built.stderr.contains(" value set\n"), "{built:?}");
+    built.ok();
+    let failed = build("exit 3");
+    assert!(failed.stderr.contains("exit code 3"), "{failed:?}");
+}
+
+#[test]
+fn a_step_speaks_to_the_callers_ssh_agent_and_to_no_other() {
+    use std::io::{Read as _, Write as _};
+    let mut daemon = Daemon::prepare();
+    boatyard_testkit::development::provide(&daemon);
+    daemon.run(&[]);
+    let text = format!(
+        "FROM {}\nRUN --mount=type=ssh perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, pack_sockaddr_un($ENV{{SSH_AUTH_SOCK}})) or die; syswrite S, \"ping\"; sysread S, $b, 9; print \"said $b\\n\"'\nRUN test -z \"$SSH_AUTH_SOCK\"\n",
+        boatyard_testkit::development::IMAGE
+    );
+    let folder = context(&daemon, &[("Dockerfile", &text)]);
+    let folder = folder.to_str().unwrap();
+    let without = daemon.cli(&["build", folder, "-t", "ssh:1"]);
+    assert_ne!(without.code, 0);
+    let socket = daemon.folder().join("agent.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let agent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).unwrap();
+        stream.write_all(b"pong").unwrap();
+        word
+    });
+    let mut build = daemon.boatyard(&["build", folder, "-t", "ssh:1", "--ssh", "default"]);
+    build.env("SSH_AUTH_SOCK", &socket);
+    let built = boatyard_testkit::Ran::from(build.output().unwrap());
+    assert!(built.stderr.contains(" said pong\n"), "{built:?}");
+    built.ok();
+    assert_eq!(&agent.join().unwrap(), b"ping");
+    let mut none = daemon.boatyard(&["build", folder, "--ssh", "default"]);
+    none.env_remove("SSH_AUTH_SOCK");
+    let none = boatyard_testkit::Ran::from(none.output().unwrap());
+    assert!(none.stderr.contains("SSH_AUTH_SOCK is not set"), "{none:?}");
+}
+
+#[test]
+fn a_built_image_is_written_to_an_archive_as_well() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("out", r#"{"dockerFile": "Dockerfile"}"#);
+    let place = Path::new(&folder);
+    std::fs::write(
+        place.join(".devcontainer/Dockerfile"),
+        "FROM test:latest\nRUN echo out > /out\n",
+    )
+    .unwrap();
+    let (one, other) = (place.join("one.tar"), place.join("other.tar"));
+    let output = |file: &Path| format!("type=oci,dest={}", file.display());
+    daemon
+        .cli(&[
+            "build",
+            &format!("{folder}/.devcontainer"),
+            "-t",
+            "out:1",
+            "--output",
+            &output(&one),
+        ])
+        .ok();
+    let build = [
+        "devcontainer",
+        "build",
+        "--workspace-folder",
+        &folder,
+        "--output",
+        &output(&other),
+    ];
+    daemon.cli(&build).ok();
+    for file in [one, other] {
+        let tag = ["image", "import", file.to_str().unwrap(), "--tag", "back:1"];
+        daemon.cli(&tag).ok();
+        let project = daemon.project("back", r#"{"image": "back:1"}"#);
+        daemon.cli(&["up", &project, "--detach"]).ok();
+        assert_eq!(daemon.sh("back", "cat /out").ok(), "out\n");
+        daemon.cli(&["rm", "--force", "back"]).ok();
+    }
+}
+
+#[test]
+fn a_failed_hook_is_tried_again_by_the_next_up() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let config = |command: &str| {
+        format!(r#"{{"image": "test:latest", "onCreateCommand": "echo tried >> /log; {command}"}}"#)
+    };
+    let folder = daemon.project("hooked", &config("test -e mended"));
+    let up = daemon.cli(&["up", &folder, "--detach"]);
+    assert_ne!(up.code, 0);
+    for part in [
+        "onCreateCommand",
+        "boatyard logs hooked",
+        "`boatyard up` again",
+    ] {
+        assert!(up.stderr.contains(part), "{part:?}: {}", up.stderr);
+    }
+    std::fs::write(Path::new(&folder).join("mended"), "").unwrap();
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    assert_eq!(daemon.sh("hooked", "cat /log").ok(), "tried\ntried\n");
+}
+
+#[test]
 fn a_pushed_image_is_read_by_other_tools_and_pulled_again() {
     let daemon = Daemon::start();
     daemon.import_image();

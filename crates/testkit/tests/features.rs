@@ -140,6 +140,7 @@ impl Yard {
             names: vec![Reference::parse("built:1").unwrap()],
             contexts: features.contexts(local).await.unwrap(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             no_cache: false,
         };
         let noted = Arc::new(Noted::default());
@@ -291,7 +292,7 @@ fn a_repository_with_features_comes_up() {
 }
 
 #[test]
-fn a_feature_that_fails_leaves_no_session_and_says_why() {
+fn a_feature_that_fails_is_seen_failing_and_leaves_no_environment() {
     let daemon = Daemon::start();
     daemon.import_image();
     let folder = daemon.project(
@@ -308,9 +309,24 @@ fn a_feature_that_fails_leaves_no_session_and_says_why() {
     place(&folder, &feature);
     let up = daemon.cli(&["up", &folder, "--detach", "--name", "bad"]);
     assert_ne!(up.code, 0);
-    assert!(up.stderr.contains("FEATURE ./bad"), "{}", up.stderr);
-    let log = daemon.cli(&["logs", "bad"]).ok();
-    assert!(log.contains("about-to-fail"), "{log}");
+    // As BuildKit shows a step, while it runs.
+    for part in [
+        "#2 [2/2] FEATURE ./bad",
+        " about-to-fail\n",
+        "#2 ERROR",
+        "error: ",
+        "`boatyard up` again",
+    ] {
+        assert!(up.stderr.contains(part), "{part:?}: {}", up.stderr);
+    }
+    let listed = daemon.cli(&["ls"]).ok();
+    assert!(!listed.contains("bad"), "{listed}");
+    // Mended, it is as if nothing had been.
+    place(&folder, &[("bad/install.sh", "#!/bin/sh\ntouch /good\n")]);
+    daemon
+        .cli(&["up", &folder, "--detach", "--name", "bad"])
+        .ok();
+    daemon.sh("bad", "test -e /good").ok();
     let missing = daemon.project(
         "gone",
         r#"{"image": "test:latest", "features": {"./gone": {}}}"#,

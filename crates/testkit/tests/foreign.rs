@@ -392,6 +392,56 @@ fn a_dockerfile_adds_what_others_serve_and_only_what_was_promised() {
 }
 
 #[test]
+fn a_repository_is_a_build_context() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let repositories = daemon.folder().join("repositories");
+    repository(&repositories);
+    let work = repositories.join("work");
+    let git = |arguments: &[&str]| {
+        run(Command::new("git")
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org"])
+            .args(arguments)
+            .current_dir(&work));
+    };
+    std::fs::create_dir(work.join("sub")).unwrap();
+    std::fs::write(work.join("sub/.dockerignore"), "hidden\n").unwrap();
+    std::fs::write(work.join("sub/hidden"), "").unwrap();
+    std::fs::write(
+        work.join("sub/Dockerfile"),
+        "FROM test:latest\nCOPY . /all\nCOPY --from=more branch /more\nRUN ls /all; cat /more\n",
+    )
+    .unwrap();
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "built"]);
+    git(&["push", "--quiet", "../tool.git", "main"]);
+    let server = GitServer::start(&repositories);
+    let url = format!("git://{}/tool.git", server.address);
+    let built = daemon.cli(&[
+        "build",
+        &format!("{url}#main:sub"),
+        "-t",
+        "cloned:1",
+        "--build-context",
+        &format!("more={url}#feature/x"),
+    ]);
+    for line in [" Dockerfile\n", " feature/x\n"] {
+        assert!(built.stderr.contains(line), "{line:?} in {}", built.stderr);
+    }
+    assert!(!built.stderr.contains(" hidden\n"), "{}", built.stderr);
+    built.ok();
+    for (context, why) in [
+        ("https://example.org/files.tar.gz", "no git repository"),
+        ("ftp://example.org/x", "neither a folder"),
+    ] {
+        let refused = daemon.cli(&["build", context]);
+        assert!(refused.stderr.contains(why), "{refused:?}");
+    }
+    let staged = std::fs::read_dir(daemon.state().join("images/staging")).unwrap();
+    assert_eq!(staged.count(), 0, "what was fetched is gone");
+}
+
+#[test]
 fn a_clone_sees_no_repository_of_the_host() {
     let daemon = Daemon::start();
     let repositories = daemon.folder().join("repositories");

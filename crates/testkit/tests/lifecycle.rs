@@ -144,7 +144,7 @@ fn secrets_reach_the_commands_and_nothing_else() {
     on_request(
         &daemon,
         "app",
-        r#"{"image": "test:latest", "postCreateCommand": "echo \"$SEC\" > /root/s"}"#,
+        r#"{"image": "test:latest", "postCreateCommand": "echo \"$SEC\" > /root/s; echo \"told $SEC\""}"#,
         &json!({}),
     );
     let secrets = daemon.folder().join("secrets.json");
@@ -161,6 +161,10 @@ fn secrets_reach_the_commands_and_nothing_else() {
         "s3 cr'et-value\n[]\n0\n"
     );
     assert!(!format!("{ran:?}{}", status(&daemon, "app")).contains("et-value"));
+    // What prints it prints a mask, there and in the log.
+    assert!(ran.stdout.contains("told ********\n"), "{ran:?}");
+    let log = daemon.cli(&["logs", "app"]).ok();
+    assert!(log.contains("told ********\n"), "{log}");
     let mut folders = vec![daemon.state()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap().flatten() {

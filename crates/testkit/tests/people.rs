@@ -142,7 +142,11 @@ fn users_of_one_host_do_not_see_or_enter_each_others_environments() {
         );
     }
     let refused = daemon.cli_as(1000, &["image", "prune"]);
-    assert!(refused.stderr.contains("may not"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("administrators"),
+        "{}",
+        refused.stderr
+    );
     daemon.cli_as(1000, &["exec", "mine", "--", "true"]).ok();
 }
 
@@ -222,4 +226,69 @@ fn completions_and_man_pages_name_every_verb() {
         assert!(script.contains(verb), "{verb}");
         assert!(pages.join(format!("boatyard-{verb}.1")).exists(), "{verb}");
     }
+}
+
+#[test]
+fn members_build_of_their_own_files_under_names_of_their_own() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    open_to_all(&daemon);
+    let folder = daemon.folder().join("context");
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write(
+        "Dockerfile",
+        "FROM test:latest\nRUN id -u > /who\nCOPY file /\n",
+    );
+    write("file", "theirs\n");
+    let folder_text = folder.to_str().unwrap();
+    let build = |more: &[&str]| {
+        let arguments: Vec<&str> = ["build", folder_text].iter().chain(more).copied().collect();
+        daemon.cli_as(1000, &arguments)
+    };
+    let built = build(&[]);
+    assert!(built.stderr.contains("RUN id -u"), "{built:?}");
+    assert!(built.ok().starts_with("boatyard.local/u1000/"));
+    build(&["-t", "boatyard.local/u1000/mine:1"]).ok();
+    let config = r#"{"image": "boatyard.local/u1000/mine:1"}"#;
+    let project = daemon.project("of-it", config);
+    chown(&project, Some(1000), Some(1000)).unwrap();
+    daemon.cli_as(1000, &["up", &project, "--detach"]).ok();
+    let said = daemon
+        .cli_as(1000, &["exec", "of-it", "--", "cat", "/who", "/file"])
+        .ok();
+    assert_eq!(said, "0\ntheirs\n");
+    // Their environments' images are built for them to see, too.
+    let config = r#"{"dockerFile": "Dockerfile"}"#;
+    let seen = daemon.project("seen", config);
+    std::fs::write(
+        format!("{seen}/.devcontainer/Dockerfile"),
+        "FROM test:latest\nRUN echo shown\n",
+    )
+    .unwrap();
+    let up = daemon.cli_as(1000, &["up", &seen, "--detach"]);
+    assert!(up.stderr.contains(" shown\n"), "{up:?}");
+    up.ok();
+
+    // Names that others use, the machine's credentials, and files that are not theirs.
+    let foreign = build(&["-t", "test:latest"]);
+    assert!(
+        foreign.stderr.contains("boatyard.local/u1000/test:latest"),
+        "{foreign:?}"
+    );
+    let another = build(&["-t", "boatyard.local/u1001/mine:1"]);
+    assert_ne!(another.code, 0);
+    let pushed = build(&["-t", "boatyard.local/u1000/mine:1", "--push"]);
+    assert!(pushed.stderr.contains("credentials"), "{pushed:?}");
+    std::fs::set_permissions(folder.join("file"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_ne!(build(&["--no-cache"]).code, 0);
+    for verb in [
+        &["image", "rm", "test:latest"][..],
+        &["image", "prune"],
+        &["image", "pull", "test:latest"],
+    ] {
+        let refused = daemon.cli_as(1000, verb);
+        assert!(refused.stderr.contains("administrator"), "{refused:?}");
+    }
+    assert!(daemon.cli(&["image", "ls"]).ok().contains("test"));
 }

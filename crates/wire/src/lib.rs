@@ -109,6 +109,8 @@ pub struct Process {
     pub class: Class,
     /// Takes nothing from the session's defaults.
     pub bare: bool,
+    /// Names of variables whose values a task's output and log do not show.
+    pub masked: Vec<String>,
 }
 
 /// Rows and columns of a terminal, in characters.

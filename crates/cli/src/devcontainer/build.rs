@@ -1,23 +1,23 @@
 //! `build`: a configuration's image, with its Features and everything it says in its label, so
 //! that using the image needs no repetition.
 //!
-//! A Dockerfile is built by the runner for the caller. Features are installed where they always
-//! are, in the making of an environment, which is deleted again. The label is a last step on top.
+//! The runner makes the image as for an environment of the configuration, and none is made of it.
+//! The label is a last step on top.
 
 use super::args::Build;
 use super::configuration::{self, Located};
-use super::environment::{Engine, Identity};
+use super::environment::Identity;
 use super::log::Log;
 use super::result::{self, Problem};
-use super::{features, lock, read, up};
+use super::{lock, read, up};
 use crate::args::Global;
+use crate::build::output;
 use crate::failure::Failure;
 use crate::images::{Transfer, ask};
 use crate::up::prepare;
-use boatyard_api::environment::EnvironmentSpec;
 use boatyard_devcontainer::DockerfileSource;
 use boatyard_devcontainer::features::metadata_label;
-use boatyard_link::verbs::{self, Reply, Request};
+use boatyard_link::verbs::{self, Prepare, Reply, Request};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -25,49 +25,49 @@ use std::process::ExitCode;
 /// Label of an image that its users read.
 const METADATA: &str = "devcontainer.metadata";
 
+const NOT_ALLOWED: &str = "you may not use this runner's images; ask an administrator";
+
 /// Runs the verb.
 pub(crate) async fn run(global: &Global, asked: &Build) -> Result<ExitCode, Failure> {
     let log = Log::begin(&asked.logging);
-    let outcome = built(global, asked, &log).await;
+    let outcome = built(global, asked).await;
     let described =
         |problem: Problem| problem.described("An error occurred building the container.");
     result::print(&log, outcome.map_err(described))
 }
 
-async fn built(
-    global: &Global,
-    asked: &Build,
-    log: &Log,
-) -> Result<Map<String, serde_json::Value>, Problem> {
-    for (flag, given) in [
-        ("--platform", asked.platform.is_some()),
-        ("--output", asked.output.is_some()),
-        ("--cache-to", asked.cache_to.is_some()),
-    ] {
-        if given {
-            return Err(Problem::told(&format!("{flag} is not supported")));
-        }
+async fn built(global: &Global, asked: &Build) -> Result<Map<String, serde_json::Value>, Problem> {
+    if asked.cache_to.is_some() {
+        let told = "--cache-to is not supported: steps are kept on the runner; `boatyard build --cache-to` keeps a Dockerfile's in a registry";
+        return Err(Problem::told(told));
     }
+    output::platform(asked.platform.as_deref())?;
+    let output = asked.output.as_deref().map(output::output).transpose()?;
     let folder = configuration::absolute(asked.workspace_folder.as_deref().unwrap_or("."))?;
     let located = configuration::of_folder_by(folder, asked.config.as_deref())?;
     let additional = asked.additional_features.as_deref();
     lock::settle(&located, additional, &asked.lock).await?;
-    let (base, source) = base(&located)?;
-    let base =
-        base.ok_or_else(|| Problem::told("No image information specified in devcontainer.json."))?;
-    prepare(global, source.as_slice(), asked.no_cache, None).await?;
-    let wanted = features::request(&located, additional)?;
-    let base = if wanted.features.is_empty() {
-        base
-    } else {
-        log.info("Installing Features...");
-        with_features(global, &located, additional, log).await?
+    let (base, _) = base(&located)?;
+    if base.is_none() {
+        let told = "No image information specified in devcontainer.json.";
+        return Err(Problem::told(told));
+    }
+    let spec = up::plain_spec(&located, additional, &Identity::of(&[], Some(&located)))?;
+    let wanted = Prepare {
+        spec,
+        opened_only: true,
+        no_cache: asked.no_cache,
     };
+    let made = prepare(global, wanted).await?;
+    let base = made.ok_or_else(|| Problem::told(NOT_ALLOWED))?;
     let names = match asked.image_name.as_slice() {
         [] => vec![default_name(&located)],
         names => names.to_vec(),
     };
     labelled(global, asked, &located, &base, &names).await?;
+    if let (Some(output), Some(name)) = (output.flatten(), names.first()) {
+        output.write(global, name).await?;
+    }
     Ok(Map::from_iter([("imageName".to_owned(), json!(names))]))
 }
 
@@ -94,34 +94,18 @@ pub(crate) fn base(
     Ok((image, None))
 }
 
-/// The name of the image with its Features, which an environment is made of for it.
-async fn with_features(
-    global: &Global,
-    located: &Located,
-    additional: Option<&str>,
-    log: &Log,
-) -> Result<String, Problem> {
-    let engine = Engine::reach(global).await?;
-    let label = format!("{}", std::process::id());
-    let identity = Identity::of(&[format!("boatyard.dev/build={label}")], None);
-    let spec: EnvironmentSpec = up::plain_spec(located, additional, &identity)?;
-    let object = up::create(&engine, spec, &identity, BTreeMap::new(), log).await?;
-    let digest = object
-        .status
-        .clone()
-        .and_then(|status| status.image)
-        .map(|image| image.digest);
-    engine.delete(&object).await?;
-    let listed = ask(global, &Request::ImageList, Transfer::None).await?;
-    let Some(Reply::Images { images }) = listed else {
-        return Err(Problem::told("the runner listed no images"));
+/// Builds a Dockerfile of a configuration, shown as every build.
+pub(crate) async fn dockerfile(global: &Global, source: DockerfileSource) -> Result<(), Failure> {
+    let request = verbs::Build {
+        names: vec![source.name()],
+        file: source.file,
+        context: source.context,
+        target: source.target,
+        args: source.args,
+        ..verbs::Build::default()
     };
-    let found = images
-        .into_iter()
-        .find(|image| Some(&image.digest) == digest.as_ref());
-    found
-        .map(|image| image.reference)
-        .ok_or_else(|| Problem::told("the image with its Features is gone"))
+    let request = Request::Build(Box::new(request));
+    crate::build::build(global, &request).await.map(drop)
 }
 
 /// Adds the labels, and gives the image its names.
@@ -158,13 +142,12 @@ async fn labelled(
         push: asked.push,
         ..verbs::Build::default()
     };
-    let ended = crate::build::build(global, request).await;
+    let request = Request::Build(Box::new(request));
+    let ended = crate::build::build(global, &request).await;
     let _ = std::fs::remove_dir_all(&folder);
     match ended? {
         Some(_) => Ok(()),
-        None => Err(Problem::told(
-            "you may not use this runner's images; ask an administrator",
-        )),
+        None => Err(Problem::told(NOT_ALLOWED)),
     }
 }
 
@@ -185,7 +168,12 @@ fn quoted(text: &str) -> String {
 fn default_name(located: &Located) -> String {
     let labels = Identity::of(&[], Some(located)).labels;
     let id = boatyard_devcontainer::devcontainer_id(&labels);
-    format!("boatyard.local/devcontainer:{id}")
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        format!("boatyard.local/devcontainer:{id}")
+    } else {
+        format!("boatyard.local/u{}/devcontainer:{id}", uid.as_raw())
+    }
 }
 
 #[cfg(test)]

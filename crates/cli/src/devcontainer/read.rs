@@ -61,7 +61,9 @@ pub(crate) async fn merged(
 ) -> Result<Value, Failure> {
     let mut entries = Vec::new();
     let (base, source) = build::base(located)?;
-    crate::up::prepare(global, source.as_slice(), false, None).await?;
+    if let Some(source) = source {
+        build::dockerfile(global, source).await?;
+    }
     if let Some(reference) = base {
         let asked = Request::ImageInspect { reference };
         let answer = crate::images::ask(global, &asked, crate::images::Transfer::None).await?;

@@ -8,7 +8,7 @@ use super::configuration::{self, Located};
 use super::environment::{self, Engine, Identity, id};
 use super::log::Log;
 use super::result::{self, Problem};
-use super::{build, commands, exec, lock, read};
+use super::{build, commands, exec, features, lock, read};
 use crate::args::Global;
 use crate::failure::Failure;
 use boatyard_api::Environment;
@@ -16,9 +16,9 @@ use boatyard_api::environment::{
     Additional, Devcontainer, DevcontainerDefaults, EnvironmentSpec, FolderSource, Lifecycle,
     Source, UpdateRemoteUserUid, UserEnvProbe,
 };
-use boatyard_api::words::DEFAULT_CLASS;
 use boatyard_devcontainer::devcontainer_id;
 use boatyard_link::lifecycle::Request;
+use boatyard_link::verbs::Prepare;
 use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::{Map, Value};
@@ -44,9 +44,8 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
     let identity = Identity::of(&up.chosen.id_label, Some(&located));
     let engine = Engine::reach(global).await?;
     let mut existing = engine.find(&identity).await?;
-    if let Some(object) = existing.take_if(|_| up.remove_existing_container) {
-        engine.delete(&object).await?;
-    }
+    // Gone only when what takes its place is built.
+    let replaced = existing.take_if(|_| up.remove_existing_container);
     if existing.is_none() && up.expect_existing_container {
         return Err(Problem::told("The expected container does not exist."));
     }
@@ -60,16 +59,28 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
     let object = match existing {
         Some(object) => engine.started(&object).await?,
         None => {
-            let built = match &project {
-                Some(project) => project.builds()?,
-                None => Vec::from_iter(build::base(&located)?.1),
-            };
-            crate::up::prepare(global, &built, up.build_no_cache, Some(DEFAULT_CLASS)).await?;
+            let spec = spec(up, &located, &identity)?;
+            let additional = up.additional_features.as_deref();
+            if project.is_some()
+                || build::base(&located)?.1.is_some()
+                || !features::request(&located, additional)?.features.is_empty()
+            {
+                let wanted = Prepare {
+                    spec: spec.clone(),
+                    opened_only: false,
+                    no_cache: up.build_no_cache,
+                };
+                let described = "An error occurred setting up the container.";
+                let prepared = crate::up::prepare(global, wanted).await;
+                prepared.map_err(|failure| Problem::from(failure).described(described))?;
+            }
+            if let Some(replaced) = replaced {
+                engine.delete(&replaced).await?;
+            }
             let mut annotations =
                 BTreeMap::from([exec::annotation(&located, &up.default_user_env_probe)]);
             let named = project.as_ref().map(|project| project.plan.project.clone());
             annotations.extend(named.map(|name| (environment::PROJECT.to_owned(), name)));
-            let spec = spec(up, &located, &identity)?;
             create(&engine, spec, &identity, annotations, log).await?
         }
     };

@@ -147,9 +147,17 @@ fn one(reader: &Reader<'_>, shared: &Shared<'_>, path: &str, node: &Node) -> Res
             }
             "volume" => {
                 for option in reader.map(&here, value)? {
-                    if !matches!(option.key.as_str(), "nocopy" | "labels") {
-                        let path = format!("{here}.{}", option.key);
-                        return Err(reader.refuse(&path, option, "mount a volume of its own"));
+                    let path = format!("{here}.{}", option.key);
+                    match option.key.as_str() {
+                        "labels" => {}
+                        "nocopy" => {
+                            if reader.bool(&path, &option.node)? {
+                                mount.options.insert("volume-nocopy".into(), "true".into());
+                            }
+                        }
+                        _ => {
+                            return Err(reader.refuse(&path, option, "mount a volume of its own"));
+                        }
                     }
                 }
             }

@@ -224,27 +224,29 @@ impl Service {
                 "service {name} is built with {what}, which is not supported yet; {instead}"
             ))
         };
-        if build.inline.is_some() {
-            return refused("dockerfile_inline", "write it to a file");
-        }
-        if !build.contexts.is_empty() {
+        let service = build
+            .contexts
+            .iter()
+            .find(|(_, place)| place.starts_with("service:"));
+        if let Some((name, place)) = service {
             return refused(
-                "additional_contexts",
-                "copy from the context, or from an image",
+                &format!("the context {name}={place}"),
+                "name that service's image as docker-image://…, or copy its Dockerfile's stage",
             );
         }
-        let (Some(file), true) = (&build.dockerfile, build.context.starts_with('/')) else {
-            return refused(
-                "a context that is no folder",
-                "clone it beside the Compose file",
-            );
+        let file = match (&build.inline, &build.dockerfile) {
+            (Some(_), _) => format!("dockerfile_inline of service {}", self.name),
+            (None, Some(file)) => file.clone(),
+            (None, None) => "Dockerfile".to_owned(),
         };
         let source = DockerfileSource {
-            file: file.clone(),
+            file,
             context: build.context.clone(),
             args: build.args.clone(),
             target: build.target.clone(),
             cache_from: Vec::new(),
+            inline: build.inline.clone(),
+            contexts: build.contexts.clone(),
         };
         Ok((source.name(), Some(source)))
     }

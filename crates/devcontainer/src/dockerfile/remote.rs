@@ -3,6 +3,8 @@
 //! Owns BuildKit's rules: `http` and `https` are git when the path ends in `.git`; `git` and `ssh`
 //! always are, and so is `user@host:path`. The reference stands behind `#` or in the query.
 
+use crate::build::CopySource;
+
 /// A source that is no file of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Remote {
@@ -18,6 +20,29 @@ pub(super) struct Git {
     pub(super) checksum: Option<String>,
     pub(super) keep_git_dir: Option<bool>,
     pub(super) submodules: Option<bool>,
+}
+
+/// What to fetch for a build context that is a git repository; None when it is a path, and an error
+/// says what is wrong with it.
+///
+/// # Errors
+/// It is a URL of something else, or one that cannot be used.
+pub fn repository(context: &str) -> Result<Option<CopySource>, String> {
+    match remote(context)? {
+        Some(Remote::Git(git)) => Ok(Some(CopySource::Git {
+            url: git.url,
+            reference: git.reference,
+            subdirectory: git.subdirectory,
+            keep_git_dir: git.keep_git_dir.unwrap_or(false),
+            submodules: git.submodules.unwrap_or(true),
+            checksum: git.checksum,
+        })),
+        Some(Remote::Url { .. }) => Err(
+            "is a URL of no git repository: archives and single files are no build contexts here; unpack it into a folder, or name a repository whose path ends in .git".into(),
+        ),
+        None if context.contains("://") => Err("is neither a folder, a git repository nor docker-image://…".into()),
+        None => Ok(None),
+    }
 }
 
 /// None for a file of the context; an error says what is wrong with a repository's URL.

@@ -1,10 +1,9 @@
 //! Archives that `ADD` unpacks.
 //!
-//! Owns what an archive is (a tar, plain or compressed by gzip or zstd, by its first bytes) and its
+//! Owns what an archive is (a tar, plain or compressed by gzip, bzip2, xz or zstd, by its first bytes) and its
 //! way into the layer in the making: unpacked beside the layer's tree by `unpack`, which contains
 //! whatever the archive says, then copied as a folder is. Owners are the archive's. What is no
-//! archive is copied as it is; bzip2 and xz are refused by name, since copying them would not be
-//! what was meant.
+//! archive is copied as it is.
 
 use super::source::{Entry, Found};
 use super::tree::{Folder, Kind, Meta, Tree};
@@ -12,7 +11,7 @@ use crate::archive::Archive;
 use crate::unpack::{self, Failure};
 use crate::{Limits, compression};
 use std::ffi::OsString;
-use std::io::{self, BufReader, Read as _, Seek as _};
+use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 const BLOCK: usize = 512;
@@ -36,7 +35,7 @@ impl Added {
     ) -> io::Result<Option<Added>> {
         let mut source = tree.open(&file.path)?;
         super::digests::unchanged(&source, &file.path, &file.meta)?;
-        if !is_archive(&source, &file.path)? {
+        if !is_archive(&source) {
             return Ok(None);
         }
         source.rewind()?;
@@ -44,7 +43,7 @@ impl Added {
         std::fs::create_dir_all(&content)?;
         std::fs::create_dir(&shadow)?;
         crate::layers::set_mode(&content, 0o755).map_err(io::Error::other)?;
-        let reader = compression::decompress(BufReader::new(&source))?;
+        let reader = decompress(BufReader::new(&source))?;
         let mut archive = Archive::new(BufReader::new(reader), None);
         let named = |problem: String| {
             let problem = format!("{} {problem}", file.path.display());
@@ -87,28 +86,27 @@ impl Added {
     }
 }
 
-fn is_archive(file: &std::fs::File, path: &Path) -> io::Result<bool> {
-    let mut start = Vec::new();
-    let mut reader = BufReader::new(file);
-    (&mut reader).take(6).read_to_end(&mut start)?;
-    let refused = match start.as_slice() {
-        [b'B', b'Z', b'h', ..] => Some("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("xz"),
-        _ => None,
-    };
-    if let Some(kind) = refused {
-        let problem = format!(
-            "{} is compressed by {kind}, which ADD does not unpack; compress it by gzip or zstd, or copy it with COPY or --unpack=false",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
-    }
+/// Memory that an xz stream may ask for, in KiB: `xz -9` takes 65 MiB.
+const XZ_MEMORY: u32 = 256 << 10;
+
+/// As of layers, and by what else `ADD` knows.
+fn decompress<'a, R: BufRead + Send + 'a>(mut reader: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let start = reader.fill_buf()?;
+    Ok(match start {
+        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY))
+        }
+        _ => compression::decompress(reader)?,
+    })
+}
+
+fn is_archive(file: &std::fs::File) -> bool {
     let mut block = Vec::new();
-    let whole = io::Cursor::new(start).chain(reader);
     // What cannot be decompressed is no archive either.
-    let read = compression::decompress(whole)
+    let read = decompress(BufReader::new(file))
         .and_then(|reader| reader.take(BLOCK as u64).read_to_end(&mut block));
-    Ok(read.is_ok() && is_header(&block))
+    read.is_ok() && is_header(&block)
 }
 
 /// Whether a tar's checksum is right.

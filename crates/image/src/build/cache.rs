@@ -3,7 +3,7 @@
 //! A key is the digest of everything a step reads; an entry names the layer that came of it, or
 //! that none did. `<images>/build/cache/<key>.json`, written beside and renamed, after the layer.
 //! An entry whose layer is gone is worth nothing. When an entry was last of use is its file's
-//! time; pruning keeps the layers of entries used lately and forgets the rest.
+//! time; pruning keeps the layers of entries used lately, up to a size, and forgets the rest.
 
 use crate::digest::Digest;
 use crate::layers::{LayerId, create_private};
@@ -69,31 +69,48 @@ impl Cache {
     }
 
     /// Forgets what is of no use any more, and what a crash left; answers the layers that entries
-    /// of use name. Under the gate of pruning.
-    pub(crate) fn prune(&self, has: impl Fn(&LayerId) -> bool) -> Result<HashSet<Digest>, Error> {
+    /// of use name. Those used last are kept, up to so many bytes of layers, where `bytes` is None
+    /// for a layer that is gone and 0 for one that is kept anyway. Under the gate of pruning.
+    pub(crate) fn prune(
+        &self,
+        bytes: impl Fn(&LayerId) -> Option<u64>,
+        most: u64,
+    ) -> Result<HashSet<Digest>, Error> {
         use std::os::unix::fs::MetadataExt as _;
-        let mut kept = HashSet::new();
         let clock = self.folder.join("clock");
         let now = std::fs::write(&clock, b"")
             .and_then(|()| std::fs::metadata(&clock))
             .map(|metadata| metadata.mtime())
             .map_err(Error::io("write", &clock))?;
         let listed = std::fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))?;
+        let mut entries = Vec::new();
         for entry in listed {
             let path = entry.map_err(Error::io("list", &self.folder))?.path();
             let made: Option<Made> = std::fs::read(&path)
                 .ok()
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let young = std::fs::metadata(&path).is_ok_and(|about| now - about.mtime() < KEPT);
+            let used = std::fs::metadata(&path).map(|about| (about.mtime(), about.mtime_nsec()));
+            let young = used.as_ref().is_ok_and(|(seconds, _)| now - seconds < KEPT);
             match made {
-                Some(Made { layer, .. }) if young && layer.as_ref().is_none_or(&has) => {
-                    kept.extend(layer.map(|layer| layer.digest().clone()));
-                }
+                Some(made) if young => entries.push((used.unwrap_or_default(), path, made)),
                 // Being written by another build.
                 None if young && path.extension().is_some_and(|end| end != "json") => {}
-                _ => {
-                    let _ = std::fs::remove_file(&path);
+                _ => drop(std::fs::remove_file(&path)),
+            }
+        }
+        entries.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+        let (mut kept, mut size) = (HashSet::new(), 0u64);
+        for (_, path, Made { layer, .. }) in entries {
+            let more = match &layer {
+                Some(layer) if !kept.contains(layer.digest()) => bytes(layer),
+                _ => Some(0),
+            };
+            match more.map(|more| size.saturating_add(more)) {
+                Some(sum) if sum <= most => {
+                    size = sum;
+                    kept.extend(layer.map(|layer| layer.digest().clone()));
                 }
+                _ => drop(std::fs::remove_file(&path)),
             }
         }
         Ok(kept)

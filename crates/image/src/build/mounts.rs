@@ -8,6 +8,7 @@
 //! A mount may make its target in the upper directory; [`clean`] takes away again what the process
 //! did not use.
 
+use super::agents::{Agent, Forwarded};
 use super::copy::{Changes, Writer};
 use super::merged::Merged;
 use super::owner::Owner;
@@ -25,6 +26,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Mounts of one process, undone when dropped.
 #[derive(Default)]
@@ -40,6 +42,26 @@ pub(super) enum Kept {
     Staging(#[expect(dead_code, reason = "removed when dropped")] Staging),
     Lock(#[expect(dead_code, reason = "unlocked when dropped")] File),
     Secrets(#[expect(dead_code, reason = "removed when dropped")] Secrets),
+    Agent(#[expect(dead_code, reason = "ended when dropped")] Forwarded),
+}
+
+/// A socket that leads to the caller's SSH agent.
+pub(super) fn ssh(
+    staging: Staging,
+    agent: Arc<dyn Agent>,
+    (mode, owner): (u32, Owner),
+    target: &str,
+    mounted: &mut Mounted,
+) -> io::Result<()> {
+    let forwarded = Forwarded::new(staging.path(), agent, mode, owner)?;
+    mounted.mounts.push(Mount {
+        source: unshifted(forwarded.path().to_owned()),
+        target: target.into(),
+        read_only: false,
+    });
+    mounted.kept.push(Kept::Agent(forwarded));
+    mounted.kept.push(Kept::Staging(staging));
+    Ok(())
 }
 
 /// Copies one source into staging and binds it.

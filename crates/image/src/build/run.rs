@@ -11,7 +11,7 @@
 
 use super::Host;
 use super::mounts::Mounted;
-use boatyard_devcontainer::build::{Run, RunNetwork};
+use boatyard_devcontainer::build::{InlineFile, Run, RunNetwork};
 use boatyard_sandbox::spec::{Egress, Init, Limits, Network, Root, Spec};
 use boatyard_wire::frame::{Kind, MAX_PAYLOAD, read_frame, write_frame};
 use boatyard_wire::{Class, Process, Reply, Request};
@@ -180,6 +180,36 @@ fn converse(
     let outcome = exchange(&mut stream, place, op, more_env, output);
     place.cancel.leave(number);
     outcome
+}
+
+/// Longest script that is an argument: with its variables it has to fit into a message, and the
+/// kernel takes 128 KiB.
+const LONGEST_SCRIPT: usize = 16 << 10;
+/// Where a longer one is read from.
+const SCRIPT: &str = "/dev/boatyard-script";
+
+/// The same step, a long script of a shell's as a file that the shell reads in its place.
+pub(super) fn shortened(op: &Run) -> std::borrow::Cow<'_, Run> {
+    let [shell, options @ .., script] = op.argv.as_slice() else {
+        return std::borrow::Cow::Borrowed(op);
+    };
+    let reads = |option: &String| option.starts_with('-') && option.ends_with('c');
+    if script.len() <= LONGEST_SCRIPT
+        || !shell.ends_with("sh")
+        || shell.ends_with("pwsh")
+        || !options.last().is_some_and(reads)
+    {
+        return std::borrow::Cow::Borrowed(op);
+    }
+    let mut op = op.clone();
+    let script = op.argv.pop().unwrap_or_default();
+    op.argv.push(format!(". {SCRIPT}"));
+    op.files.push(InlineFile {
+        path: SCRIPT.to_owned(),
+        contents: script,
+        mode: 0o444,
+    });
+    std::borrow::Cow::Owned(op)
 }
 
 /// The socket's path may be longer than an address holds.

@@ -15,19 +15,21 @@ use super::mounts::{self, CacheMount, Kept, Mounted, Secrets};
 use super::output::{Made, Past};
 use super::owner::{Chmod, Owner};
 use super::progress::{Event, Outcome};
-use super::run::{self, Place};
+use super::run::{self, Cancel, Place};
 use super::snapshot;
 use super::source::{self, Found, Origin as From};
-use super::{Build, invalid};
+use super::{Build, Context, Shared, invalid};
 use crate::Error;
 use crate::digest::Digest;
 use crate::layers::{LayerId, Staging};
 use boatyard_devcontainer::build::{
     Base, Copy, CopySource, Op, Origin, Run, RunMountKind, RunNetwork, Stage, Step,
 };
+use boatyard_sandbox::spec::Egress;
 use sha2::{Digest as _, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -120,6 +122,56 @@ fn label(stage: &Stage) -> String {
         format!("stage-{}", stage.name)
     } else {
         stage.name.clone()
+    }
+}
+
+pub(super) fn fetch_context(
+    shared: &Shared,
+    egress: Option<&Egress>,
+    source: &CopySource,
+    cancel: &Cancel,
+) -> Result<Context, Error> {
+    let failed = |error: io::Error| super::invalid(&error.to_string());
+    let staging = shared.images.inner.store.stage()?;
+    let into = staging.path().join("fetched");
+    std::fs::create_dir(&into).map_err(Error::io("make", &into))?;
+    let runs = shared.folder.join("runs");
+    let place = fetching(shared, egress, &runs, cancel);
+    let fetched = super::fetch::fetch(&place, source, &into).map_err(failed)?;
+    let below = format!("./{}", fetched.pattern.trim_start_matches('/'));
+    let root = std::fs::File::open(&fetched.folder).map_err(failed)?;
+    let folder = boatyard_sandbox::beneath::open(
+        &root,
+        Path::new(&below),
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
+        rustix::fs::ResolveFlags::IN_ROOT,
+    );
+    let folder = folder.map_err(|error| failed(error.into()))?;
+    let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
+    let mut context = Context::folder(Path::new(&place)).map_err(failed)?;
+    context.identity = None;
+    context.held = Some(Arc::new(staging));
+    Ok(context)
+}
+
+fn fetching<'a>(
+    shared: &'a Shared,
+    egress: Option<&'a Egress>,
+    runs: &'a Path,
+    cancel: &'a Cancel,
+) -> Place<'a> {
+    Place {
+        host: &*shared.host,
+        agent: &shared.agent,
+        runs,
+        limits: shared.policy.limits,
+        network: shared.policy.network,
+        egress,
+        env: &shared.policy.env,
+        cancel,
+        layers: Vec::new(),
+        upper: PathBuf::new(),
+        work: PathBuf::new(),
     }
 }
 
@@ -434,19 +486,8 @@ impl Work<'_> {
         let failed = |error: io::Error| self.failed(&error);
         let staging = self.stage().map_err(failed)?;
         let runs = shared.folder.join("runs");
-        let place = Place {
-            host: &*shared.host,
-            agent: &shared.agent,
-            runs: &runs,
-            limits: shared.policy.limits,
-            network: shared.policy.network,
-            egress: self.build.egress.as_deref(),
-            env: &shared.policy.env,
-            cancel: &self.build.cancel,
-            layers: Vec::new(),
-            upper: PathBuf::new(),
-            work: PathBuf::new(),
-        };
+        let egress = self.build.egress.as_deref();
+        let place = fetching(shared, egress, &runs, &self.build.cancel);
         let into = staging.path().join("fetched");
         std::fs::create_dir(&into).map_err(Error::io("make", &into))?;
         let fetched = super::fetch::fetch(&place, source, &into).map_err(failed)?;
@@ -542,6 +583,7 @@ impl Work<'_> {
             upper: tree.clone(),
             work: work.clone(),
         };
+        let op = &*run::shortened(op);
         let outcome = run::run(
             &place,
             op,
@@ -671,12 +713,33 @@ impl Work<'_> {
                         });
                     }
                 }
-                RunMountKind::Ssh { id, required, .. } => {
-                    if *required {
-                        return Err(io::Error::other(format!(
-                            "it needs the SSH agent {id:?}, and none was given"
-                        )));
-                    }
+                RunMountKind::Ssh {
+                    id,
+                    required,
+                    mode,
+                    uid,
+                    gid,
+                } => {
+                    let Some(agent) = self.build.request.ssh.get(id) else {
+                        if *required {
+                            return Err(io::Error::other(format!(
+                                "it needs the SSH agent {id:?}; give yours with --ssh {id}"
+                            )));
+                        }
+                        continue;
+                    };
+                    let owner = Owner {
+                        uid: *uid,
+                        gid: *gid,
+                    };
+                    let agent = Arc::clone(agent);
+                    mounts::ssh(
+                        self.stage()?,
+                        agent,
+                        (*mode, owner),
+                        &mount.target,
+                        &mut mounted,
+                    )?;
                 }
             }
         }

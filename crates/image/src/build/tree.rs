@@ -54,6 +54,8 @@ pub struct Context {
     /// Which of its paths do not exist for a build: path and whether it is a folder. A folder of
     /// which something is wanted is not left out itself.
     pub ignore: Option<Ignore>,
+    /// Kept until the build is over.
+    pub(crate) held: Option<Arc<crate::layers::Staging>>,
 }
 
 /// See [`Context::ignore`].
@@ -69,6 +71,7 @@ impl Context {
             tree: Arc::new(Folder::open(path)?),
             identity: Some(path.display().to_string()),
             ignore: None,
+            held: None,
         })
     }
 
@@ -80,6 +83,7 @@ impl Context {
             tree: Arc::new(view),
             identity: Some(identity),
             ignore: None,
+            held: None,
         }
     }
 

@@ -8,6 +8,7 @@ fn target() -> Target {
         environment_uid: "u1".into(),
         kind: TargetKind::Agent,
         local: None,
+        admin: false,
     }
 }
 

@@ -1,22 +1,20 @@
 //! From the files of a project to its plan and its images.
 
 use crate::failure::Failed;
-use crate::progress::Reporter;
+use crate::images::Making;
 use crate::record::{ImageRecord, Record};
 use crate::source::Files;
 use crate::worker::Worker;
-use boatyard_api::environment::EnvironmentSpec;
 use boatyard_devcontainer::compose::{self, ComposePlan, Outcome, Service};
 use boatyard_devcontainer::{DockerfileSource, Document, LocalContext};
 use boatyard_image::Reference;
-use std::sync::Arc;
 
 /// Most rounds of reading: each reads what the files of the last one name.
 const ROUNDS: usize = 40;
 
 /// The plan of the project a configuration names; None when it names none.
 pub(crate) async fn plan(
-    files: &Files<'_>,
+    files: &Files,
     document: &Document,
     context: &LocalContext,
 ) -> Result<Option<ComposePlan>, Failed> {
@@ -80,8 +78,7 @@ pub(super) fn number(record: &mut Record) {
 /// Makes the images of the services beside the environment's own present.
 pub(crate) async fn fetch_images(
     worker: &mut Worker,
-    object: &EnvironmentSpec,
-    prefix: &str,
+    making: &Making<'_>,
 ) -> Result<Option<String>, Failed> {
     let Some(record) = &mut worker.record else {
         return Ok(None);
@@ -95,7 +92,7 @@ pub(crate) async fn fetch_images(
         if service.name == plan.service {
             continue;
         }
-        let image = fetch(worker, (object, prefix), service).await?;
+        let image = self::image(making, service).await?;
         names.push(format!("{} {}", service.name, image.reference));
         if let Some(record) = &mut worker.record
             && let Some(of) = record.services.get_mut(&service.name)
@@ -106,33 +103,14 @@ pub(crate) async fn fetch_images(
     Ok((!names.is_empty()).then(|| names.join(", ")))
 }
 
-async fn fetch(
-    worker: &Worker,
-    (object, prefix): (&EnvironmentSpec, &str),
-    service: &Service,
-) -> Result<ImageRecord, Failed> {
+/// Makes the image of one service present.
+pub(crate) async fn image(making: &Making<'_>, service: &Service) -> Result<ImageRecord, Failed> {
     let (text, dockerfile) = origin(service)?;
     let reference = Reference::parse(&text).map_err(|error| {
         let message = format!("service {}: {error}", service.name);
         Failed::lasting("ImageReferenceInvalid", message)
     })?;
-    let context = &worker.context;
-    let image = match &dockerfile {
-        Some(dockerfile) => {
-            let uid = &worker.uid;
-            let progress = crate::build::log(context, uid)?;
-            let reference = &reference;
-            crate::build::for_environment(
-                context, uid, object, prefix, dockerfile, reference, progress,
-            )
-            .await?
-        }
-        None => {
-            let progress = Arc::new(Reporter::default());
-            let ensured = context.images.ensure(&reference, progress).await;
-            ensured.map_err(|error| Failed::image(&error))?
-        }
-    };
+    let image = making.image(&reference, dockerfile.as_ref()).await?;
     Ok(ImageRecord::of(text, &image))
 }
 

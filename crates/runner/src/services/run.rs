@@ -376,7 +376,7 @@ impl<'a> Work<'a> {
             Action::Check => {
                 let asked = self.with(|project| {
                     let service = project.plan.named(name)?;
-                    let timeout = service.healthcheck.as_ref()?.timeout_millis;
+                    let timeout = project.healthcheck(service)?.timeout_millis;
                     Some((
                         project.check(service)?,
                         timeout.map_or(CHECK, Duration::from_millis),

@@ -5,7 +5,7 @@ use crate::failure::Failed;
 use crate::layout::{EnvironmentPaths, private_directory};
 use crate::record::{ImageRecord, Record, address, id_base, service_address};
 use boatyard_api::environment::EnvironmentSpec;
-use boatyard_devcontainer::compose::{ComposePlan, Service, ServiceNetwork};
+use boatyard_devcontainer::compose::{ComposePlan, Healthcheck, Service, ServiceNetwork};
 use boatyard_sandbox::spec::{
     Company, Id, Init, Limits, Mount, MountIds, MountSource, Network, Other, Peer, Root, Spec,
 };
@@ -320,9 +320,17 @@ impl Project<'_> {
         })
     }
 
+    /// How a service's health is checked: as the file says, for what it does not say as its image
+    /// does; None when it is not.
+    pub(crate) fn healthcheck(&self, service: &Service) -> Option<Healthcheck> {
+        let image = self.image(&service.name).ok();
+        let image = image.and_then(|image| image.healthcheck.as_ref());
+        merged_check(service.healthcheck.as_ref(), image)
+    }
+
     /// What checks a service's health.
     pub(crate) fn check(&self, service: &Service) -> Option<Process> {
-        let test = service.healthcheck.as_ref()?.test.clone()?;
+        let test = self.healthcheck(service)?.test?;
         let user = service
             .user
             .clone()
@@ -334,5 +342,80 @@ impl Project<'_> {
             class: Class::Agent,
             ..Process::default()
         })
+    }
+}
+
+/// A file's check over its image's.
+fn merged_check(
+    file: Option<&Healthcheck>,
+    image: Option<&boatyard_devcontainer::build::Healthcheck>,
+) -> Option<Healthcheck> {
+    let of_image = image.map(|image| {
+        let millis = |nanos: u64| Some(nanos / 1_000_000).filter(|millis| *millis > 0);
+        let test = match image.test.as_slice() {
+            [kind, rest @ ..] if kind == "CMD" => rest.to_vec(),
+            [kind, line] if kind == "CMD-SHELL" => {
+                vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]
+            }
+            _ => Vec::new(),
+        };
+        Healthcheck {
+            test: Some(test),
+            interval_millis: millis(image.interval),
+            timeout_millis: millis(image.timeout),
+            retries: Some(image.retries).filter(|retries| *retries > 0),
+            start_period_millis: millis(image.start_period),
+            start_interval_millis: millis(image.start_interval),
+        }
+    });
+    let merged = match (file.cloned(), of_image) {
+        (Some(file), Some(image)) => Healthcheck {
+            test: file.test.or(image.test),
+            interval_millis: file.interval_millis.or(image.interval_millis),
+            timeout_millis: file.timeout_millis.or(image.timeout_millis),
+            retries: file.retries.or(image.retries),
+            start_period_millis: file.start_period_millis.or(image.start_period_millis),
+            start_interval_millis: file.start_interval_millis.or(image.start_interval_millis),
+        },
+        (one, other) => one.or(other)?,
+    };
+    merged
+        .test
+        .as_ref()
+        .is_some_and(|test| !test.is_empty())
+        .then_some(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Whose check counts.
+    use super::*;
+
+    #[test]
+    fn a_files_check_lies_over_its_images() {
+        let image = |words: &[&str]| boatyard_devcontainer::build::Healthcheck {
+            test: words.iter().map(|word| (*word).to_owned()).collect(),
+            interval: 2_000_000_000,
+            retries: 7,
+            ..Default::default()
+        };
+        let file = |test: Option<&[&str]>| Healthcheck {
+            test: test.map(|words| words.iter().map(|word| (*word).to_owned()).collect()),
+            interval_millis: None,
+            timeout_millis: Some(5),
+            retries: Some(1),
+            start_period_millis: None,
+            start_interval_millis: None,
+        };
+        let shell = image(&["CMD-SHELL", "true"]);
+        let own = merged_check(None, Some(&shell)).map(|check| (check.test, check.retries));
+        let words = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
+        assert_eq!(own, Some((Some(words.clone()), Some(7))));
+        let over = merged_check(Some(&file(None)), Some(&shell));
+        let told = over.map(|check| (check.test, check.retries, check.interval_millis));
+        assert_eq!(told, Some((Some(words), Some(1), Some(2000))));
+        assert_eq!(merged_check(Some(&file(Some(&[]))), Some(&shell)), None);
+        assert_eq!(merged_check(Some(&file(None)), None), None);
+        assert_eq!(merged_check(None, Some(&image(&["NONE"]))), None);
     }
 }

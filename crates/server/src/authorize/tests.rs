@@ -183,10 +183,19 @@ fn a_local_user_touches_only_environments_of_the_users_own() {
         None,
         None
     ));
-    assert!(!allowed(
+    // What they get there is the runner's to bound.
+    assert!(allowed(
         &user,
         "create",
         ("boatyard.dev", "runners", "connect"),
+        ("", "local"),
+        None,
+        None
+    ));
+    assert!(!allowed(
+        &user,
+        "create",
+        ("boatyard.dev", "runners", "token"),
         ("", "local"),
         None,
         None
