@@ -241,7 +241,7 @@ async fn answer(
         Request::Build(build) => {
             let events = crate::build::Events::default();
             let work = crate::build::for_caller(context, *build, caller, events.sender());
-            image(built(frames, &events, work).await?)
+            image(built(frames, &events, Box::pin(work)).await?)
         }
         Request::Prepare(wanted) => {
             let events = crate::build::Events::default();

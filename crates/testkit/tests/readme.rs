@@ -95,9 +95,9 @@ fn an_app_and_its_database_come_up_as_the_readme_says() {
             shell.env(name, value.unwrap_or_default());
         }
         let ran = Ran::from(shell.output().unwrap());
-        eprintln!("$ {line}\n{}{}", ran.stdout, ran.stderr);
         let log = daemon.cli(&["logs", "project"]).stdout;
         assert_eq!(ran.code, 0, "{line}: {ran:?}\n{log}");
-    } // What the configuration asks for was done.
+    }
+    // What the configuration asks for was done.
     daemon.sh("project", "~/venv/bin/pip --version").ok();
 }
