@@ -140,7 +140,7 @@ mod tests {
             Some("2 processors, and it has 1.5; 4096 MiB of memory, and it has 2048")
         );
         assert_eq!(
-            lacks(&stored(gib(10)), &classes[2].1).as_deref(),
+            lacks(&stored(gib(10)), &classes[1].1).as_deref(),
             Some("10240 MiB on disk, and it has 8192")
         );
     }

@@ -310,7 +310,8 @@ fn become_init(sync: OwnedFd, handover: Handover<'_>) -> ! {
 
 /// What made init end says more than the step of ours that failed because it had.
 fn cause(failure: Failure, init: &OwnedFd, sync: &OwnedFd) -> Failure {
-    let patience = if failure.step == EXECUTE { 1000 } else { 0 };
+    // One that is ending has lost its namespaces a moment before its end is told.
+    let patience = if failure.step == EXECUTE { 1000 } else { 100 };
     if !record::wait_end(init, Some(patience)) {
         return failure;
     }

@@ -52,7 +52,9 @@ pub(super) fn directory(path: &Path) -> io::Result<OwnedFd> {
 #[must_use]
 pub fn file_size(bytes: u64) -> u64 {
     let tables = bytes / bytes_per_inode(bytes) * 256;
-    let whole = bytes + tables + bytes / 256 + journal(bytes) + (2 << 20);
+    // The kernel keeps a fiftieth, up to 4096 blocks, for what it must not fail to write.
+    let kept = (bytes / 48).min(4096 * u64::from(BLOCK));
+    let whole = bytes + tables + kept + bytes / 256 + journal(bytes) + (4 << 20);
     let whole = whole.next_multiple_of(1 << 20);
     // A last group of blocks without room for its own tables would be left out.
     match whole % GROUP {

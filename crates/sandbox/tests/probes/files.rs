@@ -179,7 +179,8 @@ probes! { "files and mounts";
     open_descriptors {
         attack: "for fd in /proc/1/fd/*; do \
                    probe trick read $fd/../../elsewhere/secret $fd/../../../elsewhere/secret; done; \
-                 probe trick read /proc/1/cwd/../..{secret}; ls /proc/1/fd | tr '\\n' ' '; echo",
+                 probe trick read /proc/1/cwd/../..{secret}; \
+                 (ls /proc/1/fd > /fds); tr '\\n' ' ' < /fds; echo",
         refused: &["\n0 1 2 \n"],
         walls: &[Wall::Of(Descriptors)],
         prepare: |scene| {

@@ -35,7 +35,7 @@ probes! { "processes";
 
     /// Ending everything there is.
     signals_to_all {
-        attack: "sleep 1000 & kill -9 -1; probe call kill {victim} 0; kill -0 $! 2>/dev/null || echo ended its own",
+        attack: "sleep 1000 & kill -9 -1; probe call kill {victim} 0; wait $! || echo ended its own",
         refused: &["ended its own"],
         // Without these it would end the machine's.
         walls: &[Wall::Scene("processes of others are not seen", |scene| {

@@ -267,10 +267,11 @@ fn a_monitor_is_small_and_holds_no_mount() {
     let memory = std::fs::read_to_string(format!("/proc/{monitor}/smaps_rollup")).unwrap();
     let pss: u64 = memory
         .lines()
-        .find(|line| line.starts_with("Pss:"))
+        // Of its own: what it shares of its program depends on who else runs.
+        .find(|line| line.starts_with("Pss_Anon:"))
         .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
         .unwrap();
-    assert!(pss < 2048, "{pss} KiB");
+    assert!(pss < 1024, "{pss} KiB");
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
     assert_eq!(namespace(&monitor.to_string()), namespace("self"));
 }
