@@ -135,12 +135,14 @@ pub struct Demand {
 /// Quotas for a limit in thousandths of one processor; None for no limit.
 ///
 /// The whole keeps its limit on the average and may save up for a moment what it did not use; the
-/// builders together stay below it by what the interactive classes use and a fiftieth. Of the two
-/// kinds of builders each may have what the other leaves, and half when both want all.
+/// builders together stay below it by what the interactive classes use and a tenth: the kernel hands
+/// a quota out to processors by 5 ms, and a headroom that is smaller than what lies with them unused
+/// is none. Of the two kinds of builders each may have what the other leaves, and half when both want
+/// all.
 #[must_use]
 pub fn caps(limit_millis: Option<u64>, demand: &Demand) -> Option<Caps> {
     let limit = limit_millis?.max(10);
-    let reserve = (limit / 50).max(2) + demand.interactive.saturating_mul(5) / 4;
+    let reserve = (limit / 10).max(2) + demand.interactive.saturating_mul(5) / 4;
     let builders = limit - reserve.min(limit / 4);
     let share = |others: u64| {
         let left = builders.saturating_sub(others.saturating_mul(11) / 10);

@@ -372,13 +372,13 @@ fn builders_together_stay_below_the_whole() {
     assert_eq!(caps(None, &demand(0, 0, 0)), None);
     // limit; demand; quotas of whole, builds and nested in thousandths of a processor.
     for (limit, demand, wanted) in [
-        (1000, demand(0, 0, 0), (1000, 980, 980)),
-        (1000, demand(0, 980, 0), (1000, 980, 490)),
-        (2000, demand(100, 1800, 0), (2000, 1835, 917)),
-        (1000, demand(0, 490, 490), (1000, 490, 490)),
-        (1000, demand(0, 780, 200), (1000, 760, 490)),
+        (1000, demand(0, 0, 0), (1000, 900, 900)),
+        (1000, demand(0, 980, 0), (1000, 900, 450)),
+        (2000, demand(100, 1800, 0), (2000, 1675, 837)),
+        (1000, demand(0, 490, 490), (1000, 450, 450)),
+        (1000, demand(0, 780, 200), (1000, 680, 450)),
         (1000, demand(900, 0, 0), (1000, 750, 750)),
-        (50, demand(0, 40, 0), (50, 48, 24)),
+        (50, demand(0, 40, 0), (50, 45, 22)),
     ] {
         let caps = caps(Some(limit), &demand).unwrap();
         let millis = |quota: &super::Quota| quota.quota.as_micros() / 100;

@@ -7,11 +7,11 @@
 //! loop, whose every process is put into one class. The load is make and gcc of this host, bound
 //! into the environment, or a storm of forks. Rounds take turns; ratios are of their medians.
 //!
-//! Other work of a busy host would be measured too: both daemons' cgroups and this program's weigh
-//! more than all else while it runs.
+//! Other work of a busy host is measured too: run it on a quiet one. (Giving these cgroups a weight
+//! far above all else was worse than neighbours: the kernel's virtual times drift apart.)
 
 use crate::figures::{Table, percentile, shown};
-use boatyard_sandbox::group::{Class, Group, Quota};
+use boatyard_sandbox::group::{Class, Group};
 use boatyard_sandbox::{Options, Sandboxes};
 use boatyard_testkit::{Daemon, Typist, wait};
 use std::path::{Path, PathBuf};
@@ -24,9 +24,9 @@ const CONFIGURATION: &str = r#"{"image": "test:latest", "mounts": [
   "type=bind,source=/usr/lib64,target=/lib64,readonly"]}"#;
 /// As many as there are rounds and lines.
 pub(crate) const KEYSTROKES: usize = 5000;
-/// Of a processor; the quota.
-const QUOTA: Duration = Duration::from_millis(100);
-const PERIOD: Duration = Duration::from_millis(100);
+/// One processor.
+const LIMITED: &str = r#"{"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
+  "metadata": {"name": "limited"}, "spec": {"resources": {"cpu": "1"}}}"#;
 /// Sources that one build compiles.
 const SOURCES: usize = 24;
 /// Keys on one line.
@@ -59,10 +59,11 @@ struct Contender {
 pub(crate) fn run(keystrokes: usize, table: &mut Table) {
     let ours = Daemon::start();
     let plain = Daemon::start_with(&["--no-fair-shares"]);
-    let _client = Heavy::new(&format!("{}-client", ours.prefix()));
     for daemon in [&ours, &plain] {
-        weigh(daemon.prefix());
         daemon.import_image();
+        let class = daemon.folder().join("limited.json");
+        std::fs::write(&class, LIMITED).unwrap();
+        daemon.cli(&["apply", "-f", class.to_str().unwrap()]).ok();
     }
     let mut contenders = [
         ("quota, one group", "quota", false, true),
@@ -72,15 +73,7 @@ pub(crate) fn run(keystrokes: usize, table: &mut Table) {
     ]
     .map(|(name, environment, is_ours, limited)| {
         let daemon = if is_ours { &ours } else { &plain };
-        let (folder, group) = environment_of(daemon, environment, if is_ours { "o" } else { "p" });
-        if limited {
-            let quota = Quota {
-                quota: QUOTA,
-                period: PERIOD,
-                burst: Duration::ZERO,
-            };
-            group.set_whole_quota(Some(quota)).unwrap();
-        }
+        let (folder, group) = environment_of(daemon, environment, if is_ours { "o" } else { "p" }, limited);
         let mut typist = Typist::sit_down(daemon, environment);
         typist.line("PS1= exec /usr/bin/bash --noprofile --norc");
         typist.line("echo ba''sh");
@@ -103,7 +96,7 @@ pub(crate) fn run(keystrokes: usize, table: &mut Table) {
             (0..NEIGHBOURS)
                 .map(|number| {
                     let name: &'static str = ["n1", "n2", "n3", "n4"][number];
-                    let (folder, _) = environment_of(daemon, name, "n");
+                    let (folder, _) = environment_of(daemon, name, "n", false);
                     (name, folder)
                 })
                 .collect::<Vec<_>>()
@@ -136,12 +129,14 @@ pub(crate) fn run(keystrokes: usize, table: &mut Table) {
     drop(contenders);
 }
 
-fn environment_of(daemon: &Daemon, name: &str, project: &str) -> (PathBuf, Group) {
+fn environment_of(daemon: &Daemon, name: &str, project: &str, limited: bool) -> (PathBuf, Group) {
     let before = ids(daemon);
     let folder = PathBuf::from(daemon.project(&format!("{project}-{name}"), CONFIGURATION));
     sources(&folder);
+    let class = if limited { "limited" } else { "default" };
+    let folder_name = folder.to_str().unwrap();
     daemon
-        .cli(&["up", folder.to_str().unwrap(), "--name", name])
+        .cli(&["up", folder_name, "--name", name, "--class", class])
         .ok();
     let id = ids(daemon)
         .into_iter()
@@ -288,43 +283,6 @@ fn round(
 fn done(folders: &[PathBuf]) -> u64 {
     let length = |folder: &PathBuf| std::fs::metadata(folder.join("done")).map_or(0, |of| of.len());
     folders.iter().map(length).sum::<u64>() / 2
-}
-
-/// Makes a cgroup of this host weigh more than all else.
-fn weigh(name: &str) {
-    for (directory, file, value) in [
-        ("/sys/fs/cgroup/cpu", "cpu.shares", "262144"),
-        ("/sys/fs/cgroup", "cpu.weight", "10000"),
-    ] {
-        let file = Path::new(directory).join(name).join(file);
-        if file.exists() {
-            std::fs::write(file, value).unwrap();
-        }
-    }
-}
-
-/// This program, and the command lines it starts, in a cgroup that does.
-struct Heavy(Option<PathBuf>);
-
-impl Heavy {
-    fn new(name: &str) -> Self {
-        let directory = Path::new("/sys/fs/cgroup/cpu").join(name);
-        if std::fs::create_dir(&directory).is_err() {
-            return Self(None);
-        }
-        weigh(name);
-        std::fs::write(directory.join("cgroup.procs"), "0").unwrap();
-        Self(Some(directory))
-    }
-}
-
-impl Drop for Heavy {
-    fn drop(&mut self) {
-        if let Some(directory) = &self.0 {
-            let _ = std::fs::write("/sys/fs/cgroup/cpu/cgroup.procs", "0");
-            let _ = std::fs::remove_dir(directory);
-        }
-    }
 }
 
 const HEADINGS: &str = "| | n | p50 ms | p99 ms | p99.9 ms | p99 : quota | p99 : one group | work a second | work : same limit |\n|---|---|---|---|---|---|---|---|---|";
