@@ -73,7 +73,12 @@ pub(crate) fn run(keystrokes: usize, table: &mut Table) {
     ]
     .map(|(name, environment, is_ours, limited)| {
         let daemon = if is_ours { &ours } else { &plain };
-        let (folder, group) = environment_of(daemon, environment, if is_ours { "o" } else { "p" }, limited);
+        let (folder, group) = environment_of(
+            daemon,
+            environment,
+            if is_ours { "o" } else { "p" },
+            limited,
+        );
         let mut typist = Typist::sit_down(daemon, environment);
         typist.line("PS1= exec /usr/bin/bash --noprofile --norc");
         typist.line("echo ba''sh");
