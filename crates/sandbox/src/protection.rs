@@ -50,8 +50,6 @@ pub enum Protection {
     HiddenHost,
     /// The greatest size of the console's log.
     ConsoleLimit,
-    /// The firewall's table on the host.
-    Firewall,
     /// The host's ends of links do not speak IPv6.
     NoIpv6,
 }

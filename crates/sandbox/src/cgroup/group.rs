@@ -28,7 +28,7 @@ pub use processes::Seen;
 
 use super::CLASSES;
 use super::hierarchies::{Hierarchy, all};
-use crate::spec::{Id, Limits};
+use crate::spec::Id;
 use files::{Dir, Held};
 use sample::{Disk, Memory, Pressure, Resource, Throttling};
 use std::io;
@@ -276,12 +276,6 @@ impl Group {
         &self.id
     }
 
-    /// Whether this host has version 2.
-    #[must_use]
-    pub fn is_unified(&self) -> bool {
-        self.unified
-    }
-
     fn pids_dir(&self) -> Option<Dir> {
         let hierarchy = find("pids")?;
         let top = if self.unified {
@@ -351,7 +345,7 @@ impl Group {
     }
 
     /// How much of the time something inside waited; None where the kernel does not tell it of
-    /// single cgroups (version 1; see [`sample::host_pressure`]).
+    /// single cgroups (version 1).
     ///
     /// # Errors
     /// When it is gone.
@@ -642,32 +636,6 @@ impl Group {
         }
         if !quota.burst.is_zero() {
             let _ = dir.write(burst, &quota.burst.as_micros().min(amount).to_string());
-        }
-        Ok(())
-    }
-
-    /// Sets the limits of the whole as [`crate::Sandboxes::start`] would; what is None is lifted. The
-    /// quotas of classes are lifted first: in version 1 none may exceed the whole's.
-    ///
-    /// # Errors
-    /// When it is gone, or the kernel refuses: memory of version 1 below what is in use.
-    pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
-        for class in Class::ALL {
-            if self.class_quota(class)?.is_some() {
-                self.set_quota(class, None)?;
-            }
-        }
-        for hierarchy in all() {
-            let top = match &hierarchy.unified {
-                true => self.cpu.path(""),
-                false => match self.top_in(hierarchy) {
-                    Some(top) => top,
-                    None => continue,
-                },
-            };
-            hierarchy
-                .limit_again(&top, limits)
-                .map_err(self.failed("write", top))?;
         }
         Ok(())
     }

@@ -263,31 +263,6 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Writes all limits of a sandbox that runs, lifting those that are not given.
-    pub(super) fn limit_again(&self, directory: &Path, limits: &Limits) -> io::Result<()> {
-        let write = |name: &str, value: &str| std::fs::write(directory.join(name), value);
-        if self.has("cpu") && limits.cpu_millis.is_none() {
-            if self.unified {
-                write("cpu.max", "max")?;
-                write("cpu.weight", "100")?;
-            } else {
-                write("cpu.cfs_quota_us", "-1")?;
-                write("cpu.shares", "1024")?;
-            }
-        }
-        if self.has("memory") && limits.memory_bytes.is_none() {
-            if self.unified {
-                write("memory.max", "max")?;
-            } else {
-                write("memory.limit_in_bytes", "-1")?;
-            }
-        }
-        if self.has("pids") && limits.pids.is_none() {
-            write("pids.max", "max")?;
-        }
-        self.set_numbers(directory, limits)
-    }
-
     /// Weighs server and runner above all environments together.
     pub(super) fn weigh_system(&self, system: &Path) -> io::Result<()> {
         if self.unified {

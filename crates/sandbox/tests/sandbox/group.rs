@@ -117,7 +117,10 @@ fn quotas_and_limits_change_while_it_runs() {
         memory_bytes: Some(256 << 20),
         pids: Some(100),
     };
-    group.limit(&limits).unwrap();
+    group.set_cpu_limit(limits.cpu_millis).unwrap();
+    group.set_memory_limit(limits.memory_bytes).unwrap();
+    group.set_pids_limit(limits.pids).unwrap();
+    assert_eq!(group.limits().unwrap(), limits);
     let ms = Duration::from_millis;
     let whole = group.whole_quota().unwrap().unwrap();
     assert_eq!((whole.quota, whole.period), (ms(200), ms(100)));
@@ -134,16 +137,13 @@ fn quotas_and_limits_change_while_it_runs() {
         .set_weight(Class::Sessions, Weight::new(u32::MAX))
         .unwrap();
     // Below what the class has: the class's goes first.
-    let smaller = Limits {
-        cpu_millis: Some(500),
-        memory_bytes: None,
-        pids: None,
-    };
-    group.limit(&smaller).unwrap();
+    group.set_cpu_limit(Some(500)).unwrap();
+    group.set_memory_limit(None).unwrap();
+    group.set_pids_limit(None).unwrap();
     assert_eq!(group.whole_quota().unwrap().unwrap().quota, ms(50));
     assert_eq!(group.class_quota(Class::Builds).unwrap(), None);
     assert_eq!(group.memory().unwrap().unwrap().limit, None);
-    group.limit(&Limits::default()).unwrap();
+    group.set_cpu_limit(None).unwrap();
     assert_eq!(group.whole_quota().unwrap(), None);
 }
 

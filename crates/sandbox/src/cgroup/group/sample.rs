@@ -3,8 +3,6 @@
 //! Counters are since the cgroup was made; rates are the reader's business. A line or a word that is
 //! missing is zero: kernels differ in what they count.
 
-use super::files;
-use rustix::fs::OFlags;
 use std::time::Duration;
 
 /// What a process can wait for.
@@ -77,17 +75,6 @@ impl Pressure {
         }
         pressure
     }
-}
-
-/// Pressure of the whole host; None where the kernel keeps no account.
-#[must_use]
-pub fn host_pressure(resource: Resource) -> Option<Pressure> {
-    let path = format!("/proc/pressure/{}", resource.name());
-    let file = files::open(path.as_ref(), OFlags::RDONLY).ok()?;
-    let mut buffer = [0; 512];
-    let read = rustix::io::read(&file, &mut buffer).ok()?;
-    let text = std::str::from_utf8(buffer.get(..read)?).ok()?;
-    Some(Pressure::parse(text))
 }
 
 /// How a quota held its cgroup back.
