@@ -1,7 +1,7 @@
 //! `boatyard apply -f`: objects from files, created or changed.
 //!
-//! A plain merge of what the file says into what is there; tools that track ownership of fields
-//! (kubectl, GitOps) speak to the API themselves.
+//! Server-side apply: what an earlier file said and this one leaves out is taken away; what others
+//! set stays, and where both say something, the file wins.
 
 use crate::args::Global;
 use crate::connect;
@@ -89,18 +89,24 @@ async fn one(client: &Client, global: &Global, object: &Value) -> Result<String,
     } else {
         format!("{prefix}/{plural}")
     };
-    let body = serde_json::to_vec(object).map_err(|error| Failure::from_error(&error))?;
-    let patch = Request::patch(format!("{collection}/{name}?fieldValidation=Strict"))
-        .header("content-type", "application/merge-patch+json");
-    let kind = kind.to_ascii_lowercase();
-    match client.request::<Value>(request(patch, body.clone())?).await {
-        Ok(_) => Ok(format!("{kind}/{name} configured")),
-        Err(kube::Error::Api(status)) if status.code == 404 => {
-            let post = Request::post(format!("{collection}?fieldValidation=Strict"))
-                .header("content-type", "application/json");
-            client.request::<Value>(request(post, body)?).await?;
-            Ok(format!("{kind}/{name} created"))
-        }
-        Err(error) => Err(error.into()),
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        // Of an object as the server showed it: the server keeps that, nobody applies it.
+        metadata.remove("managedFields");
     }
+    let body = serde_json::to_vec(&object).map_err(|error| Failure::from_error(&error))?;
+    let path = format!("{collection}/{name}");
+    let done = match client
+        .request::<Value>(request(Request::get(&path), Vec::new())?)
+        .await
+    {
+        Ok(_) => "configured",
+        Err(kube::Error::Api(status)) if status.code == 404 => "created",
+        Err(error) => return Err(error.into()),
+    };
+    let query = "fieldManager=boatyard-apply&force=true&fieldValidation=Strict";
+    let patch = Request::patch(format!("{path}?{query}"))
+        .header("content-type", "application/apply-patch+yaml");
+    client.request::<Value>(request(patch, body)?).await?;
+    Ok(format!("{}/{name} {done}", kind.to_ascii_lowercase()))
 }

@@ -292,6 +292,27 @@ fn host_address() -> String {
 }
 
 #[test]
+fn what_a_file_no_longer_says_is_taken_away_when_it_is_applied_again() {
+    let daemon = Daemon::start();
+    let file = daemon.folder().join("class.yaml");
+    let apply = |spec: &str| {
+        let head = "apiVersion: boatyard.dev/v1\nkind: EnvironmentClass\nmetadata: {name: small}";
+        std::fs::write(&file, format!("{head}\nspec: {spec}\n")).unwrap();
+        let said = daemon.cli(&["apply", "-f", file.to_str().unwrap()]).ok();
+        let shown = daemon
+            .cli(&["get", "environmentclasses", "small", "-o", "json"])
+            .ok();
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        (said, shown["spec"]["resources"].clone())
+    };
+    let (said, _) = apply("{resources: {memory: 64Mi, pids: 40}}");
+    assert_eq!(said, "environmentclass/small created\n");
+    let (said, resources) = apply("{resources: {memory: 64Mi}}");
+    assert_eq!(said, "environmentclass/small configured\n");
+    assert_eq!(resources, serde_json::json!({"memory": "64Mi"}));
+}
+
+#[test]
 fn limits_of_the_class_hold() {
     let daemon = Daemon::start();
     daemon.import_image();

@@ -276,6 +276,12 @@ impl Group {
         &self.id
     }
 
+    /// Whether this host has version 2.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.unified
+    }
+
     fn pids_dir(&self) -> Option<Dir> {
         let hierarchy = find("pids")?;
         let top = if self.unified {
