@@ -4,13 +4,13 @@
 //! by jobs, as shells make them (a process group of a session), and a job that spends its credit of
 //! processor time belongs to the builds, parent and all, so that what it starts next is born there.
 //! One that grows quiet comes back. Weights let the interactive classes run first and cost nothing
-//! when nobody else waits. Only where the whole has a quota are the builders held a little below it:
-//! a quota that is used up stops the shell as well.
+//! when nobody else waits. Only where the whole has a limit are the builders held to it by a quota of
+//! their own, and the whole's is a little above: a quota that is used up stops the shell as well.
 //!
 //! Does no I/O: `runner`'s loop reads samples and carries out [`Decision`]s; a new one that knows
 //! nothing of before ([`Jobs::default`]) decides the same within its first samples.
 //!
-//! Read next: [`Jobs`], [`caps`].
+//! Read next: [`Jobs`], [`caps`], [`Account`].
 
 mod jobs;
 
@@ -132,18 +132,60 @@ pub struct Demand {
     pub nested: u64,
 }
 
+/// Whether an environment that may go beyond its limit for a moment keeps to it on the average.
+///
+/// The kernel hands a quota out to processors by 5 ms, and what lies with them unused is lost to
+/// the others: a quota of exactly the limit stops the shell as soon as the builders have come near it.
+/// So the whole gets more than its limit, the builders the limit less what the shells use, and this
+/// keeps account; who goes on using more is held to the limit itself until all of it is paid back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Used beyond the limit, less what was left unused since.
+    debt: Duration,
+    strict: bool,
+}
+
+/// The average may be above the limit by this part of it: quotas are not rewritten for less.
+const LENIENCE: u32 = 40;
+/// Beyond this much time of the limit somebody does go on.
+const CREDIT: Duration = Duration::from_millis(250);
+
+impl Account {
+    /// Takes what was used since the last call, and of which time.
+    pub fn charge(&mut self, limit_millis: u64, passed: Duration, used: Duration) {
+        let thousandths = u32::try_from(limit_millis).unwrap_or(u32::MAX);
+        let allowed = |time: Duration| time.saturating_mul(thousandths) / 1000;
+        let allowance = allowed(passed);
+        self.debt = (self.debt + used).saturating_sub(allowance + allowance / LENIENCE);
+        // What cannot be paid back in a minute would be a punishment.
+        self.debt = self.debt.min(allowed(CREDIT) * 4);
+        self.strict = self.debt > allowed(CREDIT) || (self.strict && !self.debt.is_zero());
+    }
+
+    /// Whether the whole is to be held to the limit itself.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+}
+
 /// Quotas for a limit in thousandths of one processor; None for no limit.
 ///
-/// The whole keeps its limit on the average and may save up for a moment what it did not use; the
-/// builders together stay below it by what the interactive classes use and a tenth: the kernel hands
-/// a quota out to processors by 5 ms, and a headroom that is smaller than what lies with them unused
-/// is none. Of the two kinds of builders each may have what the other leaves, and half when both want
-/// all.
+/// The builders together have the limit less what the interactive classes use, of which up to a
+/// quarter is kept for them; the whole has that quarter on top ([`Account`] says why it may). Where
+/// the account is overdrawn the whole has its limit, and the builders stay a tenth below it. Of the
+/// two kinds of builders each may have what the other leaves, and half when both want all.
+///
+/// The burst of the whole is the limit, always: whoever reads the files learns it there.
 #[must_use]
-pub fn caps(limit_millis: Option<u64>, demand: &Demand) -> Option<Caps> {
+pub fn caps(limit_millis: Option<u64>, demand: &Demand, account: &Account) -> Option<Caps> {
     let limit = limit_millis?.max(10);
-    let reserve = (limit / 10).max(2) + demand.interactive.saturating_mul(5) / 4;
-    let builders = limit - reserve.min(limit / 4);
+    let interactive = demand.interactive.saturating_mul(5) / 4;
+    let (above, below) = match account.is_strict() {
+        true => (0, (limit / 10).max(2)),
+        false => ((limit / 4).max(20), 0),
+    };
+    let builders = limit - (below + interactive).min(limit / 4);
     let share = |others: u64| {
         let left = builders.saturating_sub(others.saturating_mul(11) / 10);
         // Little is noise, and a cap that moves all the time costs.
@@ -162,7 +204,7 @@ pub fn caps(limit_millis: Option<u64>, demand: &Demand) -> Option<Caps> {
     Some(Caps {
         whole: Quota {
             burst: quota(limit),
-            ..plain(limit)
+            ..plain(limit + above)
         },
         builds: plain(share(demand.nested)),
         nested: plain(share(demand.builds)),

@@ -1,6 +1,8 @@
 //! Processes find their share of the processor by what they do, in a real environment.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use boatyard_sandbox::group::{Class, Group};
+use boatyard_sandbox::{Options, Sandboxes};
 use boatyard_testkit::{Daemon, Typist, wait};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -39,6 +41,22 @@ fn classes(daemon: &Daemon, words: &str) -> BTreeMap<u32, String> {
 fn all_are(daemon: &Daemon, words: &str, class: &str) -> Option<()> {
     let found = classes(daemon, words);
     (!found.is_empty() && found.values().all(|is| is == class)).then_some(())
+}
+
+/// The cgroups of the daemon's only environment.
+fn group(daemon: &Daemon) -> Group {
+    let options = Options {
+        cgroup_root: daemon.prefix().to_owned(),
+        network: false,
+        state_dir: daemon.folder().join("test-host"),
+        ..Options::default()
+    };
+    let sandboxes = Sandboxes::open(options).unwrap();
+    let ids = sandboxes.groups().list().unwrap();
+    let [id] = ids.as_slice() else {
+        panic!("not one environment: {ids:?}")
+    };
+    sandboxes.group(id).unwrap()
 }
 
 fn environment(daemon: &Daemon, name: &str) {
@@ -124,4 +142,42 @@ fn a_storm_of_forks_does_not_make_the_loop_busy() {
     typist.wait_for(b"over");
     let cost = (daemon.thread_time("shares") - spent).as_secs_f64() / began.elapsed().as_secs_f64();
     assert!(cost > 0.0 && cost < 0.05, "{cost} of a core");
+}
+
+#[test]
+fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
+    let daemon = Daemon::start();
+    // So little that a busy host has it to give.
+    let class = daemon.folder().join("tenth.json");
+    let tenth = r#"{"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
+      "metadata": {"name": "tenth"}, "spec": {"resources": {"cpu": "100m"}}}"#;
+    std::fs::write(&class, tenth).unwrap();
+    daemon.cli(&["apply", "-f", class.to_str().unwrap()]).ok();
+    daemon.import_image();
+    let folder = daemon.project("one", IMAGE);
+    daemon
+        .cli(&["up", &folder, "--name", "one", "--class", "tenth"])
+        .ok();
+    let group = group(&daemon);
+    let ms = Duration::from_millis;
+    let stand = || {
+        let whole = group.whole_quota().unwrap()?;
+        let builds = group.class_quota(Class::Builds).unwrap()?;
+        Some((whole.quota, builds.quota))
+    };
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("sh -c ': mark-burns; while :; do :; done' &");
+    wait::until("builders with the limit and room above it", || {
+        (stand()?.0 == ms(25) / 2 && stand()?.1 > ms(7)).then_some(())
+    });
+    assert_eq!(group.limits().unwrap().cpu_millis, Some(100));
+
+    // A group that no class names has no quota but the whole's.
+    typist.line("cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu; mkdir hidden; sh -c 'echo $$ > hidden/cgroup.procs; while :; do :; done' & cd /");
+    wait::until("the whole to be held to the limit", || {
+        (stand()?.0 == ms(10)).then_some(())
+    });
+    assert_eq!(group.limits().unwrap().cpu_millis, Some(100));
+    typist.line("kill %2");
+    wait::until("room again", || (stand()?.0 > ms(12)).then_some(()));
 }

@@ -1,7 +1,7 @@
 //! Small stories of jobs, and quotas by table.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use super::{Class, Demand, Jobs, Move, Process, Sample, caps, differs};
+use super::{Account, Class, Demand, Jobs, Move, Process, Sample, caps, differs};
 use std::time::Duration;
 
 fn ms(millis: u64) -> Duration {
@@ -363,34 +363,62 @@ fn a_new_loop_that_knows_nothing_decides_the_same() {
 }
 
 #[test]
-fn builders_together_stay_below_the_whole() {
+fn builders_together_keep_to_the_limit_and_the_whole_has_room_above_it() {
     let demand = |interactive, builds, nested| Demand {
         interactive,
         builds,
         nested,
     };
-    assert_eq!(caps(None, &demand(0, 0, 0)), None);
-    // limit; demand; quotas of whole, builds and nested in thousandths of a processor.
-    for (limit, demand, wanted) in [
-        (1000, demand(0, 0, 0), (1000, 900, 900)),
-        (1000, demand(0, 980, 0), (1000, 900, 450)),
-        (2000, demand(100, 1800, 0), (2000, 1675, 837)),
-        (1000, demand(0, 490, 490), (1000, 450, 450)),
-        (1000, demand(0, 780, 200), (1000, 680, 450)),
-        (1000, demand(900, 0, 0), (1000, 750, 750)),
-        (50, demand(0, 40, 0), (50, 45, 22)),
+    let patient = Account::default();
+    let mut strict = Account::default();
+    strict.charge(1000, ms(1000), ms(2000));
+    assert!(strict.is_strict());
+    assert_eq!(caps(None, &demand(0, 0, 0), &patient), None);
+    // limit; demand; whether the account is overdrawn; quotas of whole, builds and nested in
+    // thousandths of a processor.
+    for (limit, demand, is_strict, wanted) in [
+        (1000, demand(0, 0, 0), false, (1250, 1000, 1000)),
+        (1000, demand(0, 980, 0), false, (1250, 1000, 500)),
+        (2000, demand(100, 1800, 0), false, (2500, 1875, 937)),
+        (1000, demand(0, 490, 490), false, (1250, 500, 500)),
+        (1000, demand(0, 780, 200), false, (1250, 780, 500)),
+        (1000, demand(900, 0, 0), false, (1250, 750, 750)),
+        (50, demand(0, 40, 0), false, (70, 50, 25)),
+        (1000, demand(0, 980, 0), true, (1000, 900, 450)),
+        (1000, demand(900, 100, 0), true, (1000, 750, 640)),
     ] {
-        let caps = caps(Some(limit), &demand).unwrap();
+        let account = if is_strict { &strict } else { &patient };
+        let caps = caps(Some(limit), &demand, account).unwrap();
         let millis = |quota: &super::Quota| quota.quota.as_micros() / 100;
         let found = (
             millis(&caps.whole),
             millis(&caps.builds),
             millis(&caps.nested),
         );
-        assert_eq!(found, wanted, "{limit} {demand:?}");
-        assert!(caps.whole.burst == caps.whole.quota && caps.builds.burst.is_zero());
+        assert_eq!(found, wanted, "{limit} {demand:?} {is_strict}");
+        assert_eq!(caps.whole.burst.as_micros() / 100, u128::from(limit));
+        assert!(caps.builds.burst.is_zero());
         assert!(millis(&caps.builds) < millis(&caps.whole));
         assert!(!differs(&caps.builds, Some(&caps.builds)));
         assert!(differs(&caps.whole, Some(&caps.builds)) && differs(&caps.whole, None));
     }
+}
+
+#[test]
+fn who_goes_on_above_the_limit_is_held_to_it_until_it_is_paid_back() {
+    let mut account = Account::default();
+    let mut spend = |millis: u64, times: u32| {
+        for _ in 0..times {
+            account.charge(1000, ms(200), ms(millis));
+        }
+        account.is_strict()
+    };
+    assert!(!spend(400, 1), "a moment");
+    assert!(!spend(204, 1000), "what is not worth a write");
+    assert!(!spend(0, 1));
+    assert!(spend(250, 20), "a quarter more, for seconds");
+    assert!(spend(200, 10), "not paid back by keeping to the limit");
+    assert!(!spend(0, 10));
+    assert!(spend(2000, 1000));
+    assert!(!spend(0, 6), "a debt has an end");
 }

@@ -190,10 +190,7 @@ impl Pass {
             cpu,
             throttled: (whole.throttled, whole.periods),
             builds_throttled: (builds.throttled, builds.periods),
-            builds_cpu_millis: quota.and_then(|quota| {
-                let millis = quota.quota.as_micros() * 1000 / quota.period.as_micros().max(1);
-                u64::try_from(millis).ok()
-            }),
+            builds_cpu_millis: quota.and_then(|quota| quota.limit_millis()),
             memory: memory.usage.saturating_sub(cache),
             memory_high: self.memory_high,
             pids: self.group.pids()?.unwrap_or_default(),

@@ -3,7 +3,7 @@
 //! A round reads its usage. If that went up, the usage of its interactive classes; if one of those
 //! burns, their processes. Builds are read only now and then, to see whether some have grown quiet.
 
-use boatyard_plan::shares::{self, Class, Demand, Jobs, Process, Sample};
+use boatyard_plan::shares::{self, Account, Class, Demand, Jobs, Process, Sample};
 use boatyard_sandbox::group::{self, Group, Quota, Seen, Weight};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,9 +38,10 @@ pub(super) struct Watched {
     rested: Duration,
     /// When builds and shells were read last.
     swept: Duration,
-    /// When quotas were thought about last, and what classes had used.
-    thought: Option<(Duration, [Option<Duration>; 4])>,
+    /// When quotas were thought about last, and what the whole and its classes had used.
+    thought: Option<(Duration, Duration, [Option<Duration>; 4])>,
     demand: Demand,
+    account: Account,
     /// The quotas as they stand, and when they were read.
     stand: Option<(Duration, [Option<Quota>; 3])>,
     hastened: BTreeMap<u32, Duration>,
@@ -99,6 +100,7 @@ impl Watched {
             swept: now.saturating_sub(NOW_AND_THEN),
             thought: None,
             demand: Demand::default(),
+            account: Account::default(),
             stand: None,
             hastened: BTreeMap::new(),
         }
@@ -143,7 +145,7 @@ impl Watched {
             return Ok(());
         }
         let of_classes = self.of_classes()?;
-        self.quotas(now, of_classes)?;
+        self.quotas(now, used, of_classes)?;
         let sweep = now.saturating_sub(self.swept) >= NOW_AND_THEN;
         let burning = self.burning(now, &of_classes);
         if now < self.rested || !(burning || sweep) {
@@ -243,35 +245,47 @@ impl Watched {
     }
 
     /// Puts quotas where the plan wants them.
-    fn quotas(&mut self, now: Duration, used: [Option<Duration>; 4]) -> Result<(), group::Error> {
+    fn quotas(
+        &mut self,
+        now: Duration,
+        whole: Duration,
+        used: [Option<Duration>; 4],
+    ) -> Result<(), group::Error> {
         let passed = match self.thought {
-            Some((when, _)) if now.saturating_sub(when) < QUOTAS => return Ok(()),
-            Some((when, before)) => {
-                self.demand = demand(now.saturating_sub(when), &before, &used);
-                true
+            Some((when, ..)) if now.saturating_sub(when) < QUOTAS => return Ok(()),
+            Some((when, _, before)) => {
+                let passed = now.saturating_sub(when);
+                self.demand = demand(passed, &before, &used);
+                Some(passed)
             }
-            None => false,
+            None => None,
         };
-        self.thought = Some((now, used));
+        let spent = self.thought.map_or(Duration::ZERO, |(_, before, _)| {
+            whole.saturating_sub(before)
+        });
+        self.thought = Some((now, whole, used));
         let stand = match self.stand {
-            Some((when, stand)) if passed && now.saturating_sub(when) < REREAD => stand,
+            Some((when, stand)) if passed.is_some() && now.saturating_sub(when) < REREAD => stand,
             _ => [
                 self.group.whole_quota()?,
                 self.group.class_quota(group::Class::Builds)?,
                 self.group.class_quota(group::Class::Nested)?,
             ],
         };
-        let read = self.stand.filter(|_| passed).map_or(now, |(when, _)| when);
+        let read = self
+            .stand
+            .filter(|_| passed.is_some())
+            .map_or(now, |(when, _)| when);
         let read = if now.saturating_sub(read) < REREAD {
             read
         } else {
             now
         };
-        let limit = stand[0].and_then(|whole| {
-            let millis = whole.quota.as_nanos() * 1000 / whole.period.as_nanos().max(1);
-            u64::try_from(millis).ok()
-        });
-        let Some(caps) = shares::caps(limit, &self.demand) else {
+        let limit = stand[0].and_then(|whole| whole.limit_millis());
+        if let (Some(limit), Some(passed)) = (limit, passed) {
+            self.account.charge(limit, passed, spent);
+        }
+        let Some(caps) = shares::caps(limit, &self.demand, &self.account) else {
             for (stands, class) in stand[1..]
                 .iter()
                 .zip([group::Class::Builds, group::Class::Nested])

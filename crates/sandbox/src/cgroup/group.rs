@@ -102,6 +102,20 @@ pub struct Quota {
     pub burst: Duration,
 }
 
+impl Quota {
+    /// The limit it stands for, in thousandths of a processor: of a whole whose quota leaves room
+    /// above the limit, the burst is the limit per period.
+    #[must_use]
+    pub fn limit_millis(&self) -> Option<u64> {
+        let limit = if self.burst.is_zero() {
+            self.quota
+        } else {
+            self.burst
+        };
+        u64::try_from(limit.as_micros() * 1000 / self.period.as_micros().max(1)).ok()
+    }
+}
+
 /// Why a cgroup could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("sandbox {id}: cannot {verb} {}", file.display())]

@@ -136,6 +136,15 @@ fn quotas_and_limits_change_while_it_runs() {
     group
         .set_weight(Class::Sessions, Weight::new(u32::MAX))
         .unwrap();
+    // Room above the limit is not the limit.
+    let roomy = Quota {
+        quota: ms(250),
+        period: ms(100),
+        burst: ms(200),
+    };
+    group.set_whole_quota(Some(roomy)).unwrap();
+    assert_eq!(group.whole_quota().unwrap(), Some(roomy));
+    assert_eq!(group.limits().unwrap().cpu_millis, Some(2000));
     // Below what the class has: the class's goes first.
     group.set_cpu_limit(Some(500)).unwrap();
     group.set_memory_limit(None).unwrap();

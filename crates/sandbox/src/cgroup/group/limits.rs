@@ -15,10 +15,6 @@ impl Group {
     /// # Errors
     /// When it is gone.
     pub fn limits(&self) -> Result<Limits, Error> {
-        let cpu = self.whole_quota()?.and_then(|quota| {
-            let millis = quota.quota.as_micros() * 1000 / quota.period.as_micros().max(1);
-            u64::try_from(millis).ok()
-        });
         let of = |dir: &Option<super::Dir>, name: &str| match dir {
             Some(dir) => dir
                 .read(name)
@@ -27,7 +23,7 @@ impl Group {
             None => Ok(None),
         };
         Ok(Limits {
-            cpu_millis: cpu,
+            cpu_millis: self.whole_quota()?.and_then(|quota| quota.limit_millis()),
             memory_bytes: of(&self.memory, self.memory_limit())?,
             pids: of(&self.pids_dir(), "pids.max")?,
         })
