@@ -180,7 +180,7 @@ impl Daemon {
                     std::fs::read_to_string(&log_path).unwrap_or_default()
                 );
             }
-            std::os::unix::net::UnixStream::connect(&socket).ok()
+            answers(&socket, child.id())
         });
     }
 
@@ -208,9 +208,7 @@ impl Daemon {
             if photo::ended(pid) {
                 return Some(());
             }
-            std::os::unix::net::UnixStream::connect(&socket)
-                .ok()
-                .map(drop)
+            answers(&socket, pid)
         });
         tracer
     }
@@ -506,6 +504,14 @@ impl Daemon {
     pub fn photo(&self) -> photo::Photo {
         photo::take(&self.state(), &self.prefix, self.first_slot)
     }
+}
+
+/// Whether the process answers on a socket: it, and not one that was killed, whose socket some child that
+/// it was just making still has.
+fn answers(socket: &Path, pid: u32) -> Option<()> {
+    let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+    let listens = rustix::net::sockopt::socket_peercred(&stream).ok()?.pid;
+    (listens.as_raw_pid() == i32::try_from(pid).ok()?).then_some(())
 }
 
 fn kill(pid: i32) {

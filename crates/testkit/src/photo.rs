@@ -62,6 +62,43 @@ pub fn links(uid: &str) -> Vec<String> {
         .collect()
 }
 
+/// Names of the two devices that the environment with this uid may have on the host: the end of its
+/// link, and what it sends is led through where that is limited. `prefix` names the daemon's cgroups.
+pub fn devices(prefix: &str, uid: &str) -> [String; 2] {
+    let hash = format!("{prefix}/{uid}")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+    ["by-", "byi"].map(|kind| {
+        let mut name = format!("{kind}{:016x}", hash ^ (hash >> 29));
+        name.truncate(15);
+        name
+    })
+}
+
+/// The daemon's firewall table, without counts.
+pub fn rules(prefix: &str) -> String {
+    let table = std::process::Command::new("nft")
+        .args(["-s", "list", "table", "inet", prefix])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&table.stdout).into_owned()
+}
+
+/// Devices and chains named after an environment, whatever else is said of them.
+pub fn traces(prefix: &str, uid: &str) -> Vec<String> {
+    let names = devices(prefix, uid);
+    let found = names
+        .iter()
+        .filter(|name| Path::new("/sys/class/net").join(name).exists());
+    let mut found: Vec<String> = found.cloned().collect();
+    let rules = rules(prefix);
+    let lines = rules.lines().filter(|line| line.contains(&names[0]));
+    found.extend(lines.map(str::to_owned));
+    found
+}
+
 /// Loop devices backed by files below a folder.
 pub fn loops(below: &Path) -> Vec<String> {
     let devices = std::fs::read_dir("/sys/block")

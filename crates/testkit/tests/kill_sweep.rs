@@ -4,11 +4,13 @@
 //! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`), over
 //! the start of a daemon that finds one running, and over the first start of all. Then the same is
 //! done again with a SIGKILL just before the Nth of them; after some of these the daemon that
-//! recovers is killed too.
+//! recovers is killed too. A life is gone through twice: plainly, and with everything limited that a
+//! class can limit (`kill_sweep/limited.rs`).
 //!
 //! By default an evenly spread choice of N runs within [`BUDGET`]. `BOATYARD_SWEEP=all` runs every
-//! one (half an hour), `2/3` the second of three parts of them, and a number is another budget in
-//! seconds. `BOATYARD_SWEEP_SEED` repeats a choice.
+//! one (hours), `each` one of those that are alike (the same call of the same process on the same file of
+//! whatever environment), `2/3` the second of three parts, also `each 2/3`, and a number is another budget
+//! in seconds. `BOATYARD_SWEEP_SEED` repeats a choice.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -19,6 +21,8 @@
 
 #[path = "kill_sweep/full_disk.rs"]
 mod full_disk;
+#[path = "kill_sweep/limited.rs"]
+mod limited;
 #[path = "kill_sweep/lost_monitor.rs"]
 mod lost_monitor;
 
@@ -40,14 +44,17 @@ const BUDGET: Duration = Duration::from_secs(20);
 enum Stage {
     Up,
     Write,
+    /// Its class changes under it, where it has one.
+    Resize,
     Stop,
     Start,
     Remove,
 }
 
-const LIFE: [Stage; 5] = [
+const LIFE: [Stage; 6] = [
     Stage::Up,
     Stage::Write,
+    Stage::Resize,
     Stage::Stop,
     Stage::Start,
     Stage::Remove,
@@ -58,6 +65,8 @@ struct Place {
     daemon: Daemon,
     folder: String,
     empty: Photo,
+    /// Environments are held to what [`limited`] says.
+    limited: bool,
 }
 
 /// How far a life came: the last stage begun, and whether its command said it was done.
@@ -84,6 +93,7 @@ impl Place {
             daemon,
             folder,
             empty,
+            limited: false,
         }
     }
 
@@ -94,6 +104,9 @@ impl Place {
             acknowledged: false,
         };
         for stage in LIFE {
+            if stage == Stage::Resize && !self.limited {
+                continue;
+            }
             if tracer.killed() {
                 return reached;
             }
@@ -107,10 +120,16 @@ impl Place {
 
     /// Runs the command of a stage to its end or the daemon's; whether it said it was done.
     fn command(&self, stage: Stage, tracer: &Tracer) -> bool {
-        let write = "echo kept > /root/kept";
+        let write = if self.limited {
+            limited::WORK
+        } else {
+            "echo kept > /root/kept"
+        };
+        let class = self.class_file(limited::Size::Changed);
         let arguments: &[&str] = match stage {
             Stage::Up => &["up", &self.folder, "--detach"],
             Stage::Write => &["exec", "app", "--", "sh", "-c", write],
+            Stage::Resize => &["apply", "-f", &class],
             Stage::Stop => &["stop", "app"],
             Stage::Start => &["start", "app"],
             Stage::Remove => &["rm", "--force", "app"],
@@ -140,7 +159,7 @@ impl Place {
             "{stage:?} failed before anything was killed: {}",
             std::fs::read_to_string(&output).unwrap_or_default()
         );
-        status.success()
+        status.success() && (stage != Stage::Resize || self.takes_hold(tracer))
     }
 
     /// The environment as the API has it.
@@ -197,6 +216,9 @@ impl Place {
                     !reached.has(Stage::Write) || seen.ends_with("kept\n"),
                     "the file is lost: {seen}"
                 );
+                if self.limited {
+                    self.is_held(&uid, reached.has(Stage::Resize));
+                }
                 self.daemon.cli(&["rm", "--force", "app"]).ok();
             }
             self.empty_again(&uid);
@@ -246,7 +268,9 @@ impl Place {
     fn empty_again(&self, uid: &str) {
         let began = Instant::now();
         loop {
-            let (now, links) = (self.daemon.photo(), photo::links(uid));
+            let mut links = photo::links(uid);
+            links.extend(photo::traces(self.daemon.prefix(), uid));
+            let now = self.daemon.photo();
             if now == self.empty && links.is_empty() {
                 return;
             }
@@ -284,15 +308,33 @@ impl Choice {
                 let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
                 u64::from(since.subsec_nanos())
             });
+        let (each, mode) = match mode.strip_prefix("each") {
+            Some(rest) => (true, rest.trim()),
+            None => (false, mode.as_str()),
+        };
+        let mut chosen: Vec<usize> = (0..points.len()).collect();
+        if each {
+            let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+            for (at, point) in points.iter().enumerate() {
+                let kind = (format!("{:?}", point.role), shape(&point.call));
+                alike.entry(kind).or_default().push(at);
+            }
+            let one = |alike: Vec<usize>| {
+                let index = usize::try_from(seed % alike.len() as u64).unwrap();
+                alike[index]
+            };
+            chosen = alike.into_values().map(one).collect();
+            chosen.sort_unstable();
+        }
         let mut kills = Vec::new();
-        for (at, point) in points.iter().enumerate() {
+        for at in chosen {
             kills.push((at, Victim::Caller));
-            if point.role != Role::Daemon {
+            if points[at].role != Role::Daemon {
                 kills.push((at, Victim::Daemon));
             }
         }
         let mut budget = BUDGET;
-        if mode == "all" {
+        if mode == "all" || each && mode.is_empty() {
             budget = Duration::MAX;
         } else if let Some((part, of)) = mode.split_once('/') {
             let (part, of): (usize, usize) = (part.parse().unwrap(), of.parse().unwrap());
@@ -320,6 +362,20 @@ impl Choice {
             seed,
         }
     }
+}
+
+/// A call without what differs between environments and runs.
+fn shape(call: &str) -> String {
+    let mut parts = call.split('/');
+    let first = parts.next().unwrap_or_default();
+    let mut shape = first.split('[').next().unwrap_or_default().to_owned();
+    for part in parts {
+        let own = part.contains(|letter: char| letter.is_ascii_digit())
+            || part.starts_with("boatyard-test-");
+        shape.push('/');
+        shape.push_str(if own { "#" } else { part });
+    }
+    shape
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -399,7 +455,11 @@ fn sweep(
 
 #[test]
 fn a_kill_at_any_call_in_the_life_of_an_environment_is_adopted_or_cleaned_up() {
-    let place = Place::new();
+    sweep_a_life("a life", Place::new);
+}
+
+fn sweep_a_life(what: &str, again: fn() -> Place) {
+    let place = again();
     let tracer = place.daemon.trace(None);
     assert!(place.live(&tracer).has(Stage::Remove));
     let points = place.daemon.end_trace(tracer).points;
@@ -411,7 +471,10 @@ fn a_kill_at_any_call_in_the_life_of_an_environment_is_adopted_or_cleaned_up() {
             .collect();
         std::fs::write(path, lines.concat()).unwrap();
     }
-    sweep("a life", &points, place, Place::new, |place, kill| {
+    sweep(what, &points, place, again, |place, kill| {
+        if place.limited {
+            place.class(limited::Size::First);
+        }
         let tracer = place.daemon.trace(Some(kill));
         let reached = place.live(&tracer);
         let trace = place.daemon.end_trace(tracer);
@@ -423,9 +486,12 @@ fn a_kill_at_any_call_in_the_life_of_an_environment_is_adopted_or_cleaned_up() {
     });
 }
 
-/// A daemon's start with an environment that runs.
 fn with_running() -> Place {
-    let place = Place::new();
+    run_in(Place::new())
+}
+
+/// A daemon with an environment that runs.
+fn run_in(place: Place) -> Place {
     place.daemon.cli(&["up", &place.folder, "--detach"]).ok();
     place.daemon.sh("app", "echo kept > /root/kept").ok();
     place
@@ -433,14 +499,18 @@ fn with_running() -> Place {
 
 #[test]
 fn a_kill_at_any_call_of_a_daemons_start_leaves_environments_running() {
-    let mut place = with_running();
+    sweep_starts("a start", with_running);
+}
+
+fn sweep_starts(what: &str, again: fn() -> Place) {
+    let mut place = again();
     place.daemon.kill();
     let tracer = place.daemon.run_traced(&[], None);
     wait::until("the adopted environment", || {
         (place.daemon.sh("app", "true").code == 0).then_some(())
     });
     let points = place.daemon.end_trace(tracer).points;
-    sweep("a start", &points, place, with_running, |place, kill| {
+    sweep(what, &points, place, again, |place, kill| {
         place.daemon.kill();
         let tracer = place.daemon.run_traced(&[], Some(kill));
         let works = |daemon: &Daemon| {
@@ -459,6 +529,10 @@ fn a_kill_at_any_call_of_a_daemons_start_leaves_environments_running() {
             seen.stdout, "started\nkept\n",
             "it was adopted, not started again"
         );
+        if place.limited {
+            let object = place.object().unwrap();
+            place.is_held(object["metadata"]["uid"].as_str().unwrap(), false);
+        }
         trace
     });
 }

@@ -148,6 +148,9 @@ impl Files {
             }
         };
         read.map_err(|error| {
+            if is_lost(&error) {
+                return Failed::internal(&error);
+            }
             Failed::lasting(
                 "ConfigurationUnreadable",
                 format!("{path} cannot be read: {error}"),
@@ -210,14 +213,8 @@ impl Files {
             } => {
                 let (host, wanted) = (Arc::clone(host), below(&folder.join(path)));
                 let listed = self.within(move || host.list(&wanted)).await;
-                let lost = |error: &std::io::Error| {
-                    matches!(
-                        error.kind(),
-                        std::io::ErrorKind::TimedOut | std::io::ErrorKind::BrokenPipe
-                    )
-                };
                 match listed {
-                    Err(error) if lost(&error) => Err(Failed::internal(&error)),
+                    Err(error) if is_lost(&error) => Err(Failed::internal(&error)),
                     listed => {
                         let entries = listed.unwrap_or_default().into_iter();
                         let mut names: Vec<String> = entries
@@ -247,7 +244,11 @@ impl Files {
                     .context
                     .blocking(move || sandboxes.view(owner, &wanted))
                     .await;
-                Ok(Arc::new(view.map_err(|error| unreadable(path, &error))?))
+                Ok(Arc::new(view.map_err(|error| match error {
+                    boatyard_sandbox::Error::OpenAs { .. } => unreadable(path, &error),
+                    // Whoever was to read it is gone.
+                    error => Failed::internal(&error),
+                })?))
             }
             Place::Clone { root } => {
                 let folder = Folder::open(root).map_err(|error| unreadable(root, &error))?;
@@ -255,4 +256,10 @@ impl Files {
             }
         }
     }
+}
+
+/// The process that reads did not answer: nothing is known of what was to be read.
+fn is_lost(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, TimedOut};
+    matches!(error.kind(), TimedOut | BrokenPipe)
 }

@@ -21,13 +21,21 @@ enum About {
     Written(usize),
     /// What this descriptor is of, if that is a socket for messages.
     Message(usize),
+    /// What is asked of the kernel by netlink with the bytes in the other argument, if that is a change.
+    Netlink(usize, usize),
     /// A process is made, unless the flags in this argument say thread.
     Flags(usize),
     /// The same with the flags in memory this argument points to.
     FlagsAt(usize),
+    /// What this descriptor is of, if what is asked of it in the other argument changes something.
+    Asked(usize, usize),
     /// Nothing.
     Plain,
 }
+
+/// Requests by `ioctl` that change something: what a limited disk is made of. LOOP_CONFIGURE,
+/// LOOP_SET_CAPACITY, FS_IOC_FSSETXATTR, EXT4_IOC_RESIZE_FS.
+const REQUESTS: [u64; 4] = [0x4c0a, 0x4c07, 0x401c_5820, 0x4008_6610];
 
 #[rustfmt::skip]
 const CALLS: &[(&str, i64, About)] = &[
@@ -57,6 +65,9 @@ const CALLS: &[(&str, i64, About)] = &[
     ("writev", libc::SYS_writev, About::Written(0)),
     ("pwrite64", libc::SYS_pwrite64, About::Written(0)),
     ("sendmsg", libc::SYS_sendmsg, About::Message(0)),
+    ("sendto", libc::SYS_sendto, About::Netlink(0, 1)),
+    ("ioctl", libc::SYS_ioctl, About::Asked(0, 1)),
+    ("quotactl_fd", libc::SYS_quotactl_fd, About::Descriptor(0)),
     ("bind", libc::SYS_bind, About::Descriptor(0)),
     ("listen", libc::SYS_listen, About::Descriptor(0)),
     ("mount", libc::SYS_mount, About::Path(1)),
@@ -139,14 +150,43 @@ pub(super) fn change(group: i32, thread: i32, call: &File) -> Option<String> {
             }
             path
         }
+        About::Asked(descriptor, request) => {
+            if !REQUESTS.contains(&argument(request)) {
+                return None;
+            }
+            target(descriptor)
+        }
         About::Message(descriptor) => {
             Some(target(descriptor)).filter(|path| path.starts_with("socket:"))?
+        }
+        About::Netlink(descriptor, bytes) => {
+            let asked = netlink(thread, argument(bytes))?;
+            let socket = target(descriptor);
+            let inode = socket.strip_prefix("socket:[")?.strip_suffix(']')?;
+            let sockets = std::fs::read_to_string(format!("/proc/{thread}/net/netlink")).ok()?;
+            let known = |line: &str| line.split_ascii_whitespace().last() == Some(inode);
+            sockets.lines().any(known).then_some(asked)?
         }
         About::Flags(flags) if argument(flags) & thread_flag != 0 => return None,
         About::FlagsAt(at) if number_at(thread, argument(at))? & thread_flag != 0 => return None,
         About::Flags(_) | About::FlagsAt(_) | About::Plain => String::new(),
     };
     Some(format!("{name} {shown}"))
+}
+
+/// What the first message of netlink at an address asks for, if it is one and asks for a change: struct
+/// nlmsghdr. What only looks has every third number of the firewall's and every fourth of the routes'.
+fn netlink(thread: i32, address: u64) -> Option<String> {
+    let head = [number_at(thread, address)?, number_at(thread, address + 8)?];
+    let (length, kind) = (head[0] & 0xffff_ffff, head[0] >> 32 & 0xffff);
+    let sender = head[1] >> 32;
+    let asks = head[0] >> 48 & 1 == 1 && length >= 16 && sender == 0;
+    let changes = match kind {
+        16..200 => kind % 4 != 2,
+        0xa00..0xb00 => kind % 3 != 2 && kind & 0xff != 21,
+        _ => false,
+    };
+    (asks && changes).then(|| format!("kind {kind}"))
 }
 
 fn memory(thread: i32) -> Option<File> {
