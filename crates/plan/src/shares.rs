@@ -173,12 +173,20 @@ impl Account {
 ///
 /// The builders together have the limit less what the interactive classes use, of which up to a
 /// quarter is kept for them; the whole has that quarter on top ([`Account`] says why it may). Where
-/// the account is overdrawn the whole has its limit, and the builders stay a tenth below it. Of the
-/// two kinds of builders each may have what the other leaves, and half when both want all.
+/// the account is overdrawn the whole has its limit, and the builders stay a tenth below it. Each group
+/// of builders may have what the others leave, and its even part when all want all.
+///
+/// Builders are the builds, the nested and the groups made inside beside the classes, where engines put
+/// their containers: takes what each of those used lately, and answers a quota for each.
 ///
 /// The burst of the whole is the limit, always: whoever reads the files learns it there.
 #[must_use]
-pub fn caps(limit_millis: Option<u64>, demand: &Demand, account: &Account) -> Option<Caps> {
+pub fn caps(
+    limit_millis: Option<u64>,
+    demand: &Demand,
+    made: &[u64],
+    account: &Account,
+) -> Option<(Caps, Vec<Quota>)> {
     let limit = limit_millis?.max(10);
     let interactive = demand.interactive.saturating_mul(5) / 4;
     let (above, below) = match account.is_strict() {
@@ -186,14 +194,24 @@ pub fn caps(limit_millis: Option<u64>, demand: &Demand, account: &Account) -> Op
         false => ((limit / 4).max(20), 0),
     };
     let builders = limit - (below + interactive).min(limit / 4);
-    let share = |others: u64| {
-        let left = builders.saturating_sub(others.saturating_mul(11) / 10);
+    let used: Vec<u64> = [demand.builds, demand.nested]
+        .into_iter()
+        .chain(made.iter().copied())
+        .collect();
+    let share = |which: usize| {
+        let others = || {
+            let others = used.iter().enumerate().filter(|(at, _)| *at != which);
+            others.map(|(_, used)| *used)
+        };
+        let taken = others().fold(0u64, u64::saturating_add);
+        let left = builders.saturating_sub(taken.saturating_mul(11) / 10);
         // Little is noise, and a cap that moves all the time costs.
-        if others * 20 < builders {
-            builders
-        } else {
-            left.max(builders / 2)
+        let is_much = |used: u64| used.saturating_mul(20) >= builders;
+        if !is_much(taken) {
+            return builders;
         }
+        let rivals = others().filter(|used| is_much(*used)).count().max(1);
+        left.max(builders / (u64::try_from(rivals).unwrap_or(1) + 1))
     };
     let quota = |millis: u64| Duration::from_micros(millis.max(10) * 100);
     let plain = |millis: u64| Quota {
@@ -201,14 +219,16 @@ pub fn caps(limit_millis: Option<u64>, demand: &Demand, account: &Account) -> Op
         period: PERIOD,
         burst: Duration::ZERO,
     };
-    Some(Caps {
+    let caps = Caps {
         whole: Quota {
             burst: quota(limit),
             ..plain(limit + above)
         },
-        builds: plain(share(demand.nested)),
-        nested: plain(share(demand.builds)),
-    })
+        builds: plain(share(0)),
+        nested: plain(share(1)),
+    };
+    let made = (2..used.len()).map(|which| plain(share(which)));
+    Some((caps, made.collect()))
 }
 
 /// Whether a quota is so far from the one that stands that it is worth writing.

@@ -15,6 +15,7 @@
 //!
 //! Read next: [`watched`].
 
+mod made;
 mod watched;
 
 use crate::isolation::Sandbox;

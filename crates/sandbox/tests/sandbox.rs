@@ -1,5 +1,9 @@
 //! Sandboxes on the real kernel. Needs root, busybox-static and nft; says so loudly without.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests, which say what was not tried"
+)]
 
 #[path = "sandbox/machine.rs"]
 mod machine;

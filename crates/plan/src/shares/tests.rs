@@ -373,7 +373,7 @@ fn builders_together_keep_to_the_limit_and_the_whole_has_room_above_it() {
     let mut strict = Account::default();
     strict.charge(1000, ms(1000), ms(2000));
     assert!(strict.is_strict());
-    assert_eq!(caps(None, &demand(0, 0, 0), &patient), None);
+    assert_eq!(caps(None, &demand(0, 0, 0), &[], &patient), None);
     // limit; demand; whether the account is overdrawn; quotas of whole, builds and nested in
     // thousandths of a processor.
     for (limit, demand, is_strict, wanted) in [
@@ -388,7 +388,7 @@ fn builders_together_keep_to_the_limit_and_the_whole_has_room_above_it() {
         (1000, demand(900, 100, 0), true, (1000, 750, 640)),
     ] {
         let account = if is_strict { &strict } else { &patient };
-        let caps = caps(Some(limit), &demand, account).unwrap();
+        let (caps, _) = caps(Some(limit), &demand, &[], account).unwrap();
         let millis = |quota: &super::Quota| quota.quota.as_micros() / 100;
         let found = (
             millis(&caps.whole),
@@ -421,4 +421,32 @@ fn who_goes_on_above_the_limit_is_held_to_it_until_it_is_paid_back() {
     assert!(!spend(0, 10));
     assert!(spend(2000, 1000));
     assert!(!spend(0, 6), "a debt has an end");
+}
+
+/// Groups that engines make beside the classes are builders as `nested` is.
+#[test]
+fn groups_made_by_engines_share_the_builders_part() {
+    let millis = |quota: &super::Quota| quota.quota.as_micros() / 100;
+    // What builds, nested and one such group used; quotas of the three.
+    for (used, expected) in [
+        // Alone, each may have all of it.
+        ([0, 0, 0], [1000, 1000, 1000]),
+        ([0, 0, 900], [500, 500, 1000]),
+        // Two and three that want everything.
+        ([450, 0, 450], [505, 333, 505]),
+        ([300, 300, 300], [340, 340, 340]),
+        // One takes next to nothing.
+        ([40, 0, 800], [500, 500, 1000]),
+    ] {
+        let demand = Demand {
+            interactive: 0,
+            builds: used[0],
+            nested: used[1],
+        };
+        let account = Account::default();
+        let (caps, made) = caps(Some(1000), &demand, &used[2..], &account).unwrap();
+        assert_eq!(made.len(), 1);
+        let seen = [&caps.builds, &caps.nested, &made[0]].map(millis);
+        assert_eq!(seen, expected, "{used:?}");
+    }
 }

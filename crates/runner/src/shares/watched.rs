@@ -3,6 +3,7 @@
 //! A round reads its usage. If that went up, the usage of its interactive classes; if one of those
 //! burns, their processes. Builds are read only now and then, to see whether some have grown quiet.
 
+use super::made::Made;
 use boatyard_plan::shares::{self, Account, Class, Demand, Jobs, Process, Sample};
 use boatyard_sandbox::group::{self, Group, Quota, Seen, Weight};
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub(super) struct Watched {
     /// The quotas as they stand, and when they were read.
     stand: Option<(Duration, [Option<Quota>; 3])>,
     hastened: BTreeMap<u32, Duration>,
+    made: Made,
 }
 
 fn class(class: Class) -> group::Class {
@@ -70,7 +72,7 @@ fn process(seen: Seen, class: Class) -> Process {
     }
 }
 
-fn quota(wanted: shares::Quota) -> Quota {
+pub(super) fn quota(wanted: shares::Quota) -> Quota {
     Quota {
         quota: wanted.quota,
         period: wanted.period,
@@ -78,7 +80,7 @@ fn quota(wanted: shares::Quota) -> Quota {
     }
 }
 
-fn planned(stands: Quota) -> shares::Quota {
+pub(super) fn planned(stands: Quota) -> shares::Quota {
     shares::Quota {
         quota: stands.quota,
         period: stands.period,
@@ -103,6 +105,7 @@ impl Watched {
             account: Account::default(),
             stand: None,
             hastened: BTreeMap::new(),
+            made: Made::default(),
         }
     }
 
@@ -285,7 +288,10 @@ impl Watched {
         if let (Some(limit), Some(passed)) = (limit, passed) {
             self.account.charge(limit, passed, spent);
         }
-        let Some(caps) = shares::caps(limit, &self.demand, &self.account) else {
+        let made = self.made.look(&self.group, now, passed);
+        let caps = shares::caps(limit, &self.demand, &made, &self.account);
+        let Some((caps, of_made)) = caps else {
+            self.made.hold(&self.group, None);
             for (stands, class) in stand[1..]
                 .iter()
                 .zip([group::Class::Builds, group::Class::Nested])
@@ -315,6 +321,7 @@ impl Watched {
                 stand[at] = Some(quota(wanted));
             }
         }
+        self.made.hold(&self.group, Some(&of_made));
         self.stand = Some((read, stand));
         Ok(())
     }

@@ -12,24 +12,29 @@
 //! Crash behaviour: a handle is only open files. Of a sandbox that was removed every call answers an
 //! error that [`Error::is_gone`]; one started again under the same id needs a new handle.
 //!
-//! Read next: [`Group`], `files`, `place`, [`sample`].
+//! Read next: [`Group`], `files`, `place`, `processor`, `limits`, [`sample`].
 
 mod all;
 mod files;
 mod identity;
 mod limits;
+mod made;
 mod memory;
 mod place;
 mod processes;
+mod processor;
 pub mod sample;
 
 pub use all::Groups;
+pub(super) use limits::begin;
 pub use processes::Seen;
+pub use processor::{Quota, Weight};
 
 use super::CLASSES;
 use super::hierarchies::{Hierarchy, all};
 use crate::spec::Id;
 use files::{Dir, Held};
+use processor::Refused;
 use sample::{Disk, Memory, Pressure, Resource, Throttling};
 use std::io;
 use std::path::PathBuf;
@@ -59,60 +64,6 @@ impl Class {
     #[must_use]
     pub fn name(self) -> &'static str {
         CLASSES[self as usize]
-    }
-}
-
-/// How much of a contended processor, in version 2's unit: 1 to 10,000, 100 by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Weight(u32);
-
-impl Weight {
-    /// What a cgroup has when nobody says otherwise.
-    pub const DEFAULT: Self = Self(100);
-
-    /// Clamped to what the kernel takes.
-    #[must_use]
-    pub fn new(weight: u32) -> Self {
-        Self(weight.clamp(1, 10_000))
-    }
-
-    /// In version 2's unit.
-    #[must_use]
-    pub fn get(self) -> u32 {
-        self.0
-    }
-
-    fn text(self, hierarchy: &Hierarchy) -> String {
-        if hierarchy.unified {
-            self.0.to_string()
-        } else {
-            (u64::from(self.0) * 1024 / 100).max(2).to_string()
-        }
-    }
-}
-
-/// Processor time per period, with what may be saved up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// Per period.
-    pub quota: Duration,
-    /// The period, 1 ms to 1 s.
-    pub period: Duration,
-    /// Unused time that may be spent later, at most `quota`.
-    pub burst: Duration,
-}
-
-impl Quota {
-    /// The limit it stands for, in thousandths of a processor: of a whole whose quota leaves room
-    /// above the limit, the burst is the limit per period.
-    #[must_use]
-    pub fn limit_millis(&self) -> Option<u64> {
-        let limit = if self.burst.is_zero() {
-            self.quota
-        } else {
-            self.burst
-        };
-        u64::try_from(limit.as_micros() * 1000 / self.period.as_micros().max(1)).ok()
     }
 }
 
@@ -306,6 +257,16 @@ impl Group {
         Some(Dir::new(top))
     }
 
+    fn refused(&self, dir: &Dir) -> impl FnOnce(Refused) -> Error {
+        let (id, dir) = (self.id.clone(), dir.path(""));
+        move |refused| Error {
+            id,
+            verb: refused.verb,
+            file: dir.join(refused.file),
+            source: refused.source,
+        }
+    }
+
     fn failed(&self, verb: &'static str, file: PathBuf) -> impl FnOnce(io::Error) -> Error {
         let id = self.id.clone();
         move |source| Error {
@@ -450,22 +411,6 @@ impl Group {
         held.read_ids().map_err(self.failed("read", held.path()))
     }
 
-    /// Names of the groups made inside, beside the classes; at most a hundred.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn made_inside(&self) -> Result<Vec<String>, Error> {
-        let inner = self.cpu.below("inner");
-        let children = inner
-            .children()
-            .map_err(self.failed("read", inner.path("")))?;
-        Ok(children
-            .into_iter()
-            .filter(|name| !CLASSES.contains(&name.as_str()))
-            .take(100)
-            .collect())
-    }
-
     /// Moves a process with all its threads to a class. `uid` is its user id as the host sees it.
     /// One that is no more, or is not of this environment by now, is left alone: the kernel compares
     /// (see the module's documentation).
@@ -538,126 +483,6 @@ impl Group {
 
     fn is_own(&self, uid: u32) -> bool {
         place::is_own(self.id_base, uid)
-    }
-
-    /// Sets the weight of a class among its siblings.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn set_weight(&self, class: Class, weight: Weight) -> Result<(), Error> {
-        self.weigh(&self.classes[class as usize].dir, weight)
-    }
-
-    /// The same of the whole among all environments.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn set_whole_weight(&self, weight: Weight) -> Result<(), Error> {
-        self.weigh(&self.cpu, weight)
-    }
-
-    fn weigh(&self, dir: &Dir, weight: Weight) -> Result<(), Error> {
-        let Some(hierarchy) = find("cpu") else {
-            return Ok(());
-        };
-        let file = if self.unified {
-            "cpu.weight"
-        } else {
-            "cpu.shares"
-        };
-        self.write(dir, file, &weight.text(hierarchy))
-    }
-
-    /// Sets or lifts the quota of a class. In version 1 none may exceed the whole's.
-    ///
-    /// # Errors
-    /// When it is gone, or the kernel refuses.
-    pub fn set_quota(&self, class: Class, quota: Option<Quota>) -> Result<(), Error> {
-        self.cap(&self.classes[class as usize].dir, quota)
-    }
-
-    /// The same of the whole.
-    ///
-    /// # Errors
-    /// When it is gone, or the kernel refuses.
-    pub fn set_whole_quota(&self, quota: Option<Quota>) -> Result<(), Error> {
-        self.cap(&self.cpu, quota)
-    }
-
-    /// The quota of the whole as it stands.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn whole_quota(&self) -> Result<Option<Quota>, Error> {
-        self.quota(&self.cpu)
-    }
-
-    /// The quota of a class as it stands.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn class_quota(&self, class: Class) -> Result<Option<Quota>, Error> {
-        self.quota(&self.classes[class as usize].dir)
-    }
-
-    fn quota(&self, dir: &Dir) -> Result<Option<Quota>, Error> {
-        let text = |name: &str| dir.read(name).map_err(self.failed("read", dir.path(name)));
-        let (quota, period, burst) = if self.unified {
-            let maximum = text("cpu.max")?;
-            let (quota, period) = maximum.trim().split_once(' ').unwrap_or(("max", "100000"));
-            (
-                quota.to_owned(),
-                period.to_owned(),
-                text("cpu.max.burst").unwrap_or_default(),
-            )
-        } else {
-            let burst = text("cpu.cfs_burst_us").unwrap_or_default();
-            (text("cpu.cfs_quota_us")?, text("cpu.cfs_period_us")?, burst)
-        };
-        let micros = |text: &str| sample::number(text).map(Duration::from_micros);
-        Ok(micros(&quota)
-            .zip(micros(&period))
-            .map(|(quota, period)| Quota {
-                quota,
-                period,
-                burst: micros(&burst).unwrap_or_default(),
-            }))
-    }
-
-    fn cap(&self, dir: &Dir, quota: Option<Quota>) -> Result<(), Error> {
-        let burst = if self.unified {
-            "cpu.max.burst"
-        } else {
-            "cpu.cfs_burst_us"
-        };
-        // No burst at a moment when it may exceed the quota. Kernels before 5.14 have none.
-        let _ = dir.write(burst, "0");
-        let Some(quota) = quota else {
-            return if self.unified {
-                self.write(dir, "cpu.max", "max")
-            } else {
-                self.write(dir, "cpu.cfs_quota_us", "-1")
-            };
-        };
-        let (amount, period) = (quota.quota.as_micros().max(1000), quota.period.as_micros());
-        if self.unified {
-            self.write(dir, "cpu.max", &format!("{amount} {period}"))?;
-        } else {
-            let now = dir
-                .read("cpu.cfs_period_us")
-                .ok()
-                .as_deref()
-                .and_then(sample::number);
-            if now.map(u128::from) != Some(period) {
-                self.write(dir, "cpu.cfs_quota_us", "-1")?;
-                self.write(dir, "cpu.cfs_period_us", &period.to_string())?;
-            }
-            self.write(dir, "cpu.cfs_quota_us", &amount.to_string())?;
-        }
-        if !quota.burst.is_zero() {
-            let _ = dir.write(burst, &quota.burst.as_micros().min(amount).to_string());
-        }
-        Ok(())
     }
 
     /// Its directory in another hierarchy of version 1: below the same path.

@@ -2,7 +2,7 @@
 
 use super::devices;
 use crate::protection::{self, Protection};
-use crate::spec::{Limits, Spec};
+use crate::spec::Spec;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -218,47 +218,12 @@ impl Hierarchy {
                 devices::attach(directory, &devices::rules(spec)?)?;
             }
         }
-        self.set_numbers(directory, &spec.limits)?;
+        super::group::begin(self, directory, &spec.limits)?;
         if self.has("devices") && !self.unified && filters {
             write("devices.deny", "a".to_owned())?;
             for rule in devices::rules(spec)? {
                 write("devices.allow", rule.to_string())?;
             }
-        }
-        Ok(())
-    }
-
-    /// Writes those limits that are given.
-    fn set_numbers(&self, directory: &Path, limits: &Limits) -> io::Result<()> {
-        let write = |name: &str, value: String| std::fs::write(directory.join(name), value);
-        if self.has("cpu")
-            && let Some(millis) = limits.cpu_millis
-        {
-            let quota = (millis * 100).max(1000);
-            if self.unified {
-                write("cpu.max", format!("{quota} 100000"))?;
-                let weight = (millis / 10).clamp(1, 10_000);
-                write("cpu.weight", weight.to_string())?;
-            } else {
-                write("cpu.cfs_quota_us", quota.to_string())?;
-                let shares = (millis * 1024 / 1000).clamp(2, 262_144);
-                write("cpu.shares", shares.to_string())?;
-            }
-        }
-        if self.has("memory")
-            && let Some(bytes) = limits.memory_bytes
-        {
-            let name = if self.unified {
-                "memory.max"
-            } else {
-                "memory.limit_in_bytes"
-            };
-            write(name, bytes.to_string())?;
-        }
-        if self.has("pids")
-            && let Some(pids) = limits.pids
-        {
-            write("pids.max", pids.to_string())?;
         }
         Ok(())
     }

@@ -172,3 +172,38 @@ fn groups_made_inside_are_named() {
     made.sort();
     assert_eq!(made, ["docker", "mine"]);
 }
+
+/// As those of engines; of version 2.
+#[test]
+fn groups_made_inside_are_capped_and_let_go() {
+    let world = World::new();
+    let script = "cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu; mkdir docker; \
+                  echo $$ > docker/cgroup.procs; while :; do :; done";
+    let (_spec, group) = started(&world, "one", 0, script);
+    until("a group", || {
+        (group.made_inside().unwrap() == ["docker"]).then_some(())
+    });
+    if !group.is_unified() {
+        assert!(group.cappable().unwrap().is_empty());
+        println!("skipped: groups made inside are capped on version 2 of cgroups");
+        return;
+    }
+    let quota = Quota {
+        quota: Duration::from_millis(5),
+        period: Duration::from_millis(100),
+        burst: Duration::ZERO,
+    };
+    for name in group.cappable().unwrap() {
+        group.set_made_quota(&name, Some(quota)).unwrap();
+    }
+    assert_eq!(group.made_quota("docker").unwrap(), Some(quota));
+    let (began, before) = (Instant::now(), group.made_usage("docker").unwrap());
+    until("a second", || {
+        (began.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+    let used = group.made_usage("docker").unwrap() - before;
+    assert!(used < began.elapsed() / 8, "{used:?}");
+    group.set_made_quota("docker", None).unwrap();
+    assert_eq!(group.made_quota("docker").unwrap(), None);
+    assert!(group.made_usage("gone").unwrap_err().is_gone());
+}

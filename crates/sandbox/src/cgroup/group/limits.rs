@@ -1,13 +1,73 @@
-//! Limits under a sandbox that runs, one at a time, and what the kernel holds it to now.
+//! Limits of a sandbox, when it starts ([`begin`]) and one at a time while it runs, and what the kernel
+//! holds it to now.
 //!
 //! Each write is one file (two for processors), so that whoever changes several may be killed between
 //! them: the next one reads what holds. What to write, and in which order, is `plan`'s.
 
-use super::{Class, Error, Group, Quota, Weight, sample};
+use super::files::Dir;
+use super::processor::{self, Quota, Refused, Weight, cap, weigh};
+use super::{Class, Error, Group, sample};
+use crate::cgroup::hierarchies::Hierarchy;
 use crate::spec::Limits;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// Writes those limits that are given, and that this hierarchy has, to a directory just made.
+pub(in crate::cgroup) fn begin(
+    hierarchy: &Hierarchy,
+    directory: &Path,
+    limits: &Limits,
+) -> io::Result<()> {
+    let dir = &Dir::new(directory.to_owned());
+    let given = |controller: &str, limit: Option<u64>| limit.filter(|_| hierarchy.has(controller));
+    let written = || {
+        if let Some(millis) = given("cpu", limits.cpu_millis) {
+            hold_processor(dir, hierarchy.unified, Some(millis))?;
+        }
+        if let Some(bytes) = given("memory", limits.memory_bytes) {
+            hold_memory(dir, hierarchy.unified, Some(bytes))?;
+        }
+        if let Some(pids) = given("pids", limits.pids) {
+            hold_pids(dir, Some(pids))?;
+        }
+        Ok(())
+    };
+    written().map_err(|refused: Refused| refused.source)
+}
+
+fn hold_processor(dir: &Dir, unified: bool, millis: Option<u64>) -> Result<(), Refused> {
+    let quota = millis.map(|millis| Quota {
+        quota: Duration::from_micros((millis * 100).max(1000)),
+        period: PERIOD,
+        burst: Duration::ZERO,
+    });
+    cap(dir, unified, quota)?;
+    let weight = millis.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
+    let weight = Weight::new(u32::try_from(weight).unwrap_or(10_000));
+    weigh(dir, unified, weight)
+}
+
+fn hold_memory(dir: &Dir, unified: bool, bytes: Option<u64>) -> Result<(), Refused> {
+    let none = if unified { "max" } else { "-1" };
+    let text = bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
+    processor::write(dir, memory_limit(unified), &text)
+}
+
+fn hold_pids(dir: &Dir, pids: Option<u64>) -> Result<(), Refused> {
+    let text = pids.map_or_else(|| "max".to_owned(), |pids| pids.to_string());
+    processor::write(dir, "pids.max", &text)
+}
+
+fn memory_limit(unified: bool) -> &'static str {
+    if unified {
+        "memory.max"
+    } else {
+        "memory.limit_in_bytes"
+    }
+}
 
 impl Group {
     /// What the whole is held to now.
@@ -24,17 +84,9 @@ impl Group {
         };
         Ok(Limits {
             cpu_millis: self.whole_quota()?.and_then(|quota| quota.limit_millis()),
-            memory_bytes: of(&self.memory, self.memory_limit())?,
+            memory_bytes: of(&self.memory, memory_limit(self.unified))?,
             pids: of(&self.pids_dir(), "pids.max")?,
         })
-    }
-
-    fn memory_limit(&self) -> &'static str {
-        if self.unified {
-            "memory.max"
-        } else {
-            "memory.limit_in_bytes"
-        }
     }
 
     /// Sets what the whole may use of the processors, in thousandths of one, and its weight among
@@ -49,14 +101,7 @@ impl Group {
                 self.set_quota(class, None)?;
             }
         }
-        let quota = millis.map(|millis| Quota {
-            quota: Duration::from_micros((millis * 100).max(1000)),
-            period: PERIOD,
-            burst: Duration::ZERO,
-        });
-        self.set_whole_quota(quota)?;
-        let weight = millis.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
-        self.set_whole_weight(Weight::new(u32::try_from(weight).unwrap_or(10_000)))
+        hold_processor(&self.cpu, self.unified, millis).map_err(self.refused(&self.cpu))
     }
 
     /// Sets what the whole may use of memory. Version 1 refuses less than what cannot be reclaimed;
@@ -68,9 +113,7 @@ impl Group {
         let Some(dir) = &self.memory else {
             return Ok(());
         };
-        let none = if self.unified { "max" } else { "-1" };
-        let text = bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
-        self.write(dir, self.memory_limit(), &text)
+        hold_memory(dir, self.unified, bytes).map_err(self.refused(dir))
     }
 
     /// Above how many bytes the kernel takes memory back and slows who allocates: version 2.
@@ -140,7 +183,6 @@ impl Group {
         let Some(dir) = self.pids_dir() else {
             return Ok(());
         };
-        let text = pids.map_or_else(|| "max".to_owned(), |pids| pids.to_string());
-        self.write(&dir, "pids.max", &text)
+        hold_pids(&dir, pids).map_err(self.refused(&dir))
     }
 }
