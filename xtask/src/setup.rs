@@ -69,6 +69,8 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
     (Purpose::Test, File("/usr/lib/postgresql"), POSTGRESQL),
     (Purpose::Test, Program("newuidmap"), "uidmap"),
     (Purpose::Test, Program("mkfs.ext4"), "e2fsprogs"),
+    (Purpose::Test, File("/usr/sbin/firewalld"), FIREWALLD),
+    (Purpose::Test, Program("dbus-daemon"), "dbus-daemon"),
     (Purpose::Test, Program("strace"), "strace"),
     (Purpose::Test, Program("npm"), "npm"),
     (Purpose::Test, Program("python3"), "python3"),
@@ -81,6 +83,8 @@ const NEEDS: &[(Purpose, Sign, &str)] = &[
 
 /// Tests make clusters of their own from its programs.
 const POSTGRESQL: &str = "postgresql";
+/// A test starts its own.
+const FIREWALLD: &str = "firewalld";
 /// The benchmark starts its own.
 const ETCD: &str = "etcd-server";
 
@@ -99,12 +103,10 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
         );
         process::run(process::as_root("sh")?.args(["-c", &keep]))?;
     }
-    if packages.contains(&ETCD) {
-        // Masked, its service is not started by being installed.
-        let unit = "/etc/systemd/system/etcd.service";
-        let mask =
-            format!("mkdir -p /etc/systemd/system && [ -e {unit} ] || ln -s /dev/null {unit}");
-        process::run(process::as_root("sh")?.args(["-c", &mask]))?;
+    for (package, service) in [(ETCD, "etcd"), (FIREWALLD, "firewalld")] {
+        if packages.contains(&package) {
+            mask(service)?;
+        }
     }
     if !packages.is_empty() {
         install(&packages)?;
@@ -113,6 +115,13 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
         clients::prepare(purpose)?;
     }
     Ok(())
+}
+
+/// Keeps a service from being started by its installation.
+fn mask(service: &str) -> Result<()> {
+    let unit = format!("/etc/systemd/system/{service}.service");
+    let mask = format!("mkdir -p /etc/systemd/system && [ -e {unit} ] || ln -s /dev/null {unit}");
+    process::run(process::as_root("sh")?.args(["-c", &mask]))
 }
 
 fn present(sign: &Sign) -> bool {

@@ -5,7 +5,9 @@
 //! other engines run on it, nothing to metadata addresses, no forged source, a bounded number of
 //! connections each. What is not let through is refused at once, so that nobody waits for it; what
 //! bears a forged source is dropped, lest the refusal be somebody else's. Where another firewall drops forwarded
-//! packets by policy (dockerd, ufw), accepting rules for our interfaces are put first in it.
+//! packets by policy (dockerd, ufw), accepting rules for our interfaces are put first in it; firewalld,
+//! which refuses what comes from interfaces it does not know, is told to trust ours: our table, whose rules
+//! come before, has judged what they bring.
 //!
 //! What was changed is recorded in `<state_dir>/network.json` before it is changed, and undone by
 //! [`teardown`]. Preparing twice is preparing once.
@@ -29,6 +31,9 @@ struct Before {
     forward_was_off: bool,
     /// Rules put into the iptables FORWARD chain.
     iptables: bool,
+    /// Our interfaces put into firewalld's zone `trusted`.
+    #[serde(default)]
+    firewalld: bool,
 }
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {
@@ -54,6 +59,8 @@ pub(crate) fn prepare(options: &Options) -> Result<(), Error> {
     let forward = std::fs::read_to_string(FORWARD).map_err(failed("read ip_forward"))?;
     before.forward_was_off |= forward.trim() == "0";
     before.iptables |= drops_by_policy();
+    let firewalld = has_firewalld();
+    before.firewalld |= firewalld;
     record::write(&directory, RECORD, &before).map_err(&recording)?;
     nft(&rules(&options.table, &options.interface_prefix, flows()))?;
     if before.iptables {
@@ -65,6 +72,12 @@ pub(crate) fn prepare(options: &Options) -> Result<(), Error> {
                 });
             }
         }
+    }
+    if firewalld {
+        trust("--change-interface", &options.interface_prefix).map_err(|detail| Error::Host {
+            what: "let sandboxes pass firewalld",
+            detail,
+        })?;
     }
     if forward.trim() == "0" {
         std::fs::write(FORWARD, "1").map_err(failed("switch ip_forward on"))?;
@@ -87,6 +100,10 @@ pub(crate) fn teardown(options: &Options) -> Result<(), Error> {
         for rule in passes(&options.interface_prefix) {
             while iptables("-C", &rule) && iptables("-D", &rule) {}
         }
+    }
+    if before.firewalld && has_firewalld() {
+        // Whoever took them out before has done it.
+        let _ = trust("--remove-interface", &options.interface_prefix);
     }
     if before.forward_was_off {
         std::fs::write(FORWARD, "0").map_err(failed("switch ip_forward off"))?;
@@ -261,4 +278,24 @@ fn iptables(how: &str, rule: &[String]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether firewalld runs here and judges what is forwarded.
+fn has_firewalld() -> bool {
+    netfilter::has_chain("firewalld", "filter_FORWARD").unwrap_or(false)
+}
+
+/// Changes what firewalld's zone `trusted` says of our interfaces, for as long as it runs: it keeps that
+/// when it reads its configuration anew.
+fn trust(how: &str, prefix: &str) -> Result<(), String> {
+    let output = Command::new("firewall-cmd")
+        .args(["--quiet", "--zone=trusted"])
+        .arg(format!("{how}={prefix}-+"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("firewalld runs and firewall-cmd cannot be started: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }

@@ -128,48 +128,177 @@ fn names_are_answered_by_the_hosts_resolver() {
     assert!(output.contains("198.51.100.7"), "{output}");
 }
 
-/// A host whose FORWARD policy is DROP, as dockerd and ufw leave it, and a server beyond it that
-/// knows no way back to the environments' addresses.
+/// A host, a server beyond it that knows no way back to the environments' addresses, and a firewall.
+struct Guarded {
+    world: World,
+    host: Machine,
+    _far: Machine,
+    server: std::process::Child,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let world = World::new();
+        let (host, far) = (Machine::new("host"), Machine::new("far"));
+        let words = format!(
+            "-n {} link add up0 type veth peer name far0 netns {}",
+            host.0, far.0
+        );
+        command("ip", &words.split(' ').collect::<Vec<_>>());
+        host.run(&["ip", "address", "add", "10.99.0.1/24", "dev", "up0"]);
+        host.run(&["ip", "link", "set", "up0", "up"]);
+        far.run(&["ip", "address", "add", "10.99.0.2/24", "dev", "far0"]);
+        far.run(&["ip", "link", "set", "far0", "up"]);
+        // A new namespace begins with the machine's own setting.
+        host.run(&["sh", "-c", &format!("echo 0 > {IP_FORWARD}")]);
+        let server = std::process::Command::new("ip")
+            .args(["netns", "exec", &far.0, "/bin/busybox", "nc", "-ll"])
+            .args(["-p", "5000", "-e", "/bin/busybox", "echo", "from afar"])
+            .spawn()
+            .unwrap();
+        Self {
+            world,
+            host,
+            _far: far,
+            server,
+        }
+    }
+
+    /// What a sandbox hears from beyond the host in so many tries, where this variable is set.
+    fn heard(&self, variable: &str, tries: u32) -> String {
+        let script = format!(
+            "i=0; while [ $i -lt {tries} ]; do nc -w 2 10.99.0.2 5000 2>/dev/null && break; i=$((i+1)); done"
+        );
+        self.host.run(&[
+            "env",
+            variable,
+            crate::world::executable().to_str().unwrap(),
+            self.world.layer().to_str().unwrap(),
+            "/bin/busybox",
+            "1",
+            "net",
+            "sh",
+            "-c",
+            &script,
+        ])
+    }
+
+    /// Nothing is left of what a sandbox needed.
+    fn is_as_before(&self, before: &str) {
+        assert_eq!(self.host.run(&["nft", "list", "ruleset"]), before);
+        assert_eq!(self.host.run(&["cat", IP_FORWARD]), "0\n");
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// As dockerd and ufw leave it.
 #[test]
 fn outbound_is_masqueraded_beside_a_firewall_that_drops_forwarding() {
-    let world = World::new();
-    let (host, far) = (Machine::new("host"), Machine::new("far"));
-    let host_ns = host.0.as_str();
-    command(
-        "ip",
-        &[
-            "-n", host_ns, "link", "add", "up0", "type", "veth", "peer", "name", "far0", "netns",
-            &far.0,
-        ],
-    );
-    host.run(&["ip", "address", "add", "10.99.0.1/24", "dev", "up0"]);
-    host.run(&["ip", "link", "set", "up0", "up"]);
-    far.run(&["ip", "address", "add", "10.99.0.2/24", "dev", "far0"]);
-    far.run(&["ip", "link", "set", "far0", "up"]);
-    host.run(&["iptables", "-P", "FORWARD", "DROP"]);
-    // A new namespace begins with the machine's own setting.
-    let forward = "/proc/sys/net/ipv4/ip_forward";
-    host.run(&["sh", "-c", &format!("echo 0 > {forward}")]);
-    let before = host.run(&["nft", "list", "ruleset"]);
-    let mut server = std::process::Command::new("ip")
-        .args(["netns", "exec", &far.0, "/bin/busybox", "nc", "-ll"])
-        .args(["-p", "5000", "-e", "/bin/busybox", "echo", "from afar"])
-        .spawn()
-        .unwrap();
-    let script = "i=0; while [ $i -lt 500 ]; do nc -w 2 10.99.0.2 5000 2>/dev/null && break; i=$((i+1)); done";
-    let output = host.run(&[
-        crate::world::executable().to_str().unwrap(),
-        world.layer().to_str().unwrap(),
-        "/bin/busybox",
-        "1",
-        "net",
-        "sh",
-        "-c",
-        script,
-    ]);
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let guarded = Guarded::new();
+    guarded.host.run(&["iptables", "-P", "FORWARD", "DROP"]);
+    let before = guarded.host.run(&["nft", "list", "ruleset"]);
+    let output = guarded.heard("NONE=", 500);
     assert!(output.starts_with("from afar"), "{output}");
-    assert_eq!(host.run(&["nft", "list", "ruleset"]), before);
-    assert_eq!(host.run(&["cat", forward]), "0\n");
+    guarded.is_as_before(&before);
+}
+
+/// The real one, on a bus of its own.
+#[test]
+fn outbound_is_masqueraded_beside_firewalld() {
+    let found = |program: &str| {
+        let found = std::process::Command::new("which").arg(program).output();
+        found.unwrap().status.success()
+    };
+    if let Some(missing) = ["firewalld", "firewall-cmd", "dbus-daemon"]
+        .into_iter()
+        .find(|program| !found(program))
+    {
+        println!("skipped: there is no {missing}; `apt-get install firewalld dbus`");
+        return;
+    }
+    let guarded = Guarded::new();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = folder.path().join("bus");
+    let config = folder.path().join("bus.conf");
+    let text = format!(
+        "<busconfig><type>system</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>\
+         <policy context=\"default\"><allow user=\"*\"/><allow own=\"*\"/>\
+         <allow send_destination=\"*\"/><allow receive_sender=\"*\"/></policy></busconfig>",
+        bus.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let address = format!("DBUS_SYSTEM_BUS_ADDRESS=unix:path={}", bus.display());
+    let start = |words: &[&str]| {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &guarded.host.0, "env", &address]);
+        // A folder of its own where it keeps what it knows of the machine.
+        let own =
+            "mkdir -p /run/firewalld && mount -t tmpfs own /run/firewalld && exec \"$0\" \"$@\"";
+        command.args(["sh", "-c", own]).args(words);
+        command.stderr(std::process::Stdio::null());
+        Ended(command.spawn().unwrap())
+    };
+    let _bus = start(&[
+        "dbus-daemon",
+        "--config-file",
+        config.to_str().unwrap(),
+        "--nofork",
+        "--nopidfile",
+    ]);
+    until("a bus", || bus.exists());
+    let _firewalld = start(&["firewalld", "--nofork", "--nopid"]);
+    let told = |words: &[&str]| {
+        let mut command = std::process::Command::new("ip");
+        command.args([
+            "netns",
+            "exec",
+            &guarded.host.0,
+            "env",
+            &address,
+            "firewall-cmd",
+        ]);
+        command.args(words).output().unwrap().status.success()
+    };
+    until("firewalld", || told(&["--state"]));
+    let output = guarded.heard(&address, 500);
+    assert!(output.starts_with("from afar"), "{output}");
+    // Its zone stays where it was made; of us nothing does.
+    let rules = guarded.host.run(&["nft", "list", "ruleset"]);
+    assert!(rules.contains("table inet firewalld") && !rules.contains("btm"));
+    assert_eq!(guarded.host.run(&["cat", IP_FORWARD]), "0\n");
+
+    // It refuses what it is not told to trust.
+    let deaf = folder.path().join("firewall-cmd");
+    std::fs::write(&deaf, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&deaf, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("PATH={}:{path}", folder.path().display());
+    let output = guarded.heard(&path, 5);
+    assert!(!output.contains("from afar"), "{output}");
+}
+
+/// A process that is ended with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + crate::world::DEADLINE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "no {what}");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
 }
