@@ -83,6 +83,9 @@ fn prepare(handover: &Handover<'_>) -> Result<(), Failure> {
     enter_root(&root, handover.join, spec)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).step("set the host name")?;
     limits(spec)?;
+    if handover.filter.keeps_cores() {
+        no_cores()?;
+    }
     crash::point();
     descriptors(handover)?;
     let listener = handover
@@ -226,6 +229,21 @@ fn limits(spec: &Spec) -> Result<(), Failure> {
         },
     )
     .step("limit the open files")
+}
+
+/// See `seccomp::cores`. A host whose hard limit is lower yet lets nobody raise it; there its program goes
+/// on being run.
+fn no_cores() -> Result<(), Failure> {
+    use rustix::process::{Resource, Rlimit};
+    let hard = rustix::process::getrlimit(Resource::Core).maximum;
+    if hard == Some(0) {
+        return Ok(());
+    }
+    let byte = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    rustix::process::setrlimit(Resource::Core, byte).step("limit core dumps")
 }
 
 /// 0 is /dev/null, 1 and 2 the console, 3 the listener; nothing else survives the execution.

@@ -7,7 +7,7 @@
 //! the feature no value of [`Protections`] but the empty one can be made, and [`removed`] is false
 //! at compile time.
 //!
-//! Who asks: `monitor`, `init`, `root`, `cgroup`, `net`, `beneath`. Read next: `tests/probes/`.
+//! Who asks: `monitor`, `init`, `root`, `cgroup`, `net`, `seccomp`, `beneath`. Read next: `tests/probes/`.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,10 @@ pub enum Protection {
     ConsoleLimit,
     /// The host's ends of links do not speak IPv6.
     NoIpv6,
+    /// The pace at which the resolver takes questions.
+    ResolverPace,
+    /// No core dump of an environment reaches a program of the host's.
+    NoCores,
 }
 
 /// A set of protections to leave out.

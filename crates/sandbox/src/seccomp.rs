@@ -24,6 +24,10 @@
 //! | sockets of other families than UNIX, IPv4, IPv6, NETLINK and PACKET; SCTP, DCCP, L2TP | VSOCK is the hypervisor's, past every namespace; the others are loaded by asking, and full of exploits: as in a kernel without them ([`sockets`]) |
 //! | x32 calls | a second, hardly used table with other numbers |
 //!
+//! Where the host pipes core dumps to a program, which then runs as its root, the limit of their size is
+//! one byte, with which the kernel starts it for nobody (`init`), and calls that would change that limit
+//! are answered with success and do nothing ([`cores`]).
+//!
 //! `reboot` stays: inside a pid namespace it only ends that namespace. `ptrace` and
 //! `process_vm_*` stay: debuggers, and they respect the user namespace.
 //!
@@ -32,6 +36,7 @@
 //!
 //! Read next: `notify`.
 
+mod cores;
 mod sockets;
 
 use crate::protection::{self, Protection};
@@ -117,14 +122,23 @@ const REMOUNT_MASK: u32 = REMOUNT | 4;
 pub(crate) struct Filter {
     listening: Vec<Instruction>,
     alone: Vec<Instruction>,
+    keeps_cores: bool,
 }
 
 impl Filter {
     pub(crate) fn make() -> io::Result<Self> {
+        let keeps_cores = cores::are_piped() && !protection::removed(Protection::NoCores);
         Ok(Self {
-            listening: program(true)?,
-            alone: program(false)?,
+            listening: program(true, keeps_cores)?,
+            alone: program(false, keeps_cores)?,
+            keeps_cores,
         })
+    }
+
+    /// Whether core dumps are to be kept from a program of the host's: the limit of their size must be
+    /// one byte before this is installed.
+    pub(crate) fn keeps_cores(&self) -> bool {
+        self.keeps_cores
     }
 
     /// Installs it in the calling thread, for good; answers the listener for [`crate::notify`].
@@ -141,7 +155,7 @@ impl Filter {
 }
 
 /// The filter as a BPF program.
-fn program(listening: bool) -> io::Result<Vec<Instruction>> {
+fn program(listening: bool, keeps_cores: bool) -> io::Result<Vec<Instruction>> {
     const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
     const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     let mut program = vec![
@@ -169,6 +183,9 @@ fn program(listening: bool) -> io::Result<Vec<Instruction>> {
         program.push(instruction(RETURN, 0, 0, MISSING));
     }
     program.extend(sockets::judge());
+    if keeps_cores {
+        program.extend(cores::keep());
+    }
     if listening {
         let mount = u32::try_from(libc::SYS_mount).map_err(io::Error::other)?;
         program.extend([

@@ -5,7 +5,9 @@
 //! a policy it looks into no message: a query and its answer are opaque bytes; with one each is
 //! judged ([`gated`]). Everything is bounded:
 //! [`QUERIES`] at once over UDP, [`CONNECTIONS`] over TCP, each with a deadline; beyond that the
-//! oldest is dropped and the client asks again. Each query goes out from a fresh port, which is
+//! oldest is dropped and the client asks again. Whatever is asked costs the host more than who asks, and
+//! nobody's limits: more than [`PACE`] questions and connections a second wait in the socket, and are lost
+//! there ([`Allowance`]). Each query goes out from a fresh port, which is
 //! what protects a resolver's client from forged answers.
 //!
 //! The host's resolv.conf is read again when its time of change differs.
@@ -15,6 +17,7 @@ mod message;
 mod tcp;
 
 use super::egress::Gate;
+use crate::protection::{self, Protection};
 use gated::{Asked, Verdict};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -28,6 +31,10 @@ use std::time::{Duration, Instant, SystemTime};
 const QUERIES: usize = 256;
 /// TCP connections.
 const CONNECTIONS: usize = 16;
+/// Questions and connections a second, and so many at once after a rest: far more than builds ask.
+const PACE: u32 = 1000;
+/// How long nothing is taken once that is used up.
+const REST: Duration = Duration::from_millis(20);
 /// How long one resolver has to answer before the next is asked.
 const TRY: Duration = Duration::from_secs(2);
 /// How long a query may take in all.
@@ -44,6 +51,51 @@ pub(crate) struct Forwarder {
     resolvers: Resolvers,
     /// What may be asked for; everything where there is none.
     gate: Option<Gate>,
+    allowance: Allowance,
+}
+
+/// What may be taken from the sockets now.
+struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self {
+            left: PACE,
+            since: now,
+        }
+    }
+
+    /// Adds what came by time.
+    fn earn(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.since);
+        let earned = passed.as_millis() * u128::from(PACE) / 1000;
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(PACE);
+            self.left = self.left.saturating_add(earned).min(PACE);
+            self.since = now;
+        }
+    }
+
+    /// Whether one more may be taken, which it then is.
+    fn take(&mut self) -> bool {
+        if self.left == 0 {
+            return protection::removed(Protection::ResolverPace);
+        }
+        self.left -= 1;
+        true
+    }
+
+    /// There was none to take.
+    fn put_back(&mut self) {
+        self.left = self.left.saturating_add(1).min(PACE);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left == 0 && !protection::removed(Protection::ResolverPace)
+    }
 }
 
 enum Connection {
@@ -100,17 +152,23 @@ impl Forwarder {
             connections: VecDeque::new(),
             resolvers: Resolvers::new(file, port),
             gate: None,
+            allowance: Allowance::new(Instant::now()),
         }
+    }
+
+    /// The sockets that are listened to, while there is an allowance.
+    fn open(&self) -> (Option<&UdpSocket>, Option<&TcpListener>) {
+        if self.allowance.is_empty() {
+            return (None, None);
+        }
+        (self.udp.as_ref(), self.tcp.as_ref())
     }
 
     /// Adds what is waited for, in the order [`Self::serve`] expects the results.
     pub(crate) fn poll_descriptors<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        if let Some(udp) = &self.udp {
-            fds.push(PollFd::new(udp, PollFlags::IN));
-        }
-        if let Some(tcp) = &self.tcp {
-            fds.push(PollFd::new(tcp, PollFlags::IN));
-        }
+        let (udp, tcp) = self.open();
+        fds.extend(udp.map(|udp| PollFd::new(udp, PollFlags::IN)));
+        fds.extend(tcp.map(|tcp| PollFd::new(tcp, PollFlags::IN)));
         for query in &self.queries {
             fds.push(PollFd::new(&query.asked, PollFlags::IN));
         }
@@ -129,7 +187,9 @@ impl Forwarder {
             Connection::Relayed(relay) => relay.deadline(),
             Connection::Judged(call) => call.deadline(),
         });
-        let first = queries.chain(connections).min()?;
+        let rested =
+            (self.allowance.is_empty() && self.udp.is_some()).then(|| self.allowance.since + REST);
+        let first = queries.chain(connections).chain(rested).min()?;
         // One millisecond more, lest it be called just too early again and again.
         Some(first.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -137,9 +197,12 @@ impl Forwarder {
     /// Serves what is ready.
     pub(crate) fn serve(&mut self, ready: &[PollFlags]) {
         let mut ready = ready.iter().copied();
-        let asked = self.udp.is_some() && ready.next().is_some_and(|flags| !flags.is_empty());
-        let called = self.tcp.is_some() && ready.next().is_some_and(|flags| !flags.is_empty());
+        let (udp, tcp) = self.open();
+        let (udp, tcp) = (udp.is_some(), tcp.is_some());
+        let asked = udp && ready.next().is_some_and(|flags| !flags.is_empty());
+        let called = tcp && ready.next().is_some_and(|flags| !flags.is_empty());
         let now = Instant::now();
+        self.allowance.earn(now);
         self.answers(&mut ready, now);
         let (gate, resolvers) = (&mut self.gate, &mut self.resolvers);
         self.connections
@@ -204,7 +267,11 @@ impl Forwarder {
         let mut message = vec![0; MESSAGE];
         // A bounded number at a time, so that a flood does not starve the answers.
         for _ in 0..64 {
+            if !self.allowance.take() {
+                return;
+            }
             let Ok((length, from)) = udp.recv_from(&mut message) else {
+                self.allowance.put_back();
                 return;
             };
             let mut message = message[..length].to_vec();
@@ -242,7 +309,11 @@ impl Forwarder {
 
     fn calls(&mut self, now: Instant) {
         let Some(tcp) = &self.tcp else { return };
-        while let Ok((client, _)) = tcp.accept() {
+        while self.allowance.take() {
+            let Ok((client, _)) = tcp.accept() else {
+                self.allowance.put_back();
+                return;
+            };
             if self.connections.len() >= CONNECTIONS {
                 self.connections.pop_front();
             }

@@ -14,7 +14,7 @@ fn judged(architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
 
 /// The same with the fourth argument.
 fn run(architecture: u32, number: u32, arguments: [u32; 3], flags: u32) -> u32 {
-    let program = program(true).unwrap();
+    let program = program(true, true).unwrap();
     let (mut at, mut accumulator) = (0, 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];
@@ -26,6 +26,8 @@ fn run(architecture: u32, number: u32, arguments: [u32; 3], flags: u32) -> u32 {
                     (_, Some(argument)) => arguments[argument],
                     (ARCH, None) => architecture,
                     (FLAGS, None) => flags,
+                    // Of a short argument.
+                    (cores::THIRD_HIGH, None) => 0,
                     _ => number,
                 }
             }
@@ -156,5 +158,24 @@ fn a_read_only_remount_without_nodev_is_answered_by_the_monitor_and_no_other_mou
         remount | libc::MS_NODEV,
     ] {
         assert_eq!(verdict(flags), libc::SECCOMP_RET_ALLOW, "{flags:x}");
+    }
+}
+
+#[test]
+fn the_limit_of_core_dumps_is_not_changed_where_the_host_takes_them() {
+    let (allowed, done) = (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ERRNO);
+    let [set, both] =
+        [libc::SYS_setrlimit, libc::SYS_prlimit64].map(|number| u32::try_from(number).unwrap());
+    let (core, files) = (libc::RLIMIT_CORE, libc::RLIMIT_NOFILE);
+    for (number, arguments, expected) in [
+        (set, [core, 1, 0], done),
+        (set, [files, 1, 0], allowed),
+        (both, [0, core, 1], done),
+        // It is only asked for.
+        (both, [0, core, 0], allowed),
+        (both, [0, files, 1], allowed),
+    ] {
+        let seen = judged(ARCHITECTURE, number, arguments);
+        assert_eq!(seen, expected, "{number} {arguments:?}");
     }
 }

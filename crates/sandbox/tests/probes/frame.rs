@@ -20,6 +20,7 @@ use crate::machine::in_own_network;
 use crate::scene::Scene;
 use boatyard_sandbox::Protection;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 /// One protection, and how a test does without it.
 #[derive(Clone, Copy)]
@@ -49,6 +50,8 @@ pub(crate) enum Need {
     Cgroups(u8),
     /// A capability, and its number, that the machine's root has.
     Capability(&'static str, u8),
+    /// A kernel that makes links of this kind on others.
+    Link(&'static str),
     /// A machine that nobody else uses (`make test-vm`): the attack, once it succeeds, changes it.
     OwnMachine,
 }
@@ -70,6 +73,17 @@ impl Need {
                 let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
                 let all = u64::from_str_radix(line.unwrap_or("0").trim(), 16).unwrap();
                 (all >> number & 1 == 0).then(|| format!("root has no {name} here"))
+            }
+            Need::Link(kind) => {
+                let script = format!(
+                    "ip link add by-try0 type veth peer name by-try1 && \
+                     ip link add link by-try0 name by-try2 type {kind}"
+                );
+                let tried = std::process::Command::new("unshare")
+                    .args(["--net", "sh", "-c", &script])
+                    .output()
+                    .unwrap();
+                (!tried.status.success()).then(|| format!("this kernel makes no {kind}"))
             }
             Need::OwnMachine => std::env::var_os("BOATYARD_OWN_MACHINE")
                 .is_none()
@@ -108,6 +122,8 @@ pub(crate) struct Probe {
     pub(crate) needs_to_succeed: &'static [Need],
     /// The neighbour's answers are timed and printed.
     pub(crate) timed: bool,
+    /// What it is asked for each of them: a script that says `well`.
+    pub(crate) question: &'static str,
 }
 
 impl Probe {
@@ -126,6 +142,7 @@ impl Probe {
         needs: &[],
         needs_to_succeed: &[],
         timed: false,
+        question: "echo well",
     };
 }
 
@@ -154,8 +171,15 @@ enum Verdict {
     Broken,
 }
 
+/// Held by who changes the machine, and by all others together.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// Runs a probe in all its ways.
 pub(crate) fn run(probe: &Probe) {
+    let needs = || probe.needs.iter().chain(probe.needs_to_succeed);
+    let changes = needs().any(|need| matches!(need, Need::OwnMachine));
+    let _alone = changes.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+    let _beside = (!changes).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
     // What these change of the host's network must not be this machine's.
     if probe.group == "network" && !in_own_network(&format!("network::{}", probe.name)) {
         return;
@@ -170,8 +194,7 @@ pub(crate) fn run(probe: &Probe) {
         "{}: against everything: {verdict:?}; it said:\n{said}",
         probe.name
     );
-    let needs = probe.needs.iter().chain(probe.needs_to_succeed);
-    if let Some(why) = { needs }.find_map(|need| need.missing()) {
+    if let Some(why) = needs().find_map(|need| need.missing()) {
         println!("refused; whether it succeeds without its protection was not tried: {why}");
         return;
     }

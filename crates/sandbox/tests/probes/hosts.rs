@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -38,13 +39,26 @@ impl Scene {
 
     /// A process of the host's root, `{victim}`.
     pub(crate) fn victim(&mut self) {
+        self.victim_as(0);
+    }
+
+    /// A process of the host's with these ids, `{victim}`.
+    pub(crate) fn victim_as(&mut self, id: u32) {
         let child = Command::new("/bin/busybox")
             .args(["sleep", "1000"])
             .env("SECRET", "of the host")
+            .uid(id)
+            .gid(id)
             .spawn()
             .unwrap();
         self.say("victim", child.id());
         self.kept.push(Box::new(Victim(child)));
+    }
+
+    /// Whether that has ended.
+    pub(crate) fn victim_ended(&self) -> bool {
+        let status = format!("/proc/{}/status", self.text("{victim}"));
+        std::fs::read_to_string(status).map_or(true, |status| status.contains("State:\tZ"))
     }
 
     /// A file of the host's that everybody may read, by its path there: `{secret}`.

@@ -1,7 +1,8 @@
 //! The kernel's surface: calls that reach the machine itself.
 
 use crate::frame::{Need, Wall};
-use boatyard_sandbox::Protection::{Filter, PidNamespace, UserNamespace};
+use boatyard_sandbox::Protection::{Filter, NoCores, PidNamespace, UserNamespace};
+use std::os::unix::fs::PermissionsExt;
 
 const BOTH: &[Wall] = &[Wall::Of(Filter), Wall::Of(UserNamespace)];
 
@@ -239,11 +240,35 @@ probes! { "kernel";
                    probe trick open /proc/sys/kernel/core_pattern; \
                    probe call setpriority 0 0 -15'",
         refused: &["Read-only file system"],
-        walls: &[Wall::Scene("read-only mounts", |scene| {
-            scene.attacker.mounts[0].read_only = false;
-        })],
+        walls: &[Wall::Of(UserNamespace)],
         prepare: |scene| {
             scene.mount("folder", "/folder", true);
         },
     }
+
+    /// Having the host's root run a program of the host's on what it makes of its own crashes.
+    crash_handlers {
+        attack: "ulimit -c unlimited; probe call prlimit64 0 4 z:16 0; \
+                 (sh -c 'kill -SEGV $$'); sleep 2; echo crashed",
+        refused: &["crashed"],
+        walls: &[Wall::Of(NoCores)],
+        // The pattern is the whole machine's.
+        needs: &[Need::OwnMachine],
+        prepare: |scene| {
+            let handler = scene.world.base.path().join("handler");
+            let script = format!("#!/bin/sh\necho $1 > {}\n", handler.with_file_name("handled").display());
+            std::fs::write(&handler, script).unwrap();
+            let run = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&handler, run).unwrap();
+            let before = std::fs::read(PATTERN).unwrap();
+            std::fs::write(PATTERN, format!("|{} %P", handler.display())).unwrap();
+            scene.finally(move || std::fs::write(PATTERN, before).unwrap());
+        },
+        taken: |scene| {
+            let handled = scene.world.base.path().join("handled").exists();
+            handled.then(|| "its handler".to_owned())
+        },
+    }
 }
+
+const PATTERN: &str = "/proc/sys/kernel/core_pattern";

@@ -23,6 +23,7 @@ fn row(probe: &Probe) -> String {
             Need::File(path) => format!("a kernel with `{path}`"),
             Need::Cgroups(version) => format!("cgroups of version {version}"),
             Need::Capability(name, _) => format!("`{name}`"),
+            Need::Link(kind) => format!("a kernel with {kind}"),
             Need::OwnMachine => "a machine of its own".to_owned(),
         })
         .collect::<Vec<_>>();
@@ -39,6 +40,9 @@ fn row(probe: &Probe) -> String {
 fn every_probe_is_listed_with_its_walls() {
     let mut wanted = BTreeSet::new();
     for probe in GROUPS.iter().copied().flatten() {
+        // Whoever takes a resource must leave the neighbour its own.
+        let is_bomb = probe.group == "resources";
+        assert!(probe.timed || !is_bomb, "{}: not timed", probe.name);
         assert!(wanted.insert(row(probe)), "{}: twice", probe.name);
     }
     let listed: BTreeSet<String> = LIST

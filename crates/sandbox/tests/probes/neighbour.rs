@@ -25,7 +25,7 @@ impl Neighbour {
 
     /// Asks once; fails the test when there is no answer or it cannot start a program.
     pub(crate) fn answers(&self) {
-        ask(&self.0).unwrap_or_else(|error| panic!("the neighbour: {error}"));
+        ask(&self.0, "echo well").unwrap_or_else(|error| panic!("the neighbour: {error}"));
     }
 
     /// What its shell prints when it runs this.
@@ -44,10 +44,10 @@ fn tell(socket: &Path, script: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// How long a small program takes.
-fn ask(socket: &Path) -> std::io::Result<Duration> {
+/// How long it takes to say that it is well.
+fn ask(socket: &Path, question: &str) -> std::io::Result<Duration> {
     let began = Instant::now();
-    let said = tell(socket, "echo well")?;
+    let said = tell(socket, question)?;
     if said != "well\n" {
         return Err(std::io::Error::other(said));
     }
@@ -61,14 +61,16 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn start(spec: &Spec) -> Self {
+    pub(crate) fn start(spec: &Spec, question: &'static str) -> Self {
         let socket = Neighbour::of(spec).0;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let mut times = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                times.push(ask(&socket).unwrap_or_else(|error| panic!("the neighbour: {error}")));
+                times.push(
+                    ask(&socket, question).unwrap_or_else(|error| panic!("the neighbour: {error}")),
+                );
                 std::thread::park_timeout(PAUSE);
             }
             times

@@ -2,15 +2,117 @@
 
 use crate::frame::{Need, Wall};
 use crate::network_scene::{
-    ARRIVING, BETWEEN, ENGINES, FLOWS, INTO, METADATA, NO_LOCALNET, NO_PROXY, POLICY, SOURCES,
-    TRANSLATED, closed, connections, forged_frame, heard, sea,
+    ARRIVING, ASKED, BETWEEN, ENGINES, FLOWS, INTO, LINK, METADATA, NEVER_IPV6, NO_LOCALNET,
+    NO_PROXY, NO_SOURCE_ROUTES, POLICY, SOURCES, TRANSLATED, closed, connections, forged_frame,
+    forged_packet, heard, metadata_frame, redirecting_frame, redirects_heard, resolved,
+    routed_frame, sea,
 };
-use boatyard_sandbox::Protection::{Filter, NoIpv6};
+use boatyard_sandbox::Protection::{Filter, NoIpv6, ResolverPace};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bound of connections where the machine's table has its usual size, and what an attacker makes.
 const BOUND: u32 = 4096;
 
+/// Redirects listened to before an attack.
+static BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// Questions that reach the host's resolver in three seconds at the pace that is allowed, and some more.
+const QUESTIONS: u64 = 5000;
+
 probes! { "network";
+    /// Hearing what a neighbour says to others.
+    packets_of_neighbours {
+        attack: "probe net sniff whisper 4",
+        refused: &["refused: nothing was heard"],
+        walls: &[LINK],
+        prepare: |scene| {
+            sea(scene);
+            let talks = "while :; do probe net say 203.0.113.2 9000 whisper; sleep 0.1; done & exec probe answer";
+            scene.neighbour.init.argv[2] = talks.to_owned();
+        },
+    }
+
+    /// Having the host send to the attacker what is for others, by an ICMP redirect.
+    redirects {
+        attack: "for i in 1 2 3; do probe net frame {frame}; sleep 0.1; done",
+        refused: &["sent"],
+        walls: &[ARRIVING],
+        prepare: |scene| {
+            sea(scene);
+            scene.say("frame", redirecting_frame());
+            BEFORE.store(redirects_heard(), Ordering::Relaxed);
+        },
+        taken: |_| {
+            let heard = redirects_heard() - BEFORE.load(Ordering::Relaxed);
+            (heard > 0).then(|| format!("the host listened to {heard}"))
+        },
+    }
+
+    /// Reaching a neighbour by a route that the packet itself gives the host.
+    neighbour_by_source_route {
+        attack: "for i in 1 2 3 4 5; do probe net frame {frame}; sleep 0.2; done",
+        refused: &["sent"],
+        walls: &[NO_SOURCE_ROUTES, BETWEEN, INTO],
+        prepare: |scene| {
+            sea(scene);
+            scene.say("frame", routed_frame("by-its-route"));
+            let hears = "probe net sniff by-its-route 1000 > /tmp/heard & exec probe answer";
+            scene.neighbour.init.argv[2] = hears.to_owned();
+        },
+        taken: |scene| {
+            let heard = scene.neighbour_says("cat /tmp/heard");
+            heard.contains("got").then_some(heard)
+        },
+    }
+
+    /// Sending from an address that is another's by way of a TUN device.
+    forged_by_a_tun {
+        attack: "for of in all default; do echo 0 > /proc/sys/net/ipv4/conf/$of/rp_filter; done; echo 1 > /proc/sys/net/ipv4/ip_forward; probe net tun {packet}; sleep 0.2",
+        refused: &["sent"],
+        walls: &[SOURCES],
+        prepare: |scene| {
+            sea(scene);
+            scene.say("packet", forged_packet("by-a-tun"));
+        },
+        taken: |_| heard("far", "by-a-tun"),
+    }
+
+    /// Sending from an address that is another's by way of a second device on the link.
+    forged_by_a_macvlan {
+        attack: "ip link add link eth0 name mine type macvlan; ip address add 203.0.113.78/32 dev mine; ip link set mine up; ip route add 169.254.53.1 dev mine; arp -i mine -s 169.254.53.1 02:62:79:00:00:01; ip route replace default via 169.254.53.1 dev mine; probe net say 203.0.113.2 9000 by-a-macvlan 203.0.113.78; echo sent",
+        refused: &["sent"],
+        walls: &[SOURCES],
+        prepare: sea,
+        needs_to_succeed: &[Need::Link("macvlan")],
+        taken: |_| heard("far", "by-a-macvlan"),
+    }
+
+    /// Speaking to the metadata service of a cloud by IPv6.
+    metadata_by_ipv6 {
+        attack: "for i in 1 2 3; do probe net frame {frame}; sleep 0.3; done",
+        refused: &["sent"],
+        walls: &[Wall::Of(NoIpv6), NEVER_IPV6, SOURCES],
+        prepare: |scene| {
+            sea(scene);
+            scene.say("frame", metadata_frame("by-ipv6"));
+        },
+        taken: |_| heard("far", "by-ipv6"),
+    }
+
+    /// Having the host's resolver, and a processor of the host's, answer it alone.
+    resolver_flood {
+        attack: "probe net ask 169.254.53.53 flood.example 3",
+        refused: &["asked"],
+        walls: &[Wall::Of(ResolverPace)],
+        prepare: resolved,
+        taken: |_| {
+            let asked = ASKED.load(Ordering::Relaxed);
+            (asked > QUESTIONS).then(|| format!("{asked} questions"))
+        },
+        timed: true,
+        question: "nslookup quiet.example 169.254.53.53 | grep -q 203.0.113.7 && echo well",
+    }
+
     /// Connecting to a neighbour by its address.
     neighbour_by_address {
         attack: "nc -w 2 10.218.0.3 4000 </dev/null",

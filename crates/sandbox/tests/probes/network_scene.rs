@@ -128,7 +128,12 @@ pub(crate) fn sea(scene: &mut Scene) {
     BEYOND.get_or_init(beyond);
     HEARD.lock().unwrap_or_else(PoisonError::into_inner).clear();
     for which in ["all", "default"] {
-        for setting in ["rp_filter", "proxy_arp", "route_localnet"] {
+        for setting in [
+            "rp_filter",
+            "proxy_arp",
+            "route_localnet",
+            "accept_source_route",
+        ] {
             set(&format!("ipv4/conf/{which}/{setting}"), "0");
         }
     }
@@ -235,29 +240,191 @@ pub(crate) const POLICY: Wall = Wall::Scene("the egress policy", |scene| {
     scene.attacker.egress = None;
 });
 
-/// A frame of IPv4 from another address than the attacker's to port 9000 far away, as hexadecimal
-/// digits.
-pub(crate) fn forged_frame(word: &str) -> String {
-    let length = u16::try_from(28 + word.len()).unwrap();
-    let mut header = vec![0x45, 0];
-    header.extend(length.to_be_bytes());
-    header.extend([0, 1, 0, 0, 64, 17, 0, 0, 203, 0, 113, 79, 203, 0, 113, 2]);
-    let sum: u32 = header
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
+pub(crate) const NO_SOURCE_ROUTES: Wall = Wall::Scene("the kernel's own check", |_| {
+    for which in ["all", "default"] {
+        set(&format!("ipv4/conf/{which}/accept_source_route"), "1");
+    }
+});
+pub(crate) const NEVER_IPV6: Wall = Wall::Scene("the rule against IPv6", |scene| {
+    unrule(scene, "leaving", "meta nfproto ipv6");
+});
+/// What the neighbour's link carries is carried by the attacker's too, as by one wire.
+pub(crate) const LINK: Wall = Wall::Scene("a link of its own", |scene| {
+    let names = [&scene.attacker, &scene.neighbour].map(|spec| spec.id.to_string());
+    let tap = std::thread::spawn(move || {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let links = loop {
+            let links = names.each_ref().map(|name| link(name));
+            if let [Some(attacker), Some(neighbour)] = links {
+                break [attacker, neighbour];
+            }
+            assert!(std::time::Instant::now() < deadline, "no links");
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        };
+        let [attacker, neighbour] = links;
+        tc(&format!("qdisc add dev {neighbour} ingress"));
+        tc(&format!(
+            "filter add dev {neighbour} parent ffff: protocol all u32 match u32 0 0 action mirred egress mirror dev {attacker}"
+        ));
+    });
+    scene.finally(move || tap.join().unwrap());
+});
+
+fn tc(line: &str) {
+    command("tc", &line.split(' ').collect::<Vec<_>>());
+}
+
+/// The host's end of a sandbox's link.
+fn link(id: &str) -> Option<String> {
+    let links = std::fs::read_dir("/sys/class/net").unwrap().flatten();
+    let of = |alias: String| alias.trim() == id;
+    let mut links =
+        links.filter(|link| std::fs::read_to_string(link.path().join("ifalias")).is_ok_and(of));
+    Some(links.next()?.file_name().to_string_lossy().into_owned())
+}
+
+/// How many redirects the host has listened to.
+pub(crate) fn redirects_heard() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let names = lines.next().unwrap().split(' ');
+    let mut both = names.zip(lines.next().unwrap().split(' '));
+    let found = both.find(|(name, _)| *name == "InRedirects");
+    found.unwrap().1.parse().unwrap()
+}
+
+/// Questions for names that begin with `flood` that the host's resolver was asked.
+pub(crate) static ASKED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// The same place with a resolver on the host's loopback, that both sandboxes ask by their own.
+pub(crate) fn resolved(scene: &mut Scene) {
+    static RESOLVER: OnceLock<()> = OnceLock::new();
+    sea(scene);
+    RESOLVER.get_or_init(|| {
+        let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+        std::thread::spawn(move || {
+            let mut message = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut message) {
+                let mut answer = message[..length].to_vec();
+                if answer[12..].starts_with(b"\x05flood") {
+                    ASKED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                // An answer; to a question for an address, one: 203.0.113.7 for a minute.
+                (answer[2], answer[3]) = (0x81, 0x80);
+                if answer[length - 3] == 1 {
+                    answer[7] = 1;
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
+                }
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+    });
+    ASKED.store(0, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// The attacker's end of its link and the host's: destination and source of a frame.
+const FRAME: [u8; 12] = [2, 0x62, 0x79, 0, 0, 1, 2, 0x62, 0x79, 0, 0, 2];
+const FAR: [u8; 4] = [203, 0, 113, 2];
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The Internet's checksum (RFC 1071).
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes.chunks(2).map(|pair| {
+        let low = pair.get(1).copied().unwrap_or_default();
+        u32::from(u16::from_be_bytes([pair[0], low]))
+    });
+    let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = !((folded & 0xffff) + (folded >> 16));
-    header[10..12].copy_from_slice(&folded.to_be_bytes()[2..]);
-    let mut frame = vec![2, 0x62, 0x79, 0, 0, 1, 2, 0x62, 0x79, 0, 0, 2, 8, 0];
-    frame.extend(header);
-    frame.extend(4321u16.to_be_bytes());
-    frame.extend(9000u16.to_be_bytes());
-    frame.extend((length - 20).to_be_bytes());
-    // No checksum.
-    frame.extend([0, 0]);
-    frame.extend(word.as_bytes());
-    frame.iter().map(|byte| format!("{byte:02x}")).collect()
+    let [_, _, high, low] = folded.to_be_bytes();
+    [high, low]
+}
+
+/// A packet of IPv4; options are a multiple of four bytes.
+fn packet(protocol: u8, from: [u8; 4], to: [u8; 4], options: &[u8], content: &[u8]) -> Vec<u8> {
+    let words = u8::try_from(5 + options.len() / 4).unwrap();
+    let length = u16::try_from(usize::from(words) * 4 + content.len()).unwrap();
+    let mut packet = vec![0x40 | words, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([0, 1, 0, 0, 64, protocol, 0, 0]);
+    packet.extend(from);
+    packet.extend(to);
+    packet.extend(options);
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum);
+    packet.extend(content);
+    packet
+}
+
+/// A datagram to port 9000, without a checksum.
+fn datagram(word: &str) -> Vec<u8> {
+    let mut datagram = 4321u16.to_be_bytes().to_vec();
+    datagram.extend(9000u16.to_be_bytes());
+    datagram.extend(u16::try_from(8 + word.len()).unwrap().to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(word.as_bytes());
+    datagram
+}
+
+/// A packet from another address than the attacker's to port 9000 far away, as hexadecimal digits.
+pub(crate) fn forged_packet(word: &str) -> String {
+    hexadecimal(&packet(17, [203, 0, 113, 79], FAR, &[], &datagram(word)))
+}
+
+/// The same as a frame.
+pub(crate) fn forged_frame(word: &str) -> String {
+    format!("{}0800{}", hexadecimal(&FRAME), forged_packet(word))
+}
+
+/// A frame of the attacker's own that asks the host to pass it on to the neighbour: a loose source route.
+pub(crate) fn routed_frame(word: &str) -> String {
+    let options = [131, 7, 4, 10, 218, 0, 3, 0];
+    let packet = packet(
+        17,
+        [10, 218, 0, 2],
+        [203, 0, 113, 1],
+        &options,
+        &datagram(word),
+    );
+    format!("{}0800{}", hexadecimal(&FRAME), hexadecimal(&packet))
+}
+
+/// A frame of the attacker's own that tells the host to send by way of the attacker what is for
+/// 198.51.100.9: a redirect (RFC 792).
+pub(crate) fn redirecting_frame() -> String {
+    let host = [203, 0, 113, 1];
+    let about = packet(17, host, [198, 51, 100, 9], &[], &datagram(""));
+    let mut content = vec![5, 1, 0, 0, 10, 218, 0, 2];
+    content.extend(about);
+    let sum = checksum(&content);
+    content[2..4].copy_from_slice(&sum);
+    let packet = packet(1, [10, 218, 0, 2], host, &[], &content);
+    format!("{}0800{}", hexadecimal(&FRAME), hexadecimal(&packet))
+}
+
+/// A frame of IPv6 from nowhere to port 9000 of the metadata service of a cloud, fd00:ec2::254.
+pub(crate) fn metadata_frame(word: &str) -> String {
+    let from = [0xfd, 0, 0, 0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    let to = [0xfd, 0, 0xe, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x54];
+    let mut content = datagram(word);
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    // With what is in front of it in the sum (RFC 8200, 8.1).
+    let pseudo = [&from[..], &to, &[0, 0], &length, &[0, 0, 0, 17], &content].concat();
+    let sum = checksum(&pseudo);
+    content[6..8].copy_from_slice(&sum);
+    let packet = [
+        &[0x60, 0, 0, 0],
+        &length[..],
+        &[17, 64],
+        &from,
+        &to,
+        &content,
+    ]
+    .concat();
+    format!("{}86dd{}", hexadecimal(&FRAME), hexadecimal(&packet))
 }
 
 /// Connections that the host keeps.

@@ -35,13 +35,12 @@ probes! { "processes";
 
     /// Ending everything there is.
     signals_to_all {
-        attack: "sleep 1000 & kill -9 -1; probe call kill {victim} 0; wait $! || echo ended its own",
+        attack: "sleep 1000 & kill -9 -1; wait $! || echo ended its own",
         refused: &["ended its own"],
-        // Without these it would end the machine's.
-        walls: &[Wall::Scene("processes of others are not seen", |scene| {
-            scene.say("victim", "1");
-        })],
-        prepare: crate::scene::Scene::victim,
+        // The victim has the attacker's ids: without that it would be the whole machine.
+        walls: &[Wall::Of(PidNamespace)],
+        prepare: |scene| scene.victim_as(scene.attacker.id_base),
+        taken: |scene| scene.victim_ended().then(|| "a process of the host's".to_owned()),
     }
 
     /// Taking an open file out of a process of the host's.

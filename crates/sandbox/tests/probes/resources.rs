@@ -6,6 +6,8 @@
 use crate::frame::{Need, Wall};
 use crate::scene::Scene;
 use boatyard_sandbox::Protection::ConsoleLimit;
+use boatyard_sandbox::disk::image;
+use boatyard_sandbox::spec::Root;
 use std::time::{Duration, Instant};
 
 /// The neighbour has the attacker's ids, and with them its accounts in the kernel.
@@ -25,6 +27,12 @@ const FILES: Wall = Wall::Scene("the limit of open files", |scene| {
     scene.attacker.nofile = Some(4000);
 });
 
+const DISK: Wall = Wall::Scene("the limit of the disk", |scene| {
+    let plain = scene.world.spec("attacker", "");
+    scene.attacker.root = plain.root;
+});
+
+const NAMESPACES: &str = "/proc/sys/user/max_user_namespaces";
 const FEW_TASKS: u64 = 64;
 /// Harmless to the machine.
 const MANY_TASKS: u64 = 400;
@@ -33,6 +41,28 @@ fn limited(scene: &mut Scene) {
     scene.attacker.limits.memory_bytes = Some(32 << 20);
     scene.attacker.limits.pids = Some(FEW_TASKS);
     scene.attacker.nofile = Some(16_000);
+}
+
+/// The attacker writes to a disk of 40 MiB.
+fn limited_disk(scene: &mut Scene) {
+    let (image, disk) = (
+        scene.world.base.path().join("disk.img"),
+        scene.folder("disk"),
+    );
+    image::make(&image, 40 << 20, None).unwrap();
+    image::mount(&image, &disk).unwrap();
+    let [upper, work] = ["upper", "work"].map(|part| {
+        let part = disk.join(part);
+        std::fs::create_dir_all(&part).unwrap();
+        part
+    });
+    let layers = vec![scene.world.layer()];
+    scene.attacker.root = Root::Overlay {
+        layers,
+        upper,
+        work,
+    };
+    scene.finally(move || image::unmount(&disk).unwrap());
 }
 
 /// How a bomb of memory ends: its process is killed, perhaps init too, or is refused more.
@@ -70,6 +100,40 @@ probes! { "resources";
         refused: &["refused large-pipes after"],
         walls: &[RANGE],
         during: Some(|scene| neighbour_fails(scene, "probe bomb large-pipes 4")),
+        timed: true,
+    }
+
+    /// Taking all user namespaces the kernel allows a user.
+    user_namespaces {
+        attack: "probe hold user-namespaces 600",
+        refused: &["refused user-namespaces after"],
+        walls: &[RANGE],
+        // It is the whole machine's.
+        needs: &[Need::OwnMachine],
+        prepare: |scene| {
+            let before = std::fs::read(NAMESPACES).unwrap();
+            std::fs::write(NAMESPACES, "300").unwrap();
+            scene.finally(move || std::fs::write(NAMESPACES, before).unwrap());
+        },
+        during: Some(|scene| neighbour_fails(scene, "unshare -U true && echo got")),
+        timed: true,
+    }
+
+    /// Filling the host's disk with files.
+    disk {
+        attack: "dd if=/dev/zero of=/full bs=1M count=96 2>&1 && echo got 96 MiB",
+        refused: &["No space left"],
+        walls: &[DISK],
+        prepare: limited_disk,
+        timed: true,
+    }
+
+    /// Taking all inodes of the host's disk.
+    disk_inodes {
+        attack: "cd /root; seq 20000 | xargs touch && echo got 20000",
+        refused: &["No space left"],
+        walls: &[DISK],
+        prepare: limited_disk,
         timed: true,
     }
 

@@ -38,6 +38,8 @@ impl Scene {
     pub(crate) fn new(probe: &Probe, gone: &[Wall]) -> Self {
         let world = World::with(|options| {
             options.network = probe.group == "network";
+            // None is the resolver on loopback.
+            options.resolv_conf = options.state_dir.with_file_name("resolv.conf");
             for wall in gone {
                 if let Wall::Of(protection) = wall {
                     options.without.leave_out(*protection);
@@ -111,7 +113,9 @@ impl Scene {
         self.attacker.init.argv = vec!["sh".to_owned(), "-c".to_owned(), script];
         let neighbour = Neighbour::of(&self.neighbour);
         neighbour.answers();
-        let pulse = probe.timed.then(|| Pulse::start(&self.neighbour));
+        let pulse = probe
+            .timed
+            .then(|| Pulse::start(&self.neighbour, probe.question));
         sandboxes.start(&self.attacker).unwrap();
         let mut held = None;
         let said = match probe.during {

@@ -88,5 +88,12 @@ pub(crate) fn in_own_network(test: &str) -> bool {
         "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    // What it was to tell, and whether all of it was tried.
+    for line in said.lines() {
+        let tells = line.contains("answers: ") || line.starts_with("refused; ");
+        if tells || line.starts_with("skipped: ") {
+            println!("{line}");
+        }
+    }
     false
 }

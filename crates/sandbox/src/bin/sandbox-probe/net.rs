@@ -2,16 +2,19 @@
 //!
 //! `probe net …`: `frame HEX` sends a frame out of the interface with index 2; `sniff WORD SECONDS`
 //! listens to every packet of its network for a word; `flows ADDRESS COUNT` sends one datagram to
-//! each of so many ports; `connect ADDRESS PORT` tells with which error that ends; `say ADDRESS PORT
+//! each of so many ports; `tun HEX` has a device of its own (TUN) bring a packet; `ask ADDRESS NAME
+//! SECONDS` asks a resolver for a name as fast as it can; `connect ADDRESS PORT` tells with which error that ends; `say ADDRESS PORT
 //! WORD [FROM]` sends a word, or the bytes of `x:HEX`, in one datagram.
 
 use super::calls::{bytes, tell};
 use boatyard_sandbox::probing::{self, Word};
 use rustix::net::{AddressFamily, Protocol, SocketType};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(super) fn run(words: &[&str]) -> io::Result<()> {
@@ -38,6 +41,10 @@ pub(super) fn run(words: &[&str]) -> io::Result<()> {
             Ok(())
         }
         ["sniff", word, seconds] => sniff(word, Duration::from_secs(number(seconds)?.into())),
+        ["tun", packet] => tun(&bytes(packet).ok_or_else(bad)?),
+        ["ask", address, name, seconds] => {
+            ask(address, name, Duration::from_secs(number(seconds)?.into()))
+        }
         ["flows", address, count] => flows(address, number(count)?),
         ["connect", address, port] => {
             let to: SocketAddr = format!("{address}:{port}").parse().map_err(|_| bad())?;
@@ -96,6 +103,62 @@ fn sniff(word: &str, longest: Duration) -> io::Result<()> {
         }
     }
     println!("refused: nothing was heard");
+    Ok(())
+}
+
+/// Sends a packet as if it came by a device `mine`.
+fn tun(packet: &[u8]) -> io::Result<()> {
+    let mut device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")?;
+    // TUNSETIFF with struct ifreq: IFF_TUN | IFF_NO_PI.
+    let mut request = b"mine".to_vec();
+    request.resize(16, 0);
+    request.extend(0x1001u16.to_ne_bytes());
+    request.resize(40, 0);
+    let mut words = [
+        Word::Number(i64::from(device.as_raw_fd())),
+        Word::Number(0x4004_54ca),
+        Word::Memory(request),
+    ];
+    probing::call(libc::SYS_ioctl, &mut words)?;
+    let up = Command::new("ip")
+        .args(["link", "set", "mine", "up"])
+        .status()?;
+    if !up.success() {
+        return Err(io::Error::other("the device is not up"));
+    }
+    for _ in 0..5 {
+        device.write_all(packet)?;
+    }
+    println!("sent");
+    Ok(())
+}
+
+fn ask(address: &str, name: &str, longest: Duration) -> io::Result<()> {
+    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.extend(u8::try_from(label.len()));
+        message.extend(label.as_bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_nonblocking(true)?;
+    socket.connect((address, 53))?;
+    let until = Instant::now() + longest;
+    let (mut asked, mut answer) = (0u64, [0; 512]);
+    while Instant::now() < until {
+        for _ in 0..16 {
+            message[..2].copy_from_slice(&asked.to_be_bytes()[6..]);
+            if socket.send(&message).is_err() {
+                std::thread::yield_now();
+            }
+            asked += 1;
+        }
+        while socket.recv(&mut answer).is_ok() {}
+    }
+    println!("asked");
     Ok(())
 }
 
