@@ -17,6 +17,7 @@ mod checkout;
 mod demo;
 mod floors;
 mod fuzz;
+mod leftovers;
 mod licences;
 mod process;
 mod setup;

@@ -41,6 +41,13 @@ fn line(command: &Command) -> String {
     words.join(" ")
 }
 
+/// Runs and returns standard output; None when it cannot be started or exits with anything but 0.
+pub(crate) fn quietly(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let said = output.status.success().then_some(output.stdout)?;
+    String::from_utf8(said).ok()
+}
+
 /// Whether it starts and exits with 0, quietly.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
