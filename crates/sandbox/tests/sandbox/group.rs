@@ -156,6 +156,37 @@ fn quotas_and_limits_change_while_it_runs() {
     assert_eq!(group.whole_quota().unwrap(), None);
 }
 
+/// In version 1 the kernel refuses a quota that is less than one below it.
+#[test]
+fn a_quota_made_inside_does_not_keep_a_limit_from_being_lowered() {
+    let world = World::new();
+    let (spec, group) = started(
+        &world,
+        "one",
+        0,
+        "cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu; mkdir -p mine/deeper; \
+         [ ! -e mine/deeper/cpu.cfs_quota_us ] || echo 150000 > mine/deeper/cpu.cfs_quota_us; \
+         echo made; sleep 1000",
+    );
+    let ms = Duration::from_millis;
+    let whole = |quota, burst| Quota {
+        quota: ms(quota),
+        period: ms(100),
+        burst: ms(burst),
+    };
+    let log = spec.state.join("console.log");
+    until("its groups", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.contains("made").then_some(())
+    });
+    for wanted in [whole(250, 200), whole(125, 100), whole(100, 100)] {
+        group.set_whole_quota(Some(wanted)).unwrap();
+        assert_eq!(group.whole_quota().unwrap(), Some(wanted));
+    }
+    group.set_cpu_limit(Some(500)).unwrap();
+    assert_eq!(group.whole_quota().unwrap(), Some(whole(50, 0)));
+}
+
 #[test]
 fn groups_made_inside_are_named() {
     let world = World::new();

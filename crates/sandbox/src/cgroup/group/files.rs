@@ -3,7 +3,7 @@
 //! The kernel generates such a file anew for each read from its beginning, so that one descriptor
 //! serves for the cgroup's whole life (lists of ids apart); when that is removed, reading answers ENODEV.
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -74,6 +74,41 @@ impl Dir {
         }
         Ok(names)
     }
+
+    /// Goes through the groups below it, children first. Root inside chooses their names, number and
+    /// depth: it goes by descriptors, and through so many and so deep only.
+    pub(super) fn each_below(&self, visit: &dyn Fn(&OwnedFd)) -> io::Result<()> {
+        let top = open(&self.0, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        descend(&top, visit, MOST_LEVELS, &mut MOST_GROUPS.clone())
+    }
+}
+
+/// Groups gone through at once, and how deep.
+const MOST_GROUPS: usize = 10_000;
+const MOST_LEVELS: usize = 100;
+
+fn descend(
+    group: &OwnedFd,
+    visit: &dyn Fn(&OwnedFd),
+    levels: usize,
+    left: &mut usize,
+) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for entry in rustix::fs::Dir::read_from(group)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_child = entry.file_type() == FileType::Directory && name != c"." && name != c"..";
+        if !is_child || levels == 0 || *left == 0 {
+            continue;
+        }
+        *left -= 1;
+        // It may be gone by now.
+        if let Ok(child) = rustix::fs::openat(group, name, flags, Mode::empty()) {
+            descend(&child, visit, levels - 1, left)?;
+            visit(&child);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn open(path: &Path, how: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -5,7 +5,7 @@
 //! them: the next one reads what holds. What to write, and in which order, is `plan`'s.
 
 use super::files::Dir;
-use super::processor::{self, Quota, Refused, Weight, cap, weigh};
+use super::processor::{self, Quota, Refused, Weight, cap_whole, weigh};
 use super::{Class, Error, Group, sample};
 use crate::cgroup::hierarchies::Hierarchy;
 use crate::spec::Limits;
@@ -44,7 +44,7 @@ fn hold_processor(dir: &Dir, unified: bool, millis: Option<u64>) -> Result<(), R
         period: PERIOD,
         burst: Duration::ZERO,
     });
-    cap(dir, unified, quota)?;
+    cap_whole(dir, unified, quota)?;
     let weight = millis.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
     let weight = Weight::new(u32::try_from(weight).unwrap_or(10_000));
     weigh(dir, unified, weight)

@@ -5,7 +5,9 @@
 
 use super::files::Dir;
 use super::{Class, Error, Group, find, sample};
+use rustix::fs::{Mode, OFlags};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How much of a contended processor, in version 2's unit: 1 to 10,000, 100 by default.
@@ -115,23 +117,35 @@ pub(super) fn quota(dir: &Dir, unified: bool) -> Result<Option<Quota>, Refused> 
         }))
 }
 
-/// Sets or lifts the quota of a directory.
+/// Sets or lifts the quota of a directory. Between its writes the limit ([`Quota::limit_millis`]) shows
+/// as what it was or is to be, never as the room above it: whoever is killed there has raised nothing.
 pub(super) fn cap(dir: &Dir, unified: bool, quota: Option<Quota>) -> Result<(), Refused> {
     let burst = if unified {
         "cpu.max.burst"
     } else {
         "cpu.cfs_burst_us"
     };
-    // No burst at a moment when it may exceed the quota. Kernels before 5.14 have none.
-    let _ = dir.write(burst, "0");
     let Some(quota) = quota else {
-        return if unified {
-            write(dir, "cpu.max", "max")
+        if unified {
+            write(dir, "cpu.max", "max")?;
         } else {
-            write(dir, "cpu.cfs_quota_us", "-1")
-        };
+            write(dir, "cpu.cfs_quota_us", "-1")?;
+        }
+        let _ = dir.write(burst, "0");
+        return Ok(());
     };
     let (amount, period) = (quota.quota.as_micros().max(1000), quota.period.as_micros());
+    // Kernels before 5.14 have no burst.
+    let number = |text: String| sample::number(&text).map(u128::from);
+    let stands = dir.read(burst).ok().and_then(number).unwrap_or(0);
+    let wanted = quota.burst.as_micros().min(amount);
+    let first = if wanted == 0 {
+        stands.min(amount)
+    } else {
+        wanted
+    };
+    // More than the quota that stands is refused: then the quota goes first.
+    let is_written = first == stands || dir.write(burst, &first.to_string()).is_ok();
     if unified {
         write(dir, "cpu.max", &format!("{amount} {period}"))?;
     } else {
@@ -146,10 +160,34 @@ pub(super) fn cap(dir: &Dir, unified: bool, quota: Option<Quota>) -> Result<(), 
         }
         write(dir, "cpu.cfs_quota_us", &amount.to_string())?;
     }
-    if !quota.burst.is_zero() {
-        let _ = dir.write(burst, &quota.burst.as_micros().min(amount).to_string());
+    if !is_written || first != wanted {
+        let _ = dir.write(burst, &wanted.to_string());
     }
     Ok(())
+}
+
+/// The same of a directory below which root inside makes groups: in version 1 the kernel refuses a
+/// quota that is less than one below it, so those are lifted.
+pub(super) fn cap_whole(dir: &Dir, unified: bool, quota: Option<Quota>) -> Result<(), Refused> {
+    match cap(dir, unified, quota) {
+        Err(refused) if !unified && refused.source.raw_os_error() == Some(libc::EINVAL) => {
+            let lift = |group: &OwnedFd| {
+                let file = rustix::fs::openat(
+                    group,
+                    c"cpu.cfs_quota_us",
+                    OFlags::WRONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                );
+                // It may be gone by now.
+                let _ = file.map(|file| rustix::io::write(&file, b"-1"));
+            };
+            match dir.each_below(&lift) {
+                Ok(()) => cap(dir, unified, quota),
+                Err(_) => Err(refused),
+            }
+        }
+        done => done,
+    }
 }
 
 impl Group {
@@ -179,7 +217,7 @@ impl Group {
     /// # Errors
     /// When it is gone, or the kernel refuses.
     pub fn set_whole_quota(&self, quota: Option<Quota>) -> Result<(), Error> {
-        cap(&self.cpu, self.unified, quota).map_err(self.refused(&self.cpu))
+        cap_whole(&self.cpu, self.unified, quota).map_err(self.refused(&self.cpu))
     }
 
     /// The quota of the whole as it stands.
