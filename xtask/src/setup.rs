@@ -1,17 +1,17 @@
 //! What a fresh Debian or Ubuntu machine lacks, installed from the distribution's packages.
 //!
 //! Owns the lists of programs and the packages they come in. A program already on PATH is left
-//! alone, wherever it came from; before anything is installed it is said. It configures nothing
-//! but that installing PostgreSQL makes and starts no cluster, and etcd no server; a service that comes with another
-//! package (docker-registry) is left as the package leaves it. Killed half way, the next run
-//! installs the rest.
+//! alone, wherever it came from; before anything is installed it is said. It configures nothing but
+//! that installing PostgreSQL makes and starts no cluster, and etcd and firewalld no service; one that
+//! comes with another package (docker-registry) is left as the package leaves it. What killed tests
+//! left is cleared (`leftovers`). Killed half way, the next run installs the rest.
 //!
 //! Read next: `clients`, which come from other registries too.
 
 mod clients;
 mod kubectl;
 
-use crate::process;
+use crate::{leftovers, process};
 use anyhow::{Result, bail};
 use std::path::Path;
 
@@ -112,6 +112,7 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
         install(&packages)?;
     }
     if purpose != Purpose::Demo {
+        leftovers::clear();
         clients::prepare(purpose)?;
     }
     Ok(())

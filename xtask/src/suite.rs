@@ -8,7 +8,7 @@
 
 mod count;
 
-use crate::{floors, leftovers, licences, process, setup, tidy};
+use crate::{floors, licences, process, setup, tidy};
 use anyhow::{Context, Result, bail};
 pub(crate) use count::Count;
 use std::io::{BufRead, BufReader};
@@ -35,7 +35,6 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 /// Everything: set-up, checks, all tests. `rest` goes to the test runner.
 pub(crate) fn test(root: &Path, rest: &[&str]) -> Result<()> {
     setup::prepare(setup::Purpose::Test)?;
-    leftovers::clear();
     check(root)?;
     // Tests of several processes start the real binaries. All targets at once, because cargo picks
     // the features of dependencies for all it is asked for: fewer targets would build some twice.
