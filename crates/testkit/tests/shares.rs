@@ -1,5 +1,9 @@
 //! Processes find their share of the processor by what they do, in a real environment.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests, which say what was not tried"
+)]
 
 use boatyard_sandbox::group::{Class, Group};
 use boatyard_sandbox::{Options, Sandboxes};
@@ -172,12 +176,50 @@ fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
     });
     assert_eq!(group.limits().unwrap().cpu_millis, Some(100));
 
-    // A group that no class names has no quota but the whole's.
-    typist.line("cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu; mkdir hidden; sh -c 'echo $$ > hidden/cgroup.procs; while :; do :; done' & cd /");
+    // Of many groups that no class names most have no quota but the whole's.
+    typist.line("cd /sys/fs/cgroup; [ -e cgroup.controllers ] || cd cpu; for n in $(seq 20); do mkdir hidden$n; sh -c \"echo \\$\\$ > hidden$n/cgroup.procs; while :; do :; done\" & done; cd /");
     wait::until("the whole to be held to the limit", || {
         (stand()?.0 == ms(10)).then_some(())
     });
     assert_eq!(group.limits().unwrap().cpu_millis, Some(100));
-    typist.line("kill %2");
+    typist.line("kill $(jobs -p | grep -v $(jobs -p %1))");
     wait::until("room again", || (stand()?.0 > ms(12)).then_some(()));
+}
+
+/// As those of container engines, beside the classes.
+#[test]
+fn a_group_made_inside_is_held_with_the_builders_and_let_go_with_the_limit() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let class = |cpu: Option<&str>| {
+        let resources = cpu.map_or_else(
+            || serde_json::json!({"pids": 500}),
+            |cpu| serde_json::json!({"cpu": cpu}),
+        );
+        let class = serde_json::json!({
+            "apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
+            "metadata": {"name": "small"}, "spec": {"resources": resources},
+        });
+        let file = daemon.folder().join("class.json");
+        std::fs::write(&file, class.to_string()).unwrap();
+        daemon.cli(&["apply", "-f", file.to_str().unwrap()]).ok();
+    };
+    class(Some("500m"));
+    let folder = daemon.project("app", IMAGE);
+    let up = ["up", &folder, "--class", "small", "--detach"];
+    daemon.cli(&up).ok();
+    let group = group(&daemon);
+    if !group.is_unified() {
+        println!("skipped: groups made inside are held on version 2 of cgroups");
+        return;
+    }
+    let burn = "mkdir /sys/fs/cgroup/docker; echo $$ > /sys/fs/cgroup/docker/cgroup.procs; \
+                (while :; do :; done) >/dev/null 2>&1 &";
+    daemon.sh("app", burn).ok();
+    let held = |group: &Group| group.made_quota("docker").unwrap();
+    wait::until("a cap", || held(&group));
+    let quota = held(&group).unwrap();
+    assert!(quota.quota <= Duration::from_millis(50), "{quota:?}");
+    class(None);
+    wait::until("no cap", || held(&group).is_none().then_some(()));
 }
