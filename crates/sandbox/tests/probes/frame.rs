@@ -52,6 +52,8 @@ pub(crate) enum Need {
     Capability(&'static str, u8),
     /// A kernel that makes links of this kind on others.
     Link(&'static str),
+    /// Processors as fast as what they are to be kept from.
+    RealProcessors,
     /// A machine that nobody else uses (`make test-vm`): the attack, once it succeeds, changes it.
     OwnMachine,
 }
@@ -84,6 +86,11 @@ impl Need {
                     .output()
                     .unwrap();
                 (!tried.status.success()).then(|| format!("this kernel makes no {kind}"))
+            }
+            Need::RealProcessors => {
+                let text = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+                let emulated = text.contains("QEMU TCG");
+                emulated.then(|| "these processors are emulated".to_owned())
             }
             Need::OwnMachine => std::env::var_os("BOATYARD_OWN_MACHINE")
                 .is_none()

@@ -248,7 +248,7 @@ probes! { "kernel";
 
     /// Having the host's root run a program of the host's on what it makes of its own crashes.
     crash_handlers {
-        attack: "ulimit -c unlimited; probe call prlimit64 0 4 z:16 0; \
+        attack: "ulimit -c unlimited; probe call prlimit64 0 4 z:16 0 >/dev/null; \
                  (sh -c 'kill -SEGV $$'); sleep 2; echo crashed",
         refused: &["crashed"],
         walls: &[Wall::Of(NoCores)],

@@ -24,6 +24,7 @@ fn row(probe: &Probe) -> String {
             Need::Cgroups(version) => format!("cgroups of version {version}"),
             Need::Capability(name, _) => format!("`{name}`"),
             Need::Link(kind) => format!("a kernel with {kind}"),
+            Need::RealProcessors => "processors that are not emulated".to_owned(),
             Need::OwnMachine => "a machine of its own".to_owned(),
         })
         .collect::<Vec<_>>();

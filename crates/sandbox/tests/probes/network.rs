@@ -104,6 +104,7 @@ probes! { "network";
         attack: "probe net ask 169.254.53.53 flood.example 3",
         refused: &["asked"],
         walls: &[Wall::Of(ResolverPace)],
+        needs_to_succeed: &[Need::RealProcessors],
         prepare: resolved,
         taken: |_| {
             let asked = ASKED.load(Ordering::Relaxed);

@@ -43,13 +43,13 @@ fn limited(scene: &mut Scene) {
     scene.attacker.nofile = Some(16_000);
 }
 
-/// The attacker writes to a disk of 40 MiB.
-fn limited_disk(scene: &mut Scene) {
+/// The attacker writes to a disk of so much.
+fn limited_disk(scene: &mut Scene, mebibytes: u64) {
     let (image, disk) = (
         scene.world.base.path().join("disk.img"),
         scene.folder("disk"),
     );
-    image::make(&image, 40 << 20, None).unwrap();
+    image::make(&image, mebibytes << 20, None).unwrap();
     image::mount(&image, &disk).unwrap();
     let [upper, work] = ["upper", "work"].map(|part| {
         let part = disk.join(part);
@@ -105,14 +105,14 @@ probes! { "resources";
 
     /// Taking all user namespaces the kernel allows a user.
     user_namespaces {
-        attack: "probe hold user-namespaces 600",
+        attack: "probe hold user-namespaces 200",
         refused: &["refused user-namespaces after"],
         walls: &[RANGE],
         // It is the whole machine's.
         needs: &[Need::OwnMachine],
         prepare: |scene| {
             let before = std::fs::read(NAMESPACES).unwrap();
-            std::fs::write(NAMESPACES, "300").unwrap();
+            std::fs::write(NAMESPACES, "100").unwrap();
             scene.finally(move || std::fs::write(NAMESPACES, before).unwrap());
         },
         during: Some(|scene| neighbour_fails(scene, "unshare -U true && echo got")),
@@ -121,19 +121,19 @@ probes! { "resources";
 
     /// Filling the host's disk with files.
     disk {
-        attack: "dd if=/dev/zero of=/full bs=1M count=96 2>&1 && echo got 96 MiB",
+        attack: "dd if=/dev/zero of=/full bs=1M count=64 2>&1 && echo got 64 MiB",
         refused: &["No space left"],
         walls: &[DISK],
-        prepare: limited_disk,
+        prepare: |scene| limited_disk(scene, 24),
         timed: true,
     }
 
     /// Taking all inodes of the host's disk.
     disk_inodes {
-        attack: "cd /root; seq 20000 | xargs touch && echo got 20000",
-        refused: &["No space left"],
+        attack: "probe bomb inodes 8000 /root",
+        refused: &["refused inodes after"],
         walls: &[DISK],
-        prepare: limited_disk,
+        prepare: |scene| limited_disk(scene, 8),
         timed: true,
     }
 
