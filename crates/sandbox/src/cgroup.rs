@@ -148,7 +148,7 @@ fn create_in(hierarchy: &Hierarchy, root: &str, spec: &Spec, join: &mut Join) ->
             .push(open_for_writing(&agent.join("cgroup.procs"))?);
         join.delegate = Some((
             open_for_writing(&inner.join("cgroup.subtree_control"))?,
-            hierarchy.enable(),
+            hierarchy.enable_in_classes(),
         ));
     } else {
         join.inner.push(open_for_writing(&inner.join("tasks"))?);

@@ -42,6 +42,7 @@ compile_error!("sandboxes are made of Linux namespaces");
 pub mod beneath;
 pub mod disk;
 pub mod spec;
+pub mod swap;
 pub mod view;
 
 mod cgroup;

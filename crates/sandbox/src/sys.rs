@@ -2,7 +2,7 @@
 //!
 //! Owns every `unsafe` block of the workspace: cloning into namespaces, execution by descriptor,
 //! thread credentials, idmapping of mounts, installing a seccomp filter, loading a device filter,
-//! seccomp's notifications, quotas and loop devices. Each function is a thin
+//! seccomp's notifications, quotas, loop devices and swap. Each function is a thin
 //! wrapper with an `io::Result`; what the calls are used for is decided one floor up (`monitor`,
 //! `init`, `root`). The processes that use them are single-threaded: a fork here copies a whole
 //! consistent address space, so that allocating in the child is sound.

@@ -28,5 +28,7 @@ mod members;
 mod network;
 #[path = "sandbox/shape.rs"]
 mod shape;
+#[path = "sandbox/unified.rs"]
+mod unified;
 #[path = "sandbox/view.rs"]
 mod view;

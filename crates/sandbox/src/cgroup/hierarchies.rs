@@ -166,7 +166,17 @@ impl Hierarchy {
 
     /// The text that hands our controllers to children in version 2.
     pub(super) fn enable(&self) -> String {
-        ["cpu", "memory", "pids", "cpuset", "io"]
+        self.handed(&["cpu", "memory", "pids", "cpuset", "io"])
+    }
+
+    /// The same for the classes. Not cpuset, which root inside may hand on itself: before 6.2 a move
+    /// from one to another takes away the processors that a process chose (`taskset`).
+    pub(super) fn enable_in_classes(&self) -> String {
+        self.handed(&["cpu", "memory", "pids", "io"])
+    }
+
+    fn handed(&self, names: &[&str]) -> String {
+        names
             .iter()
             .filter(|name| self.has(name))
             .map(|name| format!("+{name}"))

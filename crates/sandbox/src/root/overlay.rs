@@ -240,12 +240,14 @@ fn mount_by_path(spec: &Spec, state: BorrowedFd<'_>, parts: &Parts) -> Result<()
     }
     let options = std::ffi::CString::new(options).step("mount the overlay")?;
     rustix::process::fchdir(&top).step("enter the layers' tmpfs")?;
+    let mut flags = MountFlags::NODEV;
+    flags.set(MountFlags::NODEV, nodev() != 0);
     let result = as_inside_root(spec.id_base, || {
         rustix::mount::mount(
             c"overlay",
             c".",
             c"overlay",
-            MountFlags::NODEV,
+            flags,
             Some(options.as_c_str()),
         )
         .step("mount the overlay of the layers")

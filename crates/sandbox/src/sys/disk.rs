@@ -1,11 +1,14 @@
-//! What limits a disk: project quotas, loop devices, and the size of an ext4 file system.
+//! What limits a disk: project quotas, loop devices, and the size of an ext4 file system; and swap.
 //!
 //! Owns the calls that rustix has no safe form of, each a thin wrapper; which of them make up a
 //! limit is in `disk`. Structures are the kernel's, from its headers named at each.
 
 use super::check;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// `struct fsxattr` of include/uapi/linux/fs.h.
 #[repr(C)]
@@ -239,6 +242,16 @@ pub(crate) fn trim(at: BorrowedFd<'_>) -> io::Result<()> {
     // Start, length, shortest run.
     let mut range = [0_u64, u64::MAX, 1 << 20];
     ioctl(at, FITRIM, &mut range).map(drop)
+}
+
+/// Lets the kernel swap to a device, before those of a lower priority.
+pub(crate) fn swap_on(device: &Path, priority: u16) -> io::Result<()> {
+    const PREFER: i32 = 0x8000;
+    let path = CString::new(device.as_os_str().as_bytes())?;
+    let flags = PREFER | i32::from(priority & 0x7fff);
+    // SAFETY: the path is a string with its end, and lives across the call.
+    check(unsafe { libc::swapon(path.as_ptr(), flags) }.into())?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub(crate) enum Need {
     Link(&'static str),
     /// Processors as fast as what they are to be kept from.
     RealProcessors,
+    /// A kernel of this version, or a later one.
+    Kernel(u32, u32),
     /// A machine that nobody else uses (`make test-vm`): the attack, once it succeeds, changes it.
     OwnMachine,
 }
@@ -91,6 +93,13 @@ impl Need {
                 let text = std::fs::read_to_string("/proc/cpuinfo").unwrap();
                 let emulated = text.contains("QEMU TCG");
                 emulated.then(|| "these processors are emulated".to_owned())
+            }
+            Need::Kernel(major, minor) => {
+                let release = rustix::system::uname();
+                let release = release.release().to_string_lossy();
+                let mut numbers = release.split('.').map(|number| number.parse::<u32>());
+                let here = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+                (here < (major, minor)).then(|| format!("this is Linux {release}"))
             }
             Need::OwnMachine => std::env::var_os("BOATYARD_OWN_MACHINE")
                 .is_none()

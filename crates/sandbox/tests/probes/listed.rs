@@ -25,6 +25,7 @@ fn row(probe: &Probe) -> String {
             Need::Capability(name, _) => format!("`{name}`"),
             Need::Link(kind) => format!("a kernel with {kind}"),
             Need::RealProcessors => "processors that are not emulated".to_owned(),
+            Need::Kernel(major, minor) => format!("Linux {major}.{minor}"),
             Need::OwnMachine => "a machine of its own".to_owned(),
         })
         .collect::<Vec<_>>();

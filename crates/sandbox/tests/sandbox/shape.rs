@@ -39,6 +39,22 @@ fn times(address: Ipv4Addr) -> (Duration, Duration) {
     (sending, began.elapsed())
 }
 
+/// What is limited is slow every time; what is not is fast some time, on a busy machine too.
+fn held(address: Ipv4Addr, sending: bool, receiving: bool) {
+    const SLOWLY: Duration = Duration::from_millis(700);
+    let mut fast = [sending, receiving];
+    for _ in 0..20 {
+        let (sent, received) = times(address);
+        assert!(!sending || sent > SLOWLY, "sent in {sent:?}");
+        assert!(!receiving || received > SLOWLY, "received in {received:?}");
+        fast = [fast[0] || sent < SLOWLY, fast[1] || received < SLOWLY];
+        if fast == [true, true] {
+            return;
+        }
+    }
+    panic!("what is not limited is slow: sending {sending}, receiving {receiving}, fast {fast:?}");
+}
+
 #[test]
 fn each_direction_is_held_to_its_rate_and_let_go_again() {
     let world = World::with(|options| options.network = true);
@@ -53,34 +69,17 @@ fn each_direction_is_held_to_its_rate_and_let_go_again() {
         let bandwidth = Bandwidth { egress, ingress };
         world.sandboxes.shape(&spec.id, &bandwidth).unwrap();
     };
-    let slow = Duration::from_millis(700);
-    let (sending, receiving) = times(address);
-    assert!(
-        sending < slow && receiving < slow,
-        "{sending:?} {receiving:?}"
-    );
+    held(address, false, false);
     shape(Some(SLOW), None);
-    let (sending, receiving) = times(address);
-    assert!(
-        sending > slow && receiving < slow,
-        "{sending:?} {receiving:?}"
-    );
+    held(address, true, false);
     // Anew over what is there.
     shape(None, Some(SLOW));
-    let (sending, receiving) = times(address);
-    assert!(
-        sending < slow && receiving > slow,
-        "{sending:?} {receiving:?}"
-    );
+    held(address, false, true);
     shape(Some(SLOW), Some(SLOW));
     let leftovers = world.sandboxes.list_leftovers().unwrap();
     assert_eq!(leftovers, [spec.id.clone()], "one, with its device");
     shape(None, None);
-    let (sending, receiving) = times(address);
-    assert!(
-        sending < slow && receiving < slow,
-        "{sending:?} {receiving:?}"
-    );
+    held(address, false, false);
     shape(Some(SLOW), Some(SLOW));
     world.sandboxes.remove(&spec.id, &spec.state).unwrap();
     assert_eq!(world.traces(), [""; 0]);

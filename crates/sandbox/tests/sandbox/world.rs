@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// Longest anything may take, by emulation on a busy host too.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

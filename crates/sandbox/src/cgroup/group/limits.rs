@@ -53,7 +53,12 @@ fn hold_processor(dir: &Dir, unified: bool, millis: Option<u64>) -> Result<(), R
 fn hold_memory(dir: &Dir, unified: bool, bytes: Option<u64>) -> Result<(), Refused> {
     let none = if unified { "max" } else { "-1" };
     let text = bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
-    processor::write(dir, memory_limit(unified), &text)
+    // Of swap as much again, lest one fill what all share. First: who is killed in between finds the
+    // other still to be written. Not there where the kernel does not count swap.
+    match unified.then(|| processor::write(dir, "memory.swap.max", &text)) {
+        Some(Err(refused)) if refused.source.kind() != io::ErrorKind::NotFound => Err(refused),
+        _ => processor::write(dir, memory_limit(unified), &text),
+    }
 }
 
 fn hold_pids(dir: &Dir, pids: Option<u64>) -> Result<(), Refused> {
@@ -104,8 +109,8 @@ impl Group {
         hold_processor(&self.cpu, self.unified, millis).map_err(self.refused(&self.cpu))
     }
 
-    /// Sets what the whole may use of memory. Version 1 refuses less than what cannot be reclaimed;
-    /// version 2 kills until it fits.
+    /// Sets what the whole may use of memory, and in version 2 of swap as much again. Version 1
+    /// refuses less than what cannot be reclaimed; version 2 kills until it fits.
     ///
     /// # Errors
     /// When it is gone, or refused.
