@@ -90,6 +90,7 @@ fn open_runner(
         host_name_prefix: local.host_prefix.clone(),
         first_slot: local.first_slot,
         fair_shares: !local.no_fair_shares,
+        zram: devices.zram,
         device_directories: devices.directories.clone(),
     };
     boatyard_runner::Service::open(options).map_err(|error| Failure::from_error(&error))

@@ -88,6 +88,8 @@ pub struct Options {
     pub first_slot: u32,
     /// Move processes between the shares of the processor by what they do.
     pub fair_shares: bool,
+    /// Swap in compressed memory for so many bytes; what is there stays.
+    pub zram: Option<u64>,
     /// Where devices are described; see [`cdi::DIRECTORIES`].
     pub device_directories: Vec<PathBuf>,
 }
@@ -153,6 +155,19 @@ impl Service {
                     error = failure::chain(&error),
                     "this process shares the processor with everything else"
                 );
+            }
+            match options
+                .zram
+                .map(boatyard_sandbox::swap::in_compressed_memory)
+            {
+                Some(Ok(device)) => {
+                    tracing::info!(device = %device.display(), "memory is swapped out compressed");
+                }
+                Some(Err(error)) => tracing::error!(
+                    error = failure::chain(&error),
+                    "there is no swap in compressed memory"
+                ),
+                None => {}
             }
             Ok(Arc::new(sandboxes))
         })

@@ -105,6 +105,63 @@ fn what_a_shell_starts_and_burns_goes_to_the_builds_and_the_shell_stays() {
     });
 }
 
+/// A file of the cgroup of an environment's class, by its names in version 2 and 1.
+fn of_class(daemon: &Daemon, class: &str, names: [&str; 2]) -> Option<String> {
+    let mounts = ["", "/cpu", "/cpu,cpuacct"].map(|name| format!("/sys/fs/cgroup{name}"));
+    let tops = mounts.map(|mount| format!("{mount}/{}/envs", daemon.prefix()));
+    let environments = tops.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let class = environments.map(|one| one.path().join("inner").join(class));
+    let mut texts = class.flat_map(|class| names.map(|name| class.join(name)));
+    let text = texts.find_map(|file| std::fs::read_to_string(file).ok())?;
+    Some(text.trim().to_owned())
+}
+
+#[test]
+fn classes_are_weighed_and_builders_of_a_limited_environment_kept_to_it() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let class = r#"{"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass", "metadata": {"name": "half"}, "spec": {"resources": {"cpu": "500m"}}}"#;
+    let file = daemon.folder().join("half.json");
+    std::fs::write(&file, class).unwrap();
+    daemon.cli(&["apply", "-f", file.to_str().unwrap()]).ok();
+    let folder = daemon.project("one", IMAGE);
+    daemon
+        .cli(&["up", &folder, "--name", "one", "--class", "half"])
+        .ok();
+    for (class, weight, shares) in [
+        ("agent", "800", "8192"),
+        ("sessions", "800", "8192"),
+        ("builds", "100", "1024"),
+        ("nested", "100", "1024"),
+    ] {
+        wait::until(&format!("{class} to be weighed"), || {
+            let is = of_class(&daemon, class, ["cpu.weight", "cpu.shares"])?;
+            (is == weight || is == shares).then_some(())
+        });
+    }
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("sh -c ': mark-burns; while :; do :; done' &");
+    wait::until("the burning job to be a build", || {
+        all_are(&daemon, "mark-burns", "builds")
+    });
+    wait::until("the builders' quota", || {
+        let quota = of_class(&daemon, "builds", ["cpu.max", "cpu.cfs_quota_us"])?;
+        let mut words = quota.split(' ');
+        let quota: f64 = words.next()?.parse().ok()?;
+        let period = match words.next() {
+            Some(period) => period.to_owned(),
+            None => of_class(&daemon, "builds", ["cpu.cfs_period_us"; 2])?,
+        };
+        let share = quota / period.parse::<f64>().ok()?;
+        (0.3..0.51).contains(&share).then_some(())
+    });
+    assert_eq!(
+        daemon.sh("one", "echo heard").ok(),
+        "heard\n",
+        "a shell answers beside it"
+    );
+}
+
 #[test]
 fn a_killed_daemons_successor_goes_on_where_it_was() {
     let mut daemon = Daemon::start();
