@@ -33,10 +33,11 @@ const KERNEL: &str = include_str!("vm/kernel.sh");
 pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     let began = Instant::now();
     let cache = cache()?;
-    prepare(&cache)?;
+    let form = Form::parse(rest);
+    prepare(&cache, &form)?;
     let base = base(&cache)?;
     let payload = cache.join("payload");
-    payload::pack(root, &payload, &Form::parse(rest))?;
+    payload::pack(root, &payload, &form)?;
     let built = began.elapsed().as_secs();
     let machine = Machine {
         disks: Disks {
@@ -44,7 +45,10 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
             initrd: base.join("initrd"),
             root: base.join("root.ext4"),
             payload: payload.with_extension("ext4"),
+            scratch: scratch(&cache)?,
         },
+        memory: form.memory(),
+        longest: form.longest(),
         without_kvm: cache.join("without-kvm"),
     };
     let report = machine.boot()?;
@@ -57,16 +61,16 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
 }
 
 /// Programs on this side. Unlike other tests' needs they are large, so `make test` goes without.
-fn prepare(cache: &Path) -> Result<()> {
+fn prepare(cache: &Path, form: &Form) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the virtual machine is for x86_64 only");
     }
-    let needs = [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")];
-    let packages: Vec<&str> = needs
-        .iter()
-        .filter(|(program, _)| !process::on_path(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut needs = vec![("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")];
+    if *form == Form::Overbook {
+        needs.push(("node", "nodejs"));
+    }
+    needs.retain(|(program, _)| !process::on_path(program));
+    let packages: Vec<&str> = needs.iter().map(|(_, package)| *package).collect();
     if !packages.is_empty() {
         setup::install(&packages)?;
     }
@@ -107,6 +111,22 @@ fn base(cache: &Path) -> Result<PathBuf> {
     std::fs::rename(&new, &folder).with_context(|| folder.display().to_string())?;
     remove_others(cache, &folder)?;
     Ok(folder)
+}
+
+/// An empty file system that keeps project quotas, as this host's may not; a hole but for its tables.
+fn scratch(cache: &Path) -> Result<PathBuf> {
+    let image = cache.join("scratch.ext4");
+    let _ = std::fs::remove_file(&image);
+    let file = std::fs::File::create(&image).with_context(|| image.display().to_string())?;
+    file.set_len(6 << 30)
+        .with_context(|| image.display().to_string())?;
+    process::run(
+        std::process::Command::new("/sbin/mke2fs")
+            .args(["-q", "-t", "ext4", "-m", "0", "-O", "quota,project"])
+            .args(["-E", "quotatype=prjquota,lazy_itable_init=1,nodiscard"])
+            .arg(&image),
+    )?;
+    Ok(image)
 }
 
 /// Removes what earlier recipes made.

@@ -19,18 +19,22 @@ use std::time::{Duration, Instant};
 const UP_BY_KVM: Duration = Duration::from_secs(30);
 /// How long an emulated one may take, on a busy host.
 const UP_EMULATED: Duration = Duration::from_secs(180);
-/// How long everything may take: emulation is some five times slower than the host.
-const WHOLE: Duration = Duration::from_secs(20 * 60);
 
 pub(super) struct Disks {
     pub(super) kernel: PathBuf,
     pub(super) initrd: PathBuf,
     pub(super) root: PathBuf,
     pub(super) payload: PathBuf,
+    /// What keeps project quotas.
+    pub(super) scratch: PathBuf,
 }
 
 pub(super) struct Machine {
     pub(super) disks: Disks,
+    /// As QEMU writes it.
+    pub(super) memory: &'static str,
+    /// How long everything may take: emulation is some five times slower than the host.
+    pub(super) longest: Duration,
     /// Names the kernel of this host on which KVM was found not to work.
     pub(super) without_kvm: PathBuf,
 }
@@ -80,7 +84,11 @@ impl Machine {
         let began = Instant::now();
         let mut report = Report::default();
         loop {
-            let limit = if report.is_up() { WHOLE } else { until_up };
+            let limit = if report.is_up() {
+                self.longest
+            } else {
+                until_up
+            };
             match lines.recv_timeout(limit.saturating_sub(began.elapsed())) {
                 Ok(line) => {
                     println!("{line}");
@@ -100,15 +108,22 @@ impl Machine {
     fn command(&self, accelerator: &str) -> Command {
         let mut command = Command::new(qemu::PROGRAM);
         command
-            .args(["-accel", accelerator, "-M", "q35", "-smp", "2", "-m", "2G"])
+            .args(["-accel", accelerator, "-M", "q35", "-smp", "2"])
+            .args(["-m", self.memory])
             .args(["-cpu", "max", "-nodefaults", "-no-user-config"])
             .args(["-no-reboot", "-display", "none", "-nic", "none"])
             .args(["-serial", "stdio", "-kernel"])
             .arg(&self.disks.kernel)
             .arg("-initrd")
             .arg(&self.disks.initrd)
-            .args(["-append", "console=ttyS0 panic=-1 quiet"]);
-        for (name, path) in [("root", &self.disks.root), ("payload", &self.disks.payload)] {
+            // Debian's kernel counts pressure only when told to.
+            .args(["-append", "console=ttyS0 panic=-1 quiet psi=1"]);
+        // In this order they are /dev/vda and so on.
+        for (name, path) in [
+            ("root", &self.disks.root),
+            ("payload", &self.disks.payload),
+            ("scratch", &self.disks.scratch),
+        ] {
             // Commas in a value are doubled.
             let path = path.display().to_string().replace(',', ",,");
             command

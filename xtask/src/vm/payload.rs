@@ -11,17 +11,36 @@ use crate::process;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 const RUN: &str = include_str!("run.sh");
 const UP: &str = include_str!("up.sh");
 const OVERBOOK: &str = include_str!("overbook.sh");
-const HEAP: &str = include_str!("heap.py");
+const HEAP: [(&str, &str); 2] = [
+    ("heap.py", include_str!("heap.py")),
+    ("heap.js", include_str!("heap.js")),
+];
+const NATIVE: &str = include_str!("native.sh");
 
-/// Tests of crates/testkit that need neither a registry nor packages, where they are there.
-const FURTHER: &[&str] = &["disk", "shares", "resources"];
-/// Beginnings of names of the tests in crates/sandbox that the short form leaves out: sweeps of
-/// kills, whose steps the whole form and `make test` go through.
-const LONG: &[&str] = &["crash::a_kill_at_any_step", "crash::many_start"];
+/// Two processors: tests of one program run in two threads, as in `make test`.
+const PLAIN: &str = "--test-threads=2 --show-output --color=never";
+
+/// Programs of tests, and how they are started.
+struct Part {
+    /// Of which crate.
+    krate: &'static str,
+    /// Which of its programs; all where none is named.
+    programs: &'static [&'static str],
+    arguments: String,
+}
+
+/// Tests of crates/testkit that need neither a registry nor packages, in this order.
+const FURTHER: &[&str] = &["disk", "shares", "resources", "reclaim"];
+
+/// Of the short form: what version 2 of cgroups and this kernel do otherwise than others, from
+/// crates/sandbox (names of tests may begin so) and, by whole stories, from crates/testkit.
+const CORE: &str = "group:: unified:: inside:: view:: files:: members:: quotas";
+const STORIES: &str = "what_a_shell_starts a_changed_class a_builder_is_killed";
 
 /// What is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +53,63 @@ pub(super) enum Form {
     Overbook,
     /// Tests of crates/sandbox by name, and arguments for their programs.
     Chosen(Vec<String>),
+    /// One program of crates/testkit, all of them (`testkit`), or what a user does (`up`), and
+    /// arguments.
+    One(&'static str, Vec<String>),
 }
 
 impl Form {
     pub(super) fn parse(words: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         match words {
             [] => Self::Whole,
             ["short"] => Self::Short,
             ["overbook"] => Self::Overbook,
-            words => Self::Chosen(words.iter().map(|&word| word.to_owned()).collect()),
+            ["up"] => Self::One("up", Vec::new()),
+            ["sandbox", rest @ ..] => Self::Chosen(owned(rest)),
+            ["testkit", rest @ ..] => Self::One("testkit", owned(rest)),
+            [first, rest @ ..] => match FURTHER.iter().find(|name| *name == first) {
+                Some(name) => Self::One(name, owned(rest)),
+                None => Self::Chosen(owned(words)),
+            },
         }
+    }
+
+    /// Memory of the machine, as QEMU writes it.
+    pub(super) fn memory(&self) -> &'static str {
+        if *self == Self::Overbook { "4G" } else { "2G" }
+    }
+
+    /// How long the machine may run: emulation is some five times slower than the host.
+    pub(super) fn longest(&self) -> Duration {
+        Duration::from_secs(60 * if *self == Self::Short { 15 } else { 45 })
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let part = |krate, programs, arguments: &str| Part {
+            krate,
+            programs,
+            arguments: format!("{PLAIN} {arguments}").trim_end().to_owned(),
+        };
+        match self {
+            Self::Whole => vec![part("sandbox", &[], ""), part("testkit", FURTHER, "")],
+            Self::Short => vec![
+                part("sandbox", &["sandbox"], CORE),
+                part("testkit", &["shares", "resources"], STORIES),
+            ],
+            Self::Chosen(words) => vec![part("sandbox", &[], &words.join(" "))],
+            Self::One("up", _) | Self::Overbook => Vec::new(),
+            Self::One(name, words) => {
+                let programs = FURTHER.iter().position(|other| other == name);
+                let programs = programs.map_or(FURTHER, |at| &FURTHER[at..=at]);
+                vec![part("testkit", programs, &words.join(" "))]
+            }
+        }
+    }
+
+    /// Whether it starts the binary `boatyard`.
+    fn takes_binary(&self) -> bool {
+        matches!(self, Self::Whole | Self::Short | Self::One(..))
     }
 }
 
@@ -59,42 +125,44 @@ pub(super) fn pack(root: &Path, payload: &Path, form: &Form) -> Result<()> {
         places: String::new(),
         count: 0,
     };
-    // Two processors: tests of one program run in two threads, as in `make test`.
-    let plain = "--test-threads=2 --show-output --color=never";
-    let sandbox = match form {
-        Form::Whole => Some(plain.to_owned()),
-        Form::Short => {
-            let without = LONG.iter().map(|name| format!(" --skip {name}"));
-            Some(plain.to_owned() + &without.collect::<String>())
+    if *form == Form::Short {
+        // What `make test` builds: asked for less, cargo would choose other features and build anew.
+        println!("test-vm: building everything, unless `make test` has");
+        let built = built(root, &["build", "--workspace", "--all-targets"])?;
+        for part in form.parts() {
+            packed.add(&built, &part)?;
         }
-        Form::Chosen(words) => Some(format!("{plain} {}", words.join(" "))),
-        Form::Overbook => None,
-    };
-    if let Some(arguments) = sandbox {
-        println!("test-vm: building the tests of crates/sandbox");
-        packed.add(
-            &built(root, &["--package", "boatyard-sandbox"])?,
-            &arguments,
-        )?;
-    }
-    if matches!(form, Form::Whole | Form::Short) {
-        println!("test-vm: building the binary `boatyard` and tests of crates/testkit");
-        process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
-        packed.copy(&process::target(root).join("debug/boatyard"), "boatyard")?;
-        let mut wanted = vec!["--package", "boatyard-testkit"];
-        for test in FURTHER {
-            if root
-                .join(format!("crates/testkit/tests/{test}.rs"))
-                .exists()
-            {
-                wanted.extend(["--test", test]);
+    } else {
+        for part in form.parts() {
+            println!("test-vm: building tests of crates/{}", part.krate);
+            let package = format!("boatyard-{}", part.krate);
+            let mut words = vec!["test", "--no-run", "--package", &package];
+            for program in part.programs {
+                words.extend(["--test", program]);
             }
+            packed.add(&built(root, &words)?, &part)?;
         }
-        packed.add(&built(root, &wanted)?, plain)?;
+        if form.takes_binary() {
+            println!("test-vm: building the binary `boatyard`");
+            process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
+        }
+    }
+    if form.takes_binary() {
+        packed.copy(&process::target(root).join("debug/boatyard"), "boatyard")?;
+    }
+    if matches!(form, Form::Whole | Form::Short | Form::One("up", _)) {
         packed.script("up.sh", UP)?;
     }
     if *form == Form::Overbook {
-        write(&payload.join("heap.py"), HEAP)?;
+        for (name, text) in HEAP {
+            write(&payload.join(name), text)?;
+        }
+        process::run(
+            Command::new("sh")
+                .args(["-c", NATIVE, "native.sh"])
+                .arg(payload)
+                .arg(root),
+        )?;
         packed.script("overbook.sh", OVERBOOK)?;
     }
     write(&payload.join("tests"), &packed.tests)?;
@@ -103,7 +171,7 @@ pub(super) fn pack(root: &Path, payload: &Path, form: &Form) -> Result<()> {
     let image = payload.with_extension("ext4");
     let _ = std::fs::remove_file(&image);
     let file = std::fs::File::create(&image).with_context(|| image.display().to_string())?;
-    file.set_len(1 << 30)
+    file.set_len(2 << 30)
         .with_context(|| image.display().to_string())?;
     process::run(
         Command::new("/sbin/mke2fs")
@@ -130,17 +198,41 @@ impl Packed<'_> {
             .with_context(|| from.display().to_string())
     }
 
-    /// Adds programs; those that are tests are run.
-    fn add(&mut self, programs: &[Program], arguments: &str) -> Result<()> {
-        for program in programs {
-            let stem = program.path.file_stem().unwrap_or_default();
-            let name = format!("{}-{}", self.count, stem.to_string_lossy());
+    /// Adds the programs of a part; those that are tests are run.
+    fn add(&mut self, built: &[Program], part: &Part) -> Result<()> {
+        let wanted = |program: &&Program| {
+            program.krate == part.krate
+                && if program.is_test {
+                    part.programs.is_empty() || part.programs.contains(&program.name.as_str())
+                } else {
+                    // Those of crates/testkit are benchmarks.
+                    part.krate == "sandbox"
+                }
+        };
+        let mut tests = 0;
+        let mut chosen: Vec<&Program> = built.iter().filter(wanted).collect();
+        chosen.sort_by_key(|program| part.programs.iter().position(|name| *name == program.name));
+        for program in chosen {
+            // One that tests start is needed at its place once, whoever needs it.
+            let place = format!(" {}\n", program.path.display());
+            if self.places.contains(&place) {
+                continue;
+            }
+            let name = format!("{}-{}", self.count, program.name);
             self.count += 1;
             self.copy(&program.path, &name)?;
             if program.is_test {
-                self.tests += &format!("{name} {arguments}\n");
+                tests += 1;
+                self.tests += &format!("{name} {}\n", part.arguments);
             }
-            self.places += &format!("{name} {}\n", program.path.display());
+            self.places += &(name + &place);
+        }
+        if tests == 0 || tests < part.programs.len() {
+            bail!(
+                "cargo built {tests} of the tests {:?} of crates/{}",
+                part.programs,
+                part.krate
+            );
         }
         Ok(())
     }
@@ -151,46 +243,49 @@ impl Packed<'_> {
     }
 }
 
-/// Builds tests, and answers them with the programs built for them.
-fn built(root: &Path, wanted: &[&str]) -> Result<Vec<Program>> {
+/// What cargo built on being told `words`.
+fn built(root: &Path, words: &[&str]) -> Result<Vec<Program>> {
     let messages = process::output(
         process::cargo(root)
-            .args(["test", "--no-run", "--message-format=json"])
-            .args(wanted),
+            .args(words)
+            .arg("--message-format=json"),
     )?;
-    let programs = programs(&messages);
-    if programs.is_empty() {
-        bail!("cargo built no test of {}", wanted.join(" "));
-    }
-    Ok(programs)
+    Ok(programs(&messages))
 }
 
 /// Something cargo built that can be started.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
+    /// The folder of its crate.
+    pub(super) krate: String,
+    pub(super) name: String,
     pub(super) path: PathBuf,
     pub(super) is_test: bool,
 }
 
 /// Reads cargo's messages. Paths with quotes or backslashes are not for this tool.
 pub(super) fn programs(messages: &str) -> Vec<Program> {
-    let mut programs = Vec::new();
-    for message in messages.lines() {
-        let Some((_, rest)) = message.split_once("\"executable\":\"") else {
-            continue;
-        };
-        let Some((path, _)) = rest.split_once('"') else {
-            continue;
-        };
-        programs.push(Program {
-            path: path.into(),
-            is_test: message.contains("\"test\":true},\"features\"")
-                || message
-                    .split_once("\"profile\":")
-                    .is_some_and(|(_, profile)| profile.contains("\"test\":true")),
-        });
-    }
-    programs
+    messages.lines().filter_map(program).collect()
+}
+
+fn program(message: &str) -> Option<Program> {
+    let text = |after: &str| {
+        let (_, rest) = message.split_once(after)?;
+        rest.split_once('"').map(|(text, _)| text)
+    };
+    let path = text("\"executable\":\"")?;
+    // `path+file:///checkout/crates/sandbox#boatyard-sandbox@0.1.0`
+    let (folder, _) = text("\"package_id\":\"")?.rsplit_once('#')?;
+    let (_, target) = message.split_once("\"target\":")?;
+    let (_, name) = target.split_once("\"name\":\"")?;
+    let (_, profile) = message.split_once("\"profile\":")?;
+    let (profile, _) = profile.split_once('}')?;
+    Some(Program {
+        krate: folder.rsplit('/').next()?.to_owned(),
+        name: name.split_once('"')?.0.to_owned(),
+        path: path.into(),
+        is_test: profile.contains("\"test\":true"),
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

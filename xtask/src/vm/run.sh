@@ -3,7 +3,8 @@
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=0
 # This kernel keeps project quotas: what needs them may not be skipped.
 export BOATYARD_QUOTA=1
-# Nobody else uses it: probes may change it.
+# Nobody else uses this machine: probes may succeed here once their protection is removed, though
+# that changes it.
 export BOATYARD_OWN_MACHINE=1
 finish() {
     echo "vm: end"
@@ -21,8 +22,14 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=755 run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /scratch
 ln -sfn /proc/self/fd /dev/fd
-for module in overlay fuse tun veth dummy loop xfs quota_v2; do modprobe "$module"; done
+for module in overlay fuse tun veth dummy loop xfs quota_v2 zram; do modprobe "$module"; done
+# Where daemons under test keep what they have: with project quotas, so that disks are limited by them
+# where on the developer's own host they are by images.
+mount -o prjquota /dev/vdc /scratch
+mkdir -m 1777 /scratch/tmp
+export TMPDIR=/scratch/tmp
 # As service managers leave it; the kernel's own is 4096.
 ulimit -Hn 524288
 echo yard > /proc/sys/kernel/hostname

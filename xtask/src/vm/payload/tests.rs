@@ -4,19 +4,21 @@ use super::{Form, Program, programs};
 
 #[test]
 fn programs_are_read_from_cargos_messages() {
-    let messages = r#"{"reason":"compiler-artifact","target":{"test":true},"profile":{"test":false},"executable":null}
-{"reason":"compiler-artifact","target":{"test":true},"profile":{"opt_level":"0","test":true},"features":[],"executable":"/t/deps/sandbox-1","fresh":true}
-{"reason":"compiler-artifact","target":{"test":true},"profile":{"opt_level":"0","test":false},"features":[],"executable":"/t/measure","fresh":true}
+    let messages = r#"{"reason":"compiler-artifact","package_id":"path+file:///t/crates/sandbox#boatyard-sandbox@0.1.0","target":{"kind":["lib"],"name":"boatyard_sandbox","test":true},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","package_id":"path+file:///t/crates/sandbox#boatyard-sandbox@0.1.0","target":{"kind":["test"],"name":"probes","test":true},"profile":{"opt_level":"0","test":true},"features":[],"executable":"/t/deps/probes-1","fresh":true}
+{"reason":"compiler-artifact","package_id":"path+file:///t/crates/testkit#boatyard-testkit@0.1.0","target":{"kind":["bin"],"name":"bench","test":true},"profile":{"opt_level":"0","test":false},"features":[],"executable":"/t/bench","fresh":true}
 {"reason":"build-finished","success":true}"#;
-    let program = |path: &str, is_test| Program {
+    let program = |krate: &str, name: &str, path: &str, is_test| Program {
+        krate: krate.to_owned(),
+        name: name.to_owned(),
         path: path.into(),
         is_test,
     };
     assert_eq!(
         programs(messages),
         [
-            program("/t/deps/sandbox-1", true),
-            program("/t/measure", false)
+            program("sandbox", "probes", "/t/deps/probes-1", true),
+            program("testkit", "bench", "/t/bench", false)
         ]
     );
 }
@@ -26,8 +28,14 @@ fn words_choose_the_form() {
     assert_eq!(Form::parse(&[]), Form::Whole);
     assert_eq!(Form::parse(&["short"]), Form::Short);
     assert_eq!(Form::parse(&["overbook"]), Form::Overbook);
+    assert_eq!(Form::parse(&["up"]), Form::One("up", Vec::new()));
     assert_eq!(
-        Form::parse(&["disk", "limits"]),
-        Form::Chosen(vec!["disk".to_owned(), "limits".to_owned()])
+        Form::parse(&["shares", "a_storm"]),
+        Form::One("shares", vec!["a_storm".to_owned()])
+    );
+    assert_eq!(Form::parse(&["sandbox"]), Form::Chosen(Vec::new()));
+    assert_eq!(
+        Form::parse(&["quotas", "limits"]),
+        Form::Chosen(vec!["quotas".to_owned(), "limits".to_owned()])
     );
 }
