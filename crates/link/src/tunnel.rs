@@ -26,8 +26,9 @@ pub const PROTOCOL: &str = "boatyard-tunnel/1";
 const MAX_HEADER: usize = 16 * 1024;
 /// How long a runner may take to answer the opening of a stream.
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a runner that is not connected is waited for: it dials again at once.
-const REDIAL: Duration = Duration::from_secs(5);
+/// How long a runner that is not connected is waited for: it dials again at once, and one that was
+/// just started on a slow machine takes a while.
+const REDIAL: Duration = Duration::from_secs(15);
 /// Streams waiting to be opened or accepted per connection.
 const BACKLOG: usize = 64;
 
