@@ -6,7 +6,7 @@
     reason = "tests, which say why they skip"
 )]
 
-use boatyard_testkit::Daemon;
+use boatyard_testkit::{Daemon, wait};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -52,13 +52,15 @@ fn what_an_idle_environment_holds_goes_to_swap_and_comes_back() {
         return;
     }
     let mut daemon = Daemon::start_with(&["--zram", "1Gi"]);
-    let swap = meminfo("SwapTotal");
-    assert!(swap > 1000 * MIB, "{swap}");
+    // The runner comes after the server that was waited for.
+    let swap = wait::until("swap in compressed memory", || {
+        Some(meminfo("SwapTotal")).filter(|swap| *swap > 1000 * MIB)
+    });
     // A killed daemon's successor takes what is there.
     daemon.kill();
     daemon.run(&["--zram", "1Gi"]);
-    assert_eq!(meminfo("SwapTotal"), swap);
     daemon.import_image();
+    assert_eq!(meminfo("SwapTotal"), swap);
     let class = json!({
         "apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
         "metadata": {"name": "roomy"},

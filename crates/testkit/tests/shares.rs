@@ -80,15 +80,15 @@ fn what_a_shell_starts_and_burns_goes_to_the_builds_and_the_shell_stays() {
         all_are(&daemon, "mark-parent", "builds")
     });
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // By emulation everything takes its time.
+    assert!(took < Duration::from_secs(30), "{took:?}");
     wait::until("its children to be born there", || {
         all_are(&daemon, "mark-", "builds")
     });
-    let shells = classes(&daemon, "-sh");
-    assert!(
-        shells.values().all(|class| class == "sessions"),
-        "{shells:?}"
-    );
+    // By emulation what a shell does by itself may count as a build, for a while.
+    wait::until("the shell to be a session's", || {
+        all_are(&daemon, "-sh", "sessions")
+    });
     assert!(
         classes(&daemon, "boatyard-agent")
             .values()
