@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::OCI_MANIFEST;
 use crate::digest::Digest;
 use crate::error::Doing;
-use crate::images::blocking;
+use crate::images::{background, blocking};
 use crate::registry::{self, Session};
 use crate::{Error, Images, Options};
 
@@ -393,7 +393,7 @@ fn check(what: &str, wanted: &Digest, bytes: &[u8]) -> Result<(), Error> {
 }
 
 async fn unpack(subject: String, bytes: Vec<u8>) -> Result<Folder, Error> {
-    blocking("unpack an artifact", move || {
+    background("unpack an artifact", move || {
         Folder::from_tar(&bytes).map_err(|problem| Error::Artifact { subject, problem })
     })
     .await

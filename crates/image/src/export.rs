@@ -19,7 +19,7 @@ use sha2::Digest as _;
 
 use crate::config::{OCI_MANIFEST, plain_manifest};
 use crate::digest::Digest;
-use crate::images::{Inner, blocking, missing};
+use crate::images::{Inner, background, missing};
 use crate::{Error, Images, LayerId, LayerProgress, Phase, Progress, Reference};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Images {
     ) -> Result<(), Error> {
         let inner = Arc::clone(&self.inner);
         let (reference, path) = (reference.clone(), path.to_owned());
-        blocking("export an image", move || {
+        background("export an image", move || {
             inner.export(&reference, &path, format, &*progress)
         })
         .await

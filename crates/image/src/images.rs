@@ -17,6 +17,7 @@ use crate::holds::Holds;
 use crate::index::{Index, Tag};
 use crate::layers::{self, Store};
 use crate::{Config, Error, LayerId, Options, Progress, Reference};
+use boatyard_sandbox::background::Background;
 
 #[derive(Debug, Clone)]
 pub struct Images {
@@ -340,4 +341,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Error::Ended { doing })?
+}
+
+/// The same for what reads or writes much: it gives way to what environments do with the disk.
+pub(crate) async fn background<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    blocking(doing, move || {
+        let _background = Background::enter();
+        work()
+    })
+    .await
 }

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::archive::{Archive, Kind};
 use crate::config::{Descriptor, Document, RawConfig, plain_manifest};
 use crate::digest::{Digest, Digesting};
-use crate::images::{Inner, blocking};
+use crate::images::{Inner, background, blocking};
 use crate::layers::Staging;
 use crate::pull::{check_config, choose};
 use crate::{
@@ -138,7 +138,7 @@ async fn take(
     }
     report(Phase::Unpacking);
     let teller = Arc::clone(&progress);
-    blocking("unpack a layer", move || {
+    background("unpack a layer", move || {
         let Member { id, name, blob } = &plan.layers[number];
         let image = plan.reference.to_string();
         let reader = plan

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Descriptor, Document, RawConfig};
 use crate::digest::Digest;
-use crate::images::{Inner, blocking};
+use crate::images::{Inner, background, blocking};
 use crate::registry::Session;
 use crate::{
     Error, Image, Images, LayerId, LayerProgress, Phase, Policy, Progress, Reference, layers,
@@ -373,7 +373,7 @@ impl Fetch {
             self.descriptor.digest.clone(),
         );
         let locks = Arc::clone(locks);
-        let unpacking = blocking("unpack a layer", move || {
+        let unpacking = background("unpack a layer", move || {
             let unpacked = feed.unpack(&inner, &image, &id, &digest);
             drop(locks);
             unpacked

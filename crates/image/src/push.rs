@@ -20,7 +20,7 @@ use sha2::Digest as _;
 use crate::config::{OCI_LAYER_GZIP, OCI_MANIFEST, manifest};
 use crate::digest::Digest;
 use crate::error::Doing;
-use crate::images::{Inner, blocking, missing};
+use crate::images::{Inner, background, blocking, missing};
 use crate::layers::{self, LayerId, Staging};
 use crate::registry::Session;
 use crate::{Error, Images, LayerProgress, Phase, Progress, Reference};
@@ -98,7 +98,7 @@ impl Inner {
         }
         report(progress, id, Phase::Waiting, 0);
         let (inner, name, layer) = (Arc::clone(self), reference.to_string(), id.clone());
-        let (staging, compressed) = blocking("compress a layer", move || {
+        let (staging, compressed) = background("compress a layer", move || {
             layers::create_private(&folder)?;
             let (staging, compressed) = inner.compress(&name, &layer)?;
             let bytes = serde_json::to_vec(&compressed).unwrap_or_default();

@@ -39,6 +39,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("sandboxes are made of Linux namespaces");
 
+pub mod background;
 pub mod beneath;
 pub mod disk;
 pub mod spec;

@@ -12,7 +12,7 @@ use super::cache::Made as Entry;
 use crate::config::{Document, OCI_LAYER_GZIP, OCI_MANIFEST, RawConfig, manifest};
 use crate::digest::Digest;
 use crate::error::Doing;
-use crate::images::{Inner, blocking};
+use crate::images::{Inner, background, blocking};
 use crate::layers::LayerId;
 use crate::registry::Session;
 use crate::{Error, Progress, Reference};
@@ -122,7 +122,7 @@ impl Remote {
         file.flush().await.map_err(failed)?;
         drop(file);
         let (inner, name, wanted) = (Arc::clone(inner), self.name.clone(), layer.clone());
-        blocking("unpack a layer", move || {
+        background("unpack a layer", move || {
             let file = std::fs::File::open(&path).map_err(Error::io("open", &path))?;
             let reader = BufReader::with_capacity(256 << 10, file);
             let limits = &inner.options.limits;

@@ -10,6 +10,7 @@
 //! The mount is the host's, `nosuid,nodev`: sandboxes take their own from it.
 
 use super::{Error, bytes_per_inode, programs};
+use crate::background::Background;
 use crate::crash;
 use crate::sys::disk as sys;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
@@ -130,6 +131,7 @@ fn lock(image: &Path) -> Result<File, Error> {
 /// # Errors
 /// When it does not fit, or e2fsprogs is missing; then there is none.
 pub fn make(image: &Path, bytes: u64, content: Option<&Path>) -> Result<(), Error> {
+    let _background = Background::enter();
     let fresh = image.with_extension("img.new");
     let what = || format!("make {}", fresh.display());
     match std::fs::remove_file(&fresh) {

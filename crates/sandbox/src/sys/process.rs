@@ -279,6 +279,23 @@ pub(crate) fn set_slice(pid: u32, slice: std::time::Duration) -> io::Result<()> 
     Ok(())
 }
 
+/// The calling thread.
+const THREAD: i32 = 1;
+
+/// The class at disks of the calling thread, with its level; 0 for what goes by niceness.
+pub(crate) fn io_class() -> io::Result<i32> {
+    // SAFETY: integer arguments.
+    let class = check(unsafe { libc::syscall(libc::SYS_ioprio_get, THREAD, 0) })?;
+    i32::try_from(class).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Sets it.
+pub(crate) fn set_io_class(class: i32) -> io::Result<()> {
+    // SAFETY: integer arguments.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, THREAD, 0, class) })?;
+    Ok(())
+}
+
 /// Leaves the calling thread's own copy of the namespaces in `flags`.
 pub(crate) fn unshare(flags: i32) -> io::Result<()> {
     // SAFETY: integer argument; CLONE_FILES is never among the flags, and the process is

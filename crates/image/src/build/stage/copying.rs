@@ -12,6 +12,7 @@ use crate::build::run::{Cancel, Place};
 use crate::build::source::{self, Origin as From};
 use crate::build::{Context, Folder, Shared, fetch, invalid};
 use boatyard_devcontainer::build::{Copy, CopySource};
+use boatyard_sandbox::background::Background;
 use boatyard_sandbox::spec::Egress;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -151,6 +152,7 @@ impl Work<'_> {
                 keeps_owners: false,
             };
             let limits = &self.build.shared.images.inner.options.limits;
+            let _background = Background::enter();
             arrange::write_copy(copy, &sources, &below, staging, changes, limits)
                 .map_err(|error| self.failed(&error))
         };

@@ -11,6 +11,7 @@ use crate::build::cache::Made as Entry;
 use crate::build::progress::Event;
 use crate::build::{run, snapshot};
 use crate::digest::Digest;
+use boatyard_sandbox::background::Background;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
@@ -120,8 +121,11 @@ impl Work<'_> {
         if self.build.cancel.cancelled() {
             return Err(self.failed(&run::cancelled()));
         }
-        let taken = snapshot::take(staging.path(), &inner.options.limits)
-            .map_err(|error| self.failed(&error))?;
+        let taken = {
+            let _background = Background::enter();
+            snapshot::take(staging.path(), &inner.options.limits)
+        };
+        let taken = taken.map_err(|error| self.failed(&error))?;
         let layer = match taken {
             None => None,
             Some((id, facts)) => {
