@@ -25,6 +25,17 @@ pub struct Sample {
     pub memory_high: Option<u64>,
     /// Processes and threads.
     pub pids: u64,
+    /// The least it is held to at a disk for neighbours that wait there.
+    pub disk: Option<Disk>,
+}
+
+/// What may be done with a disk in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes read.
+    pub read: Option<u64>,
+    /// Bytes written.
+    pub write: Option<u64>,
 }
 
 /// Why it is slowed.
@@ -92,6 +103,16 @@ pub fn reasons(before: &Sample, now: &Sample, limits: &Limits) -> Vec<Reason> {
             high >> 20
         );
         tell("MemoryReclaim", what);
+    }
+    if let Some(disk) = now.disk {
+        let most = |bytes: Option<u64>, done| Some(format!("{} MiB {done}", bytes? >> 20));
+        let both = [most(disk.read, "read"), most(disk.write, "written")];
+        let both: Vec<String> = both.into_iter().flatten().collect();
+        let what = format!(
+            "held to {} a second: neighbours wait for the disk",
+            both.join(" and ")
+        );
+        tell("DiskShare", what);
     }
     if let Some(limit) = limits.pids
         && now.pids >= limit - limit / 10

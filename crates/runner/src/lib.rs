@@ -238,6 +238,10 @@ impl Service {
         if let Some(Err(error)) = &shares {
             tracing::error!(%error, "the loop for fair shares was not started; restart the runner");
         }
+        if !fair_shares {
+            let sandboxes = context.sandboxes.clone();
+            context.blocking(move || shares::lift(&*sandboxes)).await;
+        }
         let mut tasks = JoinSet::new();
         tasks.spawn(doors::run(context.clone(), endpoint, shutdown.clone()));
         let until = shutdown.clone();

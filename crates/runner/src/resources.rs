@@ -6,7 +6,7 @@
 //! (`resize`, `memory`, `slowed`); live figures of all environments lie on the [`board`].
 //!
 //! Crash behaviour: nothing is remembered. What holds is read from the cgroups, what was told from the
-//! status as written; a change that was cut off is made by the next one. An idle environment costs two
+//! status as written; a change that was cut off is made by the next one. An idle environment costs some
 //! reads of open files each time it is looked at.
 //!
 //! Read next: `pass`, `kills`.

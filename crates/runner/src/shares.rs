@@ -10,15 +10,19 @@
 //! again and puts the quotas where they belong at that moment; a quota that nothing asks for any more
 //! is lifted.
 //!
-//! Not here: what is decided (`plan::shares`), and whose processes the kernel lets us move
-//! (`sandbox::group`). Memory and devices have loops of their own.
+//! Disks are shared by the same loop at a slower pace ([`disks`]).
 //!
-//! Read next: [`watched`].
+//! Not here: what is decided (`plan::shares`, `plan::io`), and whose processes the kernel lets us move
+//! (`sandbox::group`). Memory has a loop of its own.
+//!
+//! Read next: [`watched`], [`disks`].
 
+mod disks;
 mod made;
 mod watched;
 
 use crate::isolation::Sandbox;
+use boatyard_sandbox::group::sample::IoLimit;
 use boatyard_sandbox::group::{self, Groups};
 use boatyard_sandbox::spec::Id;
 use rustix::time::{ClockId, clock_gettime};
@@ -66,6 +70,7 @@ impl Shares {
                     let pause = rounds.round(now());
                     std::thread::park_timeout(pause);
                 }
+                rounds.disks.end(&rounds.watched);
             })?;
         Ok(Some(Self {
             stop,
@@ -81,6 +86,21 @@ impl Drop for Shares {
             thread.thread().unpark();
             // A round is short; one that panicked has said so.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Lifts what a loop that was killed held at disks, where there is to be none any more. Blocks.
+pub(crate) fn lift(sandboxes: &dyn Sandbox) {
+    let ids = sandboxes.groups().map(|groups| groups.list());
+    for id in ids.and_then(Result::ok).unwrap_or_default() {
+        let Ok(Some(group)) = sandboxes.group(&id) else {
+            continue;
+        };
+        for device in group.io_limits().unwrap_or_default().into_keys() {
+            if let Err(error) = group.set_io_limit(device, &IoLimit::default()) {
+                tracing::info!(%id, %error, "it stays held at a disk");
+            }
         }
     }
 }
@@ -101,6 +121,7 @@ struct Rounds {
     sandboxes: Arc<dyn Sandbox>,
     groups: Groups,
     watched: BTreeMap<Id, Watched>,
+    disks: disks::Disks,
     count: usize,
     listed: Option<Duration>,
     used: Option<Duration>,
@@ -114,6 +135,7 @@ impl Rounds {
             sandboxes,
             groups,
             watched: BTreeMap::new(),
+            disks: disks::Disks::default(),
             count: 0,
             listed: None,
             used: None,
@@ -159,6 +181,9 @@ impl Rounds {
                 self.count = usize::MAX;
             }
         }
+        if is_active || self.disks.is_due() {
+            self.disks.round(now, &self.watched);
+        }
         let cost = of(clock_gettime(ClockId::ThreadCPUTime)).saturating_sub(began);
         let pause = if is_active { BUSY } else { IDLE };
         pause.max(cost * REST)
@@ -180,6 +205,7 @@ impl Rounds {
             }
             match self.sandboxes.group(&id) {
                 Ok(Some(group)) => {
+                    self.disks.meet(&id, &group);
                     self.watched.insert(id, Watched::new(group, now));
                 }
                 Ok(None) => {}

@@ -5,6 +5,7 @@
     reason = "tests, which say what was not tried"
 )]
 
+use boatyard_sandbox::group::sample::IoLimit;
 use boatyard_sandbox::group::{Class, Group};
 use boatyard_sandbox::{Options, Sandboxes};
 use boatyard_testkit::{Daemon, Typist, wait};
@@ -49,18 +50,7 @@ fn all_are(daemon: &Daemon, words: &str, class: &str) -> Option<()> {
 
 /// The cgroups of the daemon's only environment.
 fn group(daemon: &Daemon) -> Group {
-    let options = Options {
-        cgroup_root: daemon.prefix().to_owned(),
-        network: false,
-        state_dir: daemon.folder().join("test-host"),
-        ..Options::default()
-    };
-    let sandboxes = Sandboxes::open(options).unwrap();
-    let ids = sandboxes.groups().list().unwrap();
-    let [id] = ids.as_slice() else {
-        panic!("not one environment: {ids:?}")
-    };
-    sandboxes.group(id).unwrap()
+    newest(&sandboxes(daemon), &[])
 }
 
 fn environment(daemon: &Daemon, name: &str) {
@@ -279,4 +269,100 @@ fn a_group_made_inside_is_held_with_the_builders_and_let_go_with_the_limit() {
     assert!(quota.quota <= Duration::from_millis(50), "{quota:?}");
     class(None);
     wait::until("no cap", || held(&group).is_none().then_some(()));
+}
+
+/// The cgroups of what was started last.
+fn newest(sandboxes: &Sandboxes, before: &[Group]) -> Group {
+    let ids = sandboxes.groups().list().unwrap();
+    let id = ids
+        .iter()
+        .find(|id| before.iter().all(|group| group.id() != *id))
+        .unwrap();
+    sandboxes.group(id).unwrap()
+}
+
+fn sandboxes(daemon: &Daemon) -> Sandboxes {
+    let options = Options {
+        executable: boatyard_testkit::daemon::binary(),
+        cgroup_root: daemon.prefix().to_owned(),
+        network: false,
+        state_dir: daemon.folder().join("test-host"),
+        ..Options::default()
+    };
+    Sandboxes::open(options).unwrap()
+}
+
+#[test]
+fn a_neighbours_flood_is_held_at_the_disk_while_somebody_waits_and_no_longer() {
+    let daemon = Daemon::start();
+    let sandboxes = sandboxes(&daemon);
+    environment(&daemon, "flood");
+    let flood = newest(&sandboxes, &[]);
+    environment(&daemon, "small");
+    let small = newest(&sandboxes, std::slice::from_ref(&flood));
+    let script = "for n in 1 2 3 4 5 6; do (while [ ! -e /stop ]; do dd if=/dev/zero of=/flood$n bs=1M count=16 conv=fsync; done 2>/dev/null) & done; wait";
+    let mut flooding = daemon
+        .client(&["exec", "flood", "--", "sh", "-c", script])
+        .spawn()
+        .unwrap();
+    let script = "while [ ! -e /stop ]; do dd if=/dev/zero of=/small bs=4k count=1 conv=fsync; done 2>/dev/null";
+    let mut waiting = daemon
+        .client(&["exec", "small", "--", "sh", "-c", script])
+        .spawn()
+        .unwrap();
+    wait::until("the flood to be held", || {
+        let limits = flood.io_limits().unwrap();
+        assert!(small.io_limits().unwrap().is_empty());
+        limits
+            .values()
+            .any(|limit| limit.written.is_some_and(|bytes| bytes >= 8 << 20))
+            .then_some(())
+    });
+    daemon.sh("small", "touch /stop").ok();
+    waiting.wait().unwrap();
+    wait::until("the flood to be let go", || {
+        flood.io_limits().unwrap().is_empty().then_some(())
+    });
+    assert!(flooding.try_wait().unwrap().is_none(), "the flood goes on");
+    daemon.sh("flood", "touch /stop").ok();
+    flooding.wait().unwrap();
+}
+
+#[test]
+fn what_a_killed_daemon_held_at_the_disk_its_successor_lets_go() {
+    let mut daemon = Daemon::start();
+    let sandboxes = sandboxes(&daemon);
+    environment(&daemon, "one");
+    let one = newest(&sandboxes, &[]);
+    daemon
+        .sh("one", "dd if=/dev/zero of=/some bs=1M count=1 conv=fsync")
+        .ok();
+    let disk = wait::until("something to be written", || {
+        let disks = one.io().unwrap();
+        disks.into_iter().find(|disk| disk.written > 0)
+    });
+    let limit = IoLimit {
+        written: Some(1 << 20),
+        ..IoLimit::default()
+    };
+    for arguments in [&[][..], &["--no-fair-shares"]] {
+        daemon.kill();
+        one.set_io_limit(disk.device, &limit).unwrap();
+        assert!(!one.io_limits().unwrap().is_empty());
+        daemon.run(arguments);
+        wait::until("it to be let go", || {
+            one.io_limits().unwrap().is_empty().then_some(())
+        });
+    }
+
+    // Here no loop is in the way of what the status says.
+    one.set_io_limit(disk.device, &limit).unwrap();
+    let says = || {
+        let said = daemon.cli(&["get", "environments", "one", "-o", "json"]);
+        said.ok()
+            .contains("held to 1 MiB written a second: neighbours wait for the disk")
+    };
+    wait::until("the status to say so", || says().then_some(()));
+    one.set_io_limit(disk.device, &IoLimit::default()).unwrap();
+    wait::until("the status to take it back", || (!says()).then_some(()));
 }

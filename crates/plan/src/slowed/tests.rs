@@ -50,6 +50,15 @@ fn each_reason_is_told_by_what_changed_since() {
             vec!["MemoryReclaim: memory is being taken back: more than 40 MiB are in use"],
         ),
         (
+            after(|now| {
+                now.disk = Some(Disk {
+                    read: None,
+                    write: Some(40 * MIB),
+                });
+            }),
+            vec!["DiskShare: held to 40 MiB written a second: neighbours wait for the disk"],
+        ),
+        (
             after(|now| now.pids = 95),
             vec!["Processes: processes near their limit: 95 of 100"],
         ),

@@ -7,7 +7,7 @@ use boatyard_link::usage::Pressure;
 use boatyard_plan::memory::{self, Host, Process, Role};
 use boatyard_plan::resize::{self, Change, Held, Limits};
 use boatyard_plan::slowed::{self, Sample, Told};
-use boatyard_sandbox::group::sample::Resource;
+use boatyard_sandbox::group::sample::{IoLimit, Resource};
 use boatyard_sandbox::group::{Candidate, Class, Error, Group};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::sync::Arc;
@@ -102,15 +102,20 @@ impl Pass {
             self.busy_at = Instant::now();
         }
         let close = memory::next_look(held, self.limits.memory, &host);
+        let disk = self.disk()?;
         let sample = if still && self.memory_high.is_none() {
             Sample {
                 at,
                 cpu,
+                disk,
                 ..self.before.unwrap_or_default()
             }
         } else {
             self.memory_then = held;
-            self.sample(at, cpu)?
+            Sample {
+                disk,
+                ..self.sample(at, cpu)?
+            }
         };
         let before = self.before.unwrap_or(sample);
         if close < RETRY && !still {
@@ -194,7 +199,18 @@ impl Pass {
             memory: memory.usage.saturating_sub(cache),
             memory_high: self.memory_high,
             pids: self.group.pids()?.unwrap_or_default(),
+            disk: None,
         })
+    }
+
+    /// What the loop for fair shares holds it to.
+    fn disk(&self) -> Result<Option<slowed::Disk>, Error> {
+        let limits = self.group.io_limits()?;
+        let least = |of: fn(&IoLimit) -> Option<u64>| limits.values().filter_map(of).min();
+        Ok((!limits.is_empty()).then(|| slowed::Disk {
+            read: least(|limit| limit.read),
+            write: least(|limit| limit.written),
+        }))
     }
 
     /// How much of the time something inside waited; None where the kernel does not tell.

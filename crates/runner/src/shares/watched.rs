@@ -114,6 +114,10 @@ impl Watched {
         !self.weighed || self.jobs.awaits_quiet()
     }
 
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }

@@ -15,6 +15,7 @@
 //! Read next: [`Group`], `files`, `place`, `processor`, `limits`, [`sample`].
 
 mod all;
+mod disks;
 mod files;
 mod identity;
 mod limits;
@@ -35,7 +36,7 @@ use super::hierarchies::{Hierarchy, all};
 use crate::spec::Id;
 use files::{Dir, Held};
 use processor::Refused;
-use sample::{Disk, Memory, Pressure, Resource, Throttling};
+use sample::{Memory, Pressure, Resource, Throttling};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -115,6 +116,11 @@ pub struct Group {
     memory_stat: Option<Held>,
     pids: Option<Held>,
     io: Option<Held>,
+    /// Numbers of requests, in version 1, and tasks.
+    io_requests: Option<Held>,
+    io_tasks: Option<Held>,
+    io_limits: Vec<Held>,
+    io_dir: Option<Dir>,
     pressure: [Option<Held>; 3],
     placing: Mutex<place::Files>,
 }
@@ -208,7 +214,7 @@ impl Group {
         } else {
             "blkio.throttle.io_service_bytes_recursive"
         };
-        let io_controller = if unified { "io" } else { "blkio" };
+        let io_dir = dir(if unified { "io" } else { "blkio" });
         Ok(Self {
             id: id.clone(),
             id_base,
@@ -225,7 +231,18 @@ impl Group {
             memory_stat: memory.as_ref().map(|dir| dir.held("memory.stat")),
             memory,
             pids: dir("pids").map(|dir| dir.held("pids.current")),
-            io: dir(io_controller).map(|dir| dir.held(io_files)),
+            io: io_dir.as_ref().map(|dir| dir.held(io_files)),
+            io_requests: io_dir
+                .as_ref()
+                .filter(|_| !unified)
+                .map(|dir| dir.held("blkio.throttle.io_serviced_recursive")),
+            // Version 2 tells it by pressure.
+            io_tasks: io_dir
+                .as_ref()
+                .filter(|_| !unified)
+                .map(|dir| dir.below("inner").held("tasks")),
+            io_limits: Self::limit_files(io_dir.as_ref(), unified),
+            io_dir,
             pressure: Resource::ALL.map(|resource| {
                 unified.then(|| cpu.held(&format!("{}.pressure", resource.name())))
             }),
@@ -387,18 +404,6 @@ impl Group {
     pub fn pids(&self) -> Result<Option<u64>, Error> {
         let pids = self.pids.as_ref();
         pids.map(|held| self.read(held, sample::number)).transpose()
-    }
-
-    /// What was read from and written to block devices so far, by device; empty without the
-    /// controller.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn io(&self) -> Result<Vec<Disk>, Error> {
-        let Some(held) = &self.io else {
-            return Ok(Vec::new());
-        };
-        self.read(held, |text| Some(sample::disks(text, self.unified)))
     }
 
     /// Ids of the processes of a class as the host sees them, at most 4096 of

@@ -1,6 +1,7 @@
 //! The handle on a running sandbox's cgroups: figures, moves that stay inside, limits of what runs.
 
 use crate::world::{DEADLINE, World};
+use boatyard_sandbox::group::sample::IoLimit;
 use boatyard_sandbox::group::{Class, Group, Quota, Weight};
 use boatyard_sandbox::spec::{Limits, Spec};
 use std::time::{Duration, Instant};
@@ -237,4 +238,51 @@ fn groups_made_inside_are_capped_and_let_go() {
     group.set_made_quota("docker", None).unwrap();
     assert_eq!(group.made_quota("docker").unwrap(), None);
     assert!(group.made_usage("gone").unwrap_err().is_gone());
+}
+
+#[test]
+fn what_is_written_and_synced_is_counted_and_held_at_the_disk_until_it_is_let_go() {
+    let world = World::new();
+    let flood = "while :; do dd if=/dev/zero of=/flood bs=1M count=4 conv=fsync; done 2>/dev/null";
+    let (_spec, group) = started(&world, "one", 0, flood);
+    let written = || {
+        let disks = group.io().unwrap();
+        disks.into_iter().max_by_key(|disk| disk.written)
+    };
+    let disk = until("something to be written", || {
+        written().filter(|disk| disk.written > 8 << 20 && disk.writes > 0)
+    });
+    assert!(group.io_limits().unwrap().is_empty());
+    let limit = IoLimit {
+        written: Some(1 << 20),
+        writes: Some(500),
+        ..IoLimit::default()
+    };
+    group.set_io_limit(disk.device, &limit).unwrap();
+    assert_eq!(group.io_limits().unwrap(), [(disk.device, limit)].into());
+    // What was under way is done; then it counts.
+    let began = Instant::now();
+    until("a second", || {
+        (began.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+    let before = written().unwrap().written;
+    let began = Instant::now();
+    let mut waited = false;
+    until("three more", || {
+        waited |= group.waiting(64).unwrap().is_none_or(|waiting| waiting > 0);
+        (began.elapsed() > Duration::from_secs(3)).then_some(())
+    });
+    assert!(waited, "nobody was seen waiting");
+    let held = written().unwrap().written - before;
+    assert!(held <= 10 << 20, "{held} bytes in three seconds");
+    group
+        .set_io_limit(disk.device, &IoLimit::default())
+        .unwrap();
+    assert!(group.io_limits().unwrap().is_empty());
+    let before = written().unwrap().written;
+    until("much to be written again", || {
+        (written().unwrap().written > before + (24 << 20)).then_some(())
+    });
+    // Of a disk that is none there is nothing to hold.
+    group.set_io_limit((7, 250), &limit).unwrap();
 }

@@ -34,6 +34,13 @@ pub(super) fn see(pid: u32) -> Option<Seen> {
     parse(pid, read(pid, "stat", &mut buffer)?)
 }
 
+/// Whether a task stands still and cannot be interrupted.
+pub(super) fn waits(task: u32) -> bool {
+    let mut buffer = [0; 512];
+    let stat = read(task, "stat", &mut buffer);
+    stat.is_some_and(|stat| stat.split_ascii_whitespace().nth(1) == Some("D"))
+}
+
 /// Its real user id as the host sees it.
 pub(super) fn user(pid: u32) -> Option<u32> {
     let mut buffer = [0; 1024];

@@ -83,7 +83,12 @@ pub(super) fn write(dir: &Dir, file: &'static str, text: &str) -> Result<(), Ref
 /// Weighs a directory among its siblings.
 pub(super) fn weigh(dir: &Dir, unified: bool, weight: Weight) -> Result<(), Refused> {
     let file = if unified { "cpu.weight" } else { "cpu.shares" };
-    write(dir, file, &weight.text(unified))
+    write(dir, file, &weight.text(unified))?;
+    if unified {
+        // At disks the same, where the kernel weighs there (io.cost, bfq).
+        let _ = dir.write("io.weight", &weight.text(unified));
+    }
+    Ok(())
 }
 
 /// The quota of a directory as it stands.

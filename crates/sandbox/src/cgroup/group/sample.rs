@@ -3,6 +3,7 @@
 //! Counters are since the cgroup was made; rates are the reader's business. A line or a word that is
 //! missing is zero: kernels differ in what they count.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a process can wait for.
@@ -175,43 +176,124 @@ impl Memory {
     }
 }
 
+/// Number of a block device.
+pub type Device = (u32, u32);
+
 /// What was read from and written to one block device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
     /// Its number.
-    pub device: (u32, u32),
+    pub device: Device,
     /// Bytes read.
     pub read: u64,
     /// Bytes written.
     pub written: u64,
+    /// Requests to read.
+    pub reads: u64,
+    /// Requests to write.
+    pub writes: u64,
 }
 
-/// `io.stat` of version 2, `blkio.throttle.io_service_bytes_recursive` of version 1.
-pub(super) fn disks(text: &str, unified: bool) -> Vec<Disk> {
-    let mut disks: Vec<Disk> = Vec::new();
+/// The most that may be done with a block device in a second; None is anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoLimit {
+    /// Bytes read.
+    pub read: Option<u64>,
+    /// Bytes written.
+    pub written: Option<u64>,
+    /// Requests to read.
+    pub reads: Option<u64>,
+    /// Requests to write.
+    pub writes: Option<u64>,
+}
+
+/// As `io.max` calls them, in the order of [`IoLimit::numbers`].
+const NAMES: [&str; 4] = ["rbps", "wbps", "riops", "wiops"];
+
+impl IoLimit {
+    pub(super) fn numbers(&self) -> [Option<u64>; 4] {
+        [self.read, self.written, self.reads, self.writes]
+    }
+
+    fn set(&mut self, number: usize, value: Option<u64>) {
+        match number {
+            0 => self.read = value,
+            1 => self.written = value,
+            2 => self.reads = value,
+            3 => self.writes = value,
+            _ => {}
+        }
+    }
+
+    /// A line of `io.max`.
+    pub(super) fn text(&self, (major, minor): Device) -> String {
+        let mut text = format!("{major}:{minor}");
+        for (name, number) in NAMES.iter().zip(self.numbers()) {
+            let number = number.map_or_else(|| "max".to_owned(), |number| number.to_string());
+            text.push_str(&format!(" {name}={number}"));
+        }
+        text
+    }
+}
+
+fn device(word: &str) -> Option<Device> {
+    let (major, minor) = word.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Lines of `io.max`.
+pub(super) fn io_limits(limits: &mut BTreeMap<Device, IoLimit>, text: &str) {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
-        let number = words.next().and_then(|word| {
-            let (major, minor) = word.split_once(':')?;
-            Some((major.parse().ok()?, minor.parse().ok()?))
-        });
-        let Some(device) = number else { continue };
-        let at = disks.iter().position(|disk| disk.device == device);
-        let at = at.unwrap_or_else(|| {
-            disks.push(Disk {
-                device,
-                ..Disk::default()
-            });
-            disks.len() - 1
-        });
-        let Some(disk) = disks.get_mut(at) else {
+        let Some(device) = words.next().and_then(device) else {
             continue;
         };
+        let limit = limits.entry(device).or_default();
+        for (name, value) in words.filter_map(|word| word.split_once('=')) {
+            if let Some(number) = NAMES.iter().position(|known| *known == name) {
+                limit.set(number, value.parse().ok());
+            }
+        }
+    }
+}
+
+/// One of the four files of version 1, by its place in [`IoLimit::numbers`].
+pub(super) fn io_numbers(limits: &mut BTreeMap<Device, IoLimit>, text: &str, number: usize) {
+    for line in text.lines() {
+        let Some((of, value)) = line.split_once(' ') else {
+            continue;
+        };
+        if let Some(device) = device(of) {
+            let value = value.trim().parse().ok().filter(|value| *value > 0);
+            limits.entry(device).or_default().set(number, value);
+        }
+    }
+}
+
+/// `io.stat` of version 2; of version 1 `blkio.throttle.io_service_bytes_recursive`, or with
+/// `requests` the `io_serviced_recursive` beside it.
+pub(super) fn count_disks(
+    disks: &mut BTreeMap<Device, Disk>,
+    text: &str,
+    unified: bool,
+    requests: bool,
+) {
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some(device) = words.next().and_then(device) else {
+            continue;
+        };
+        let disk = disks.entry(device).or_insert_with(|| Disk {
+            device,
+            ..Disk::default()
+        });
         let mut set = |name: &str, value: &str| {
             let value = value.parse().unwrap_or(0);
-            match name {
-                "rbytes" | "Read" => disk.read = value,
-                "wbytes" | "Write" => disk.written = value,
+            match (name, requests) {
+                ("rbytes", _) | ("Read", false) => disk.read = value,
+                ("wbytes", _) | ("Write", false) => disk.written = value,
+                ("rios", _) | ("Read", true) => disk.reads = value,
+                ("wios", _) | ("Write", true) => disk.writes = value,
                 _ => {}
             }
         };
@@ -223,7 +305,6 @@ pub(super) fn disks(text: &str, unified: bool) -> Vec<Disk> {
             set(name, value);
         }
     }
-    disks
 }
 
 /// Processor time: `usage_usec` of version 2's `cpu.stat`, else the number of `cpuacct.usage`.

@@ -1,7 +1,10 @@
 //! Texts as kernels of both versions write them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use super::sample::{Disk, Memory, Pressure, Throttling, disks, maximum, usage};
+use super::sample::{
+    Disk, IoLimit, Memory, Pressure, Throttling, count_disks, io_limits, io_numbers, maximum, usage,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[test]
@@ -59,16 +62,46 @@ fn memory_of_version_one_counts_what_lies_in_children() {
 }
 
 #[test]
-fn devices_are_told_alike_by_both_versions() {
+fn use_of_disks_is_told_alike_by_both_versions() {
     let disk = Disk {
         device: (254, 0),
         read: 10,
         written: 20,
+        reads: 1,
+        writes: 2,
     };
     let second = "254:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n";
-    let first = "254:0 Read 10\n254:0 Write 20\n254:0 Sync 30\n254:0 Total 30\nTotal 30\n";
-    assert_eq!(disks(second, true), [disk]);
-    assert_eq!(disks(first, false), [disk]);
+    let mut disks = BTreeMap::new();
+    count_disks(&mut disks, second, true, false);
+    assert_eq!(disks.into_values().collect::<Vec<_>>(), [disk]);
+    let bytes = "254:0 Read 10\n254:0 Write 20\n254:0 Sync 30\n254:0 Total 30\nTotal 30\n";
+    let requests = "254:0 Read 1\n254:0 Write 2\n254:0 Sync 3\n254:0 Total 3\nTotal 3\n";
+    let mut disks = BTreeMap::new();
+    count_disks(&mut disks, bytes, false, false);
+    count_disks(&mut disks, requests, false, true);
+    assert_eq!(disks.into_values().collect::<Vec<_>>(), [disk]);
+}
+
+#[test]
+fn limits_of_disks_are_told_alike_by_both_versions() {
+    let limit = IoLimit {
+        read: None,
+        written: Some(1 << 20),
+        reads: Some(300),
+        writes: None,
+    };
+    let mut second = BTreeMap::new();
+    let text = "254:0 rbps=max wbps=1048576 riops=300 wiops=max";
+    assert_eq!(limit.text((254, 0)), text);
+    io_limits(&mut second, &format!("{text}\n7:1 rbps=5 wbps=max\n"));
+    assert_eq!(second.remove(&(254, 0)), Some(limit));
+    assert_eq!(second[&(7, 1)].read, Some(5));
+    let mut first = BTreeMap::new();
+    io_numbers(&mut first, "", 0);
+    io_numbers(&mut first, "254:0 1048576\n", 1);
+    io_numbers(&mut first, "254:0 300\n7:0 0\n", 2);
+    assert_eq!(first.remove(&(254, 0)), Some(limit));
+    assert_eq!(first[&(7, 0)], IoLimit::default());
 }
 
 #[test]
