@@ -5,7 +5,7 @@
 //! Peers run as they come from the distribution, with their defaults, on storage of their own in
 //! the same file system. Output is the table of docs/benchmarks.md. `bench [ROUNDS] [GROUP...]`;
 //! the groups are `start`, `sandbox`, `exec`, `pull`, `memory`, `create`,
-//! `fanout`, `latency`, `contents`, `fleet`, `devcontainer`, `builds` and, only by name, `lag`.
+//! `fanout`, `latency`, `contents`, `fleet`, `devcontainer`, `builds` and, only by name, `lag` and `io`.
 //!
 //! Read next: `figures`, then `starts`.
 #![allow(
@@ -25,6 +25,7 @@ mod etcd;
 mod figures;
 mod fleet;
 mod hosts;
+mod io;
 mod lag;
 mod memory;
 mod podman;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
         .filter(|(first, _)| *first == hosts::ARGUMENT)
     {
         hosts::main(rest);
+        return ExitCode::SUCCESS;
+    }
+    if io::inside(&arguments).is_some() {
         return ExitCode::SUCCESS;
     }
     let given = arguments.first().and_then(|word| word.parse().ok());
@@ -94,6 +98,10 @@ fn main() -> ExitCode {
     // Its rounds are keystrokes, and it makes a busy host busier: only when asked for.
     if groups.contains(&"lag") {
         lag::run(given.unwrap_or(lag::KEYSTROKES), &mut table);
+    }
+    // Likewise, and its rounds are of a minute.
+    if groups.contains(&"io") {
+        io::run(given.unwrap_or(5), &mut table);
     }
     if wanted("devcontainer") || wanted("builds") {
         let of = [wanted("devcontainer"), wanted("builds")];
