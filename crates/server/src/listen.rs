@@ -12,7 +12,7 @@ use boatyard_link::tls::Authority;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use patient::Patient;
+use patient::patient;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
@@ -203,7 +203,7 @@ where
 {
     let limits = handler.flow.limits;
     let upgraded = Arc::new(AtomicBool::new(false));
-    let stream = Patient::new(stream, limits.unread, upgraded.clone());
+    let (stream, outlet) = patient(stream, limits.unread, upgraded.clone());
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -251,12 +251,13 @@ where
     tokio::select! {
         () = silent => {}
         // A client that breaks off is no news.
-        _ = connection.as_mut() => {}
+        () = std::future::poll_fn(|context| outlet.poll(connection.as_mut(), context)) => {}
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            std::future::poll_fn(|context| outlet.poll(connection.as_mut(), context)).await;
         }
     }
+    outlet.end().await;
 }
 
 /// Writes a kubeconfig for the administrator, readable by root alone.

@@ -22,7 +22,7 @@ use crate::outlook::Outlook;
 use crate::request::continue_token;
 use crate::selectors::{Fields, Labels};
 use crate::stored::{Outline, Shared};
-use boatyard_store::{Key, Revision, Scope, Store, Stored};
+use boatyard_store::{Item, Key, Revision, Scope, Store, Stored};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -250,13 +250,17 @@ impl Resources {
                 total = Some(read.items.len().saturating_add(left));
             }
             let mut rest = read.items.into_iter();
-            for stored in rest.by_ref() {
-                if all || selection.matches(caller, target.kind, &outline.read(&stored.data)?) {
-                    items.push(stored);
+            let matches = |item: &Item| -> Result<bool, Failure> {
+                let outlined = outline.read(&item.stored().data)?;
+                Ok(selection.matches(caller, target.kind, &outlined))
+            };
+            for item in rest.by_ref() {
+                if all || matches(&item)? {
+                    items.push(item);
                 }
                 // The page ends with one that is shown, so that the token names no other.
                 if items.len() == limit {
-                    after = items.last().map(|stored| stored.key.clone());
+                    after = items.last().map(Item::key);
                     break;
                 }
             }
@@ -334,7 +338,7 @@ pub(crate) struct PageRequest {
 
 /// A page of a list.
 pub(crate) struct Listed {
-    pub(crate) items: Vec<Stored>,
+    pub(crate) items: Vec<Item>,
     pub(crate) revision: Revision,
     pub(crate) next: Option<Key>,
     pub(crate) remaining: Option<u64>,
@@ -345,6 +349,9 @@ pub(crate) struct Listed {
 impl Listed {
     /// The items as trees.
     pub(crate) fn objects(&self) -> Result<Vec<Value>, Failure> {
-        self.items.iter().map(object).collect()
+        self.items
+            .iter()
+            .map(|item| object(&item.stored()))
+            .collect()
     }
 }

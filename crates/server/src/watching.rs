@@ -10,13 +10,16 @@ use crate::identity::Caller;
 use crate::resources::{Resources, Selection, Target, parse};
 use crate::stored::{self, Outline, Sieve, Word};
 use crate::table::Rows;
-use boatyard_store::{Change, Event, Revision, Stored};
+use boatyard_store::{Change, Event, Item, Revision};
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +41,6 @@ pub(crate) struct WatchOptions {
     pub(crate) form: Form,
     /// What rows of tables carry.
     pub(crate) rows: Rows,
-    /// How long the client may take nothing.
-    pub(crate) unread: Duration,
 }
 
 /// Opens a watch.
@@ -114,97 +115,200 @@ pub(crate) async fn open(
     ))
 }
 
+/// What a watch is woken for besides events.
+enum Interruption {
+    /// The server ends, or the caller's token is good no longer.
+    Cut,
+    /// Its time is up.
+    Over,
+    /// Time to say where it is; the newest revision.
+    Idle(Revision),
+    /// The store cannot tell.
+    Lost,
+}
+
+/// Looked at only when one of them has something: with a thousand watches of one change, what each
+/// asks of clocks and of the server's end at every event costs more than the event.
+type Interruptions = FuturesUnordered<BoxFuture<'static, Interruption>>;
+
+/// Events shown one after another before interruptions are looked at.
+const UNINTERRUPTED: u32 = 64;
+
+/// A watch's lines. It makes one when it is asked for the next: who does not read keeps none.
+struct Lines {
+    view: View,
+    initial: std::vec::IntoIter<Item>,
+    /// The initial events are still to be ended by a bookmark.
+    marks: bool,
+    bookmarks: bool,
+    events: BoxStream<'static, Result<Event, boatyard_store::Error>>,
+    interruptions: Interruptions,
+    /// Events since interruptions were looked at.
+    shown: u32,
+    last: Revision,
+    /// A revision of some time ago: every change up to it has reached `events` by now.
+    settled: Revision,
+    ending: bool,
+    over: bool,
+}
+
 fn stream(
-    mut view: View,
-    initial: Vec<Stored>,
+    view: View,
+    initial: Vec<Item>,
     from: Revision,
     opened_at: Revision,
-    mut events: BoxStream<'static, Result<Event, boatyard_store::Error>>,
+    events: BoxStream<'static, Result<Event, boatyard_store::Error>>,
     options: WatchOptions,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, Infallible>>(64);
+    let interruptions = Interruptions::new();
     let deadline = options.timeout.unwrap_or(LONGEST).min(LONGEST);
-    let unread = options.unread;
-    let work = async move {
-        // Who takes nothing for a while is not waited for: its place is another's.
-        let say = async |line: Bytes| {
-            let said = tokio::time::timeout(unread, sender.send(Ok(line))).await;
-            said.ok()?.ok()
-        };
-        let caller = view.caller.clone();
-        let mut last = from;
-        // A revision of some time ago: every change up to it has reached `events` by now.
-        let mut settled = opened_at;
-        for object in initial {
-            if let Some(line) = view.initial(&object) {
-                say(line).await?;
+    let caller = view.caller.clone();
+    interruptions.push(
+        async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Interruption::Cut,
+                () = caller.forgotten() => Interruption::Cut,
+                () = tokio::time::sleep(deadline) => Interruption::Over,
             }
         }
-        if options.initial_bookmark {
-            say(view.bookmark(last, true)).await?;
+        .boxed(),
+    );
+    if options.bookmarks {
+        interruptions.push(idle(&view.resources));
+    }
+    Lines {
+        view,
+        initial: initial.into_iter(),
+        marks: options.initial_bookmark,
+        bookmarks: options.bookmarks,
+        events,
+        interruptions,
+        shown: 0,
+        last: from,
+        settled: opened_at,
+        ending: false,
+        over: false,
+    }
+}
+
+/// Until the next bookmark is due.
+fn idle(resources: &Resources) -> BoxFuture<'static, Interruption> {
+    let store = resources.store.clone();
+    async move {
+        tokio::time::sleep(BOOKMARK).await;
+        match store.revision().await {
+            Ok(revision) => Interruption::Idle(revision),
+            Err(_) => Interruption::Lost,
         }
-        let end = tokio::time::sleep(deadline);
-        tokio::pin!(end);
-        let mut bookmarks =
-            tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK, BOOKMARK);
-        loop {
-            let event = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Some(()),
-                () = caller.forgotten() => return Some(()),
-                () = sender.closed() => return Some(()),
-                () = &mut end => {
-                    // Where to go on from, as late as it can be told.
-                    match events.next().now_or_never() {
-                        None => last = last.max(settled),
-                        Some(Some(Ok(event))) => {
-                            last = event.object.revision;
-                            if let Some(line) = view.event(event) {
-                                say(line).await?;
-                            }
-                        }
-                        Some(_) => return Some(()),
-                    }
-                    if options.bookmarks && last.0 > 0 {
-                        say(view.bookmark(last, false)).await?;
-                    }
-                    return Some(());
-                }
-                event = events.next() => event?,
-                // After the events: there is none now.
-                _ = bookmarks.tick(), if options.bookmarks => {
-                    last = last.max(settled);
-                    settled = view.resources.store.revision().await.ok()?;
-                    if last.0 > 0 {
-                        say(view.bookmark(last, false)).await?;
-                    }
-                    continue;
-                }
+    }
+    .boxed()
+}
+
+impl Lines {
+    /// The next event's line; Ready(None) at the end of events. Pending when there is none, or
+    /// interruptions are to be looked at.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while self.shown < UNINTERRUPTED {
+            let Some(event) = ready!(self.events.poll_next_unpin(context)) else {
+                self.over = true;
+                return Poll::Ready(None);
             };
+            self.shown += 1;
             match event {
                 Ok(event) => {
-                    last = event.object.revision;
-                    if let Some(line) = view.event(event) {
-                        say(line).await?;
+                    self.last = event.object.revision;
+                    if let Some(line) = self.view.event(event) {
+                        return Poll::Ready(Some(line));
                     }
                 }
                 Err(error) => {
+                    self.over = true;
                     let message = match error {
                         boatyard_store::Error::Lagged(_) => "the watch fell behind and was cut off",
                         _ => "too old resource version",
                     };
                     let failure = Failure::expired(format!("{message}, list again: {error}"));
                     let event = json!({"type": "ERROR", "object": failure.status()});
-                    say(line(&event)).await?;
-                    return Some(());
+                    return Poll::Ready(Some(line(&event)));
                 }
             }
         }
-    };
-    // The work lives in the response's body: dropping the connection drops it.
-    let work = futures::stream::once(work).filter_map(|_| async { None });
-    futures::stream::select(tokio_stream::wrappers::ReceiverStream::new(receiver), work)
+        Poll::Pending
+    }
+
+    /// Where to go on from, when it is known and wanted.
+    fn bookmark(&mut self) -> Option<Bytes> {
+        let wanted = self.bookmarks && self.last.0 > 0;
+        wanted.then(|| self.view.bookmark(self.last, false))
+    }
+
+    /// The last lines: an event that is there already, and where to go on from, as late as it can
+    /// be told.
+    fn poll_ending(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if !std::mem::replace(&mut self.ending, true) {
+            match self.poll_event(context) {
+                Poll::Pending => self.last = self.last.max(self.settled),
+                Poll::Ready(line) => return Poll::Ready(line),
+            }
+        }
+        self.over = true;
+        Poll::Ready(self.bookmark())
+    }
+
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        if self.ending {
+            return self.poll_ending(context);
+        }
+        for item in self.initial.by_ref() {
+            if let Some(line) = self.view.initial(&item.stored()) {
+                return Poll::Ready(Some(line));
+            }
+        }
+        if std::mem::take(&mut self.marks) {
+            return Poll::Ready(Some(self.view.bookmark(self.last, true)));
+        }
+        loop {
+            if let Poll::Ready(event) = self.poll_event(context) {
+                return Poll::Ready(event);
+            }
+            let interrupted = self.interruptions.poll_next_unpin(context);
+            let rests = std::mem::take(&mut self.shown) < UNINTERRUPTED;
+            match interrupted {
+                Poll::Ready(Some(Interruption::Over)) => return self.poll_ending(context),
+                Poll::Ready(Some(Interruption::Idle(revision))) => {
+                    self.interruptions.push(idle(&self.view.resources));
+                    // All events are shown, or the bookmark waits.
+                    if rests {
+                        self.last = self.last.max(self.settled);
+                        self.settled = revision;
+                    }
+                    if let Some(line) = self.bookmark() {
+                        return Poll::Ready(Some(line));
+                    }
+                }
+                Poll::Ready(Some(Interruption::Cut | Interruption::Lost) | None) => {
+                    self.over = true;
+                    return Poll::Ready(None);
+                }
+                // Until an event or an interruption.
+                Poll::Pending if rests => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    }
+}
+
+impl Stream for Lines {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_line(context).map(|line| line.map(Ok))
+    }
 }
 
 fn line(value: &Value) -> Bytes {
@@ -242,7 +346,7 @@ impl View {
     }
 
     /// An object that was there when the watch began.
-    fn initial(&mut self, object: &Stored) -> Option<Bytes> {
+    fn initial(&mut self, object: &boatyard_store::Stored) -> Option<Bytes> {
         if !self.all && !self.shows(&self.outline.read(&object.data).ok()?) {
             return None;
         }

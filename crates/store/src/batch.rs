@@ -148,7 +148,7 @@ impl Batch {
                 let version = &self.versions[*at.get()];
                 (version.change != Change::Deleted).then_some(version.object.revision)
             }
-            Entry::Vacant(_) => history.get(&key).map(|object| object.revision),
+            Entry::Vacant(_) => history.at(&key),
         };
         match (write, current) {
             (Write::Create { .. }, Some(_)) => return Err(Error::Exists(key)),

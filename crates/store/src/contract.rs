@@ -88,7 +88,7 @@ pub async fn worth_a_backup(store: &dyn Store) -> Snapshot {
     }
     let snapshot = store.snapshot().await.unwrap();
     let listed = store.list(boats(), None, None, None).await.unwrap();
-    assert_eq!(snapshot.objects, listed.items);
+    assert_eq!(snapshot.objects, listed.stored());
     assert_eq!(snapshot.revision, listed.revision);
     snapshot
 }

@@ -4,8 +4,9 @@
 //! optimistic write. It writes nothing and knows no database: an implementation applies a change
 //! here after it is durable there, so a reader never sees what a crash could take back.
 //!
-//! Objects and history share their bytes, so the memory needed is the stored bytes plus the
-//! superseded versions that history keeps ([`Limits`] bounds these by the stored bytes).
+//! Objects and history share their versions, and keep compressed what is not in use (`held`), so the
+//! memory needed is at most the stored bytes plus the superseded versions that history keeps
+//! ([`Limits`] bounds these by the stored bytes).
 //!
 //! Crash behaviour: none, it is rebuilt by applying the stored versions in order.
 //!
@@ -21,8 +22,9 @@ use tokio::sync::watch;
 
 use crate::archive::Snapshot;
 use crate::facet::{Facets, Mark, Route};
+use crate::held::{Codec, Held, Keyed, Packer, Place};
 use crate::version::Version;
-use crate::{Change, Error, Event, Key, Page, Revision, Scope, Stored};
+use crate::{Change, Error, Event, Item, Key, Page, Revision, Scope, Stored};
 
 #[cfg(test)]
 mod tests;
@@ -59,8 +61,8 @@ impl Limits {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) change: Change,
-    pub(crate) object: Arc<Stored>,
-    pub(crate) previous: Option<Arc<Stored>>,
+    pub(crate) object: Arc<Held>,
+    pub(crate) previous: Option<Arc<Held>>,
     /// When it was written, in milliseconds since 1970.
     pub(crate) at_millis: u64,
     /// What its resource's facets said of it, those there were.
@@ -71,29 +73,32 @@ impl Entry {
     pub(crate) fn event(&self) -> Event {
         Event {
             change: self.change,
-            object: self.object.clone(),
-            previous: self.previous.as_ref().map(|previous| previous.data.clone()),
+            object: self.object.stored(),
+            previous: self
+                .previous
+                .as_ref()
+                .map(|previous| previous.stored().data.clone()),
         }
     }
 
     fn bytes(&self) -> u64 {
-        self.object.data.len() as u64
+        self.object.bytes()
     }
 }
 
 /// A current object, ordered by its key.
 #[derive(Debug)]
-struct Live(Arc<Stored>);
+struct Live(Arc<Held>);
 
-impl Borrow<Key> for Live {
-    fn borrow(&self) -> &Key {
-        &self.0.key
+impl<'a> Borrow<dyn Keyed + 'a> for Live {
+    fn borrow(&self) -> &(dyn Keyed + 'a) {
+        &*self.0
     }
 }
 
 impl PartialEq for Live {
     fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
+        self.0.parts() == other.0.parts()
     }
 }
 
@@ -107,7 +112,7 @@ impl PartialOrd for Live {
 
 impl Ord for Live {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.key.cmp(&other.0.key)
+        self.0.parts().cmp(&other.0.parts())
     }
 }
 
@@ -122,6 +127,27 @@ struct Topic {
     latest: watch::Sender<u64>,
     /// Those of parts of it.
     facets: Facets,
+    /// Its namespaces' parts of keys.
+    places: HashMap<Box<str>, Arc<Place>>,
+    packer: Arc<Packer>,
+}
+
+/// Namespaces of a resource after which those without objects are looked for.
+const PLACES: usize = 1024;
+
+impl Topic {
+    fn place(&mut self, key: &Key) -> Arc<Place> {
+        if let Some(place) = self.places.get(key.namespace.as_str()) {
+            return place.clone();
+        }
+        if self.places.len().is_multiple_of(PLACES) {
+            self.places.retain(|_, place| Arc::strong_count(place) > 1);
+        }
+        let place = Arc::new(Place::new(key, &self.packer));
+        self.places
+            .insert(key.namespace.as_str().into(), place.clone());
+        place
+    }
 }
 
 impl Default for Topic {
@@ -131,6 +157,8 @@ impl Default for Topic {
             forgotten: 0,
             latest: watch::Sender::new(0),
             facets: Facets::default(),
+            places: HashMap::new(),
+            packer: Arc::default(),
         }
     }
 }
@@ -149,6 +177,8 @@ pub(crate) struct History {
     closed: bool,
     /// Raised when it was replaced.
     generation: u64,
+    /// While it is read from a database: what is put in is packed at once.
+    loading: Option<Codec>,
 }
 
 impl History {
@@ -157,6 +187,7 @@ impl History {
         Self {
             compacted,
             revision: compacted,
+            loading: Some(Codec::new()),
             ..Self::default()
         }
     }
@@ -171,38 +202,61 @@ impl History {
         self.compacted
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Stored>> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Stored>> {
+        self.held(key).map(|held| held.stored())
+    }
+
+    /// The revision a key's object is at, if there is one.
+    pub(crate) fn at(&self, key: &Key) -> Option<Revision> {
+        self.held(key).map(|held| Revision(held.revision()))
+    }
+
+    fn held(&self, key: &dyn Keyed) -> Option<&Arc<Held>> {
         self.live.get(key).map(|live| &live.0)
+    }
+
+    fn hold(&mut self, object: Arc<Stored>) -> Arc<Held> {
+        let place = self.topic(&object.key.resource).place(&object.key);
+        let held = Arc::new(Held::new(&place, object));
+        if let Some(codec) = &mut self.loading {
+            held.pack(codec, true);
+        }
+        held
     }
 
     /// Puts in an object whose change is already forgotten. Only while loading, before any
     /// [`History::apply`].
     pub(crate) fn restore(&mut self, object: Arc<Stored>) {
         self.live_bytes += object.data.len() as u64;
-        self.live.insert(Live(object));
+        let held = self.hold(object);
+        self.live.insert(Live(held));
     }
 
     /// The change that would make `object` of its key's current version.
     pub(crate) fn apply(&mut self, change: Change, object: Arc<Stored>, at_millis: u64) {
         let revision = object.revision.0;
         debug_assert_eq!(revision, self.revision + 1, "revisions have no gaps");
+        let held = self.hold(object.clone());
         let previous = match change {
-            Change::Deleted => self.live.take(&object.key),
+            Change::Deleted => self.live.take(&*held as &dyn Keyed),
             Change::Created | Change::Updated => {
-                self.live_bytes += object.data.len() as u64;
-                self.live.replace(Live(object.clone()))
+                self.live_bytes += held.bytes();
+                self.live.replace(Live(held.clone()))
             }
         }
         .map(|live| live.0);
+        let mut before = None;
         if let Some(previous) = &previous {
-            self.live_bytes -= previous.data.len() as u64;
+            self.live_bytes -= previous.bytes();
+            // Every watcher asks for it now.
+            before = self.loading.is_none().then(|| previous.warm());
         }
         let topic = self.topic(&object.key.resource);
         topic.revisions.push_back(revision);
-        let marks = topic.facets.marks(&object, previous.as_deref());
+        let marks = topic.facets.marks(&object, before.as_deref());
         let entry = Entry {
             change,
-            object,
+            object: held,
             previous,
             at_millis,
             marks,
@@ -218,6 +272,7 @@ impl History {
         versions: impl Iterator<Item = (&'a Version, u64)> + Clone,
     ) {
         let before = self.revision;
+        self.loading = None;
         for (version, at_millis) in versions.clone() {
             self.apply(version.change, version.object.clone(), at_millis);
         }
@@ -341,7 +396,7 @@ impl History {
             }
             cursor = revision;
             if let Some(entry) = self.entry(revision)
-                && scope.covers(&entry.object.key)
+                && scope.holds(&*entry.object)
                 && facet.as_ref().is_none_or(|facet| facet.is_of(&entry.marks))
             {
                 into.push_back(entry.clone());
@@ -362,7 +417,7 @@ impl History {
             objects: self
                 .live
                 .iter()
-                .map(|live| Stored::clone(&live.0))
+                .map(|live| Stored::clone(&live.0.stored()))
                 .collect(),
         }
     }
@@ -378,17 +433,17 @@ impl History {
         let at = at.unwrap_or(Revision(self.revision));
         self.check(at)?;
         let first = scope.first();
-        let start = match after {
+        let start: Bound<&dyn Keyed> = match after {
             Some(after) if *after >= first => Bound::Excluded(after),
             _ => Bound::Included(&first),
         };
         let changed = self.changed_since(scope, at, start);
         let limit = limit.unwrap_or(usize::MAX);
-        let mut items: Vec<Stored> = Vec::new();
+        let mut items: Vec<Item> = Vec::new();
         let mut remaining = 0;
-        let mut take = |object: &Arc<Stored>| {
+        let mut take = |object: &Arc<Held>| {
             if items.len() < limit {
-                items.push(Stored::clone(object));
+                items.push(Item(object.clone()));
             } else {
                 remaining += 1;
             }
@@ -396,13 +451,13 @@ impl History {
         let mut changed = changed.into_iter().peekable();
         let live = self
             .live
-            .range::<Key, _>((start, Bound::Unbounded))
+            .range::<dyn Keyed, _>((start, Bound::Unbounded))
             .map(|live| &live.0)
-            .take_while(|object| scope.covers(&object.key));
+            .take_while(|object| scope.holds(&***object));
         for object in live {
             let mut replaced = false;
-            while let Some((key, then)) = changed.next_if(|(key, _)| **key <= object.key) {
-                replaced |= *key == object.key;
+            while let Some((key, then)) = changed.next_if(|(key, _)| *key <= object.parts()) {
+                replaced |= key == object.parts();
                 then.iter().for_each(|then| take(then));
             }
             if !replaced {
@@ -416,7 +471,7 @@ impl History {
             next: items
                 .last()
                 .filter(|_| remaining > 0)
-                .map(|item| item.key.clone()),
+                .map(|item| item.0.key()),
             items,
             revision: at,
             remaining,
@@ -428,8 +483,8 @@ impl History {
         &self,
         scope: &Scope,
         at: Revision,
-        start: Bound<&Key>,
-    ) -> BTreeMap<&Key, Option<&Arc<Stored>>> {
+        start: Bound<&dyn Keyed>,
+    ) -> BTreeMap<(&str, &str, &str), Option<&Arc<Held>>> {
         let mut changed = BTreeMap::new();
         let Some(topic) = self.topics.get(&scope.resource) else {
             return changed;
@@ -441,17 +496,52 @@ impl History {
             .take_while(|&&revision| revision > at.0)
             .filter_map(|&revision| self.entry(revision))
         {
-            let key = &entry.object.key;
+            let key = entry.object.parts();
             let within = match start {
-                Bound::Excluded(after) => key > after,
-                Bound::Included(first) => key >= first,
+                Bound::Excluded(after) => key > after.parts(),
+                Bound::Included(first) => key >= first.parts(),
                 Bound::Unbounded => true,
             };
-            if within && scope.covers(key) {
+            if within && scope.holds(&*entry.object) {
                 changed.insert(key, entry.previous.as_ref());
             }
         }
         changed
+    }
+
+    /// Whether there is anything to pack.
+    pub(crate) fn has_many(&self) -> bool {
+        self.topics.values().any(|topic| topic.packer.has_many())
+    }
+
+    /// Current objects behind one, in the order of keys.
+    pub(crate) fn live_after(&self, last: Option<&Held>, limit: usize) -> Vec<Arc<Held>> {
+        let start: Bound<&dyn Keyed> = match last {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        let live = self.live.range::<dyn Keyed, _>((start, Bound::Unbounded));
+        live.take(limit).map(|live| live.0.clone()).collect()
+    }
+
+    /// Versions in the changes after a revision that are current no longer, and the revision of the
+    /// last of so many changes that were looked at.
+    pub(crate) fn superseded_after(&self, after: u64, limit: usize) -> (Vec<Arc<Held>>, u64) {
+        let first = after.saturating_sub(self.compacted);
+        let first = usize::try_from(first)
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len());
+        let (mut found, mut upto) = (Vec::new(), after);
+        for entry in self.entries.range(first..).take(limit) {
+            upto = entry.object.revision();
+            let forgotten = |previous: &&Arc<Held>| previous.revision() <= self.compacted;
+            found.extend(entry.previous.as_ref().filter(forgotten).cloned());
+            let current = self.held(&*entry.object);
+            if current.is_none_or(|current| !Arc::ptr_eq(current, &entry.object)) {
+                found.push(entry.object.clone());
+            }
+        }
+        (found, upto)
     }
 
     /// Whether history exceeds its limits by an eighth: forgetting at each write would double the
@@ -493,9 +583,9 @@ impl History {
             .iter()
             .take(usize::try_from(count).unwrap_or(usize::MAX))
             .flat_map(|entry| {
-                let previous = entry.previous.as_ref().map(|previous| previous.revision.0);
+                let previous = entry.previous.as_ref().map(|previous| previous.revision());
                 let tombstone =
-                    (entry.change == Change::Deleted).then_some(entry.object.revision.0);
+                    (entry.change == Change::Deleted).then_some(entry.object.revision());
                 previous.into_iter().chain(tombstone)
             })
     }
@@ -505,9 +595,9 @@ impl History {
         while self.compacted < upto
             && let Some(entry) = self.entries.pop_front()
         {
-            self.compacted = entry.object.revision.0;
+            self.compacted = entry.object.revision();
             self.entry_bytes -= entry.bytes();
-            if let Some(topic) = self.topics.get_mut(&entry.object.key.resource) {
+            if let Some(topic) = self.topics.get_mut(entry.object.parts().0) {
                 topic.revisions.pop_front();
                 topic.forgotten = self.compacted;
                 topic.facets.forget(&entry.marks, self.compacted);
@@ -522,11 +612,13 @@ impl History {
 impl Scope {
     /// Whether it covers this object.
     pub fn covers(&self, key: &Key) -> bool {
-        key.resource == self.resource
-            && self
-                .namespace
-                .as_ref()
-                .is_none_or(|namespace| *namespace == key.namespace)
+        self.holds(key)
+    }
+
+    fn holds(&self, key: &dyn Keyed) -> bool {
+        let (resource, namespace, _) = key.parts();
+        let within = |wanted: &String| wanted == namespace;
+        resource == self.resource && self.namespace.as_ref().is_none_or(within)
     }
 
     /// A key that comes before all it covers.

@@ -17,6 +17,7 @@ mod batch;
 pub mod contract;
 mod facet;
 mod failure;
+mod held;
 mod history;
 pub mod postgres;
 pub mod sqlite;
@@ -68,17 +69,42 @@ pub struct Stored {
     pub data: Bytes,
 }
 
+/// An object of a list, made when it is asked for: what is not in use is kept compressed, and who
+/// takes a list piece by piece needs no more than a piece of it.
+#[derive(Clone, Debug)]
+pub struct Item(pub(crate) Arc<held::Held>);
+
+impl Item {
+    /// The object as stored.
+    pub fn stored(&self) -> Arc<Stored> {
+        self.0.stored()
+    }
+
+    /// Its name.
+    pub fn key(&self) -> Key {
+        self.0.key()
+    }
+}
+
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page {
     /// In key order.
-    pub items: Vec<Stored>,
+    pub items: Vec<Item>,
     /// Revision of the snapshot all pages of this list are read at.
     pub revision: Revision,
     /// Where the next page starts, when there is one.
     pub next: Option<Key>,
     /// Objects after this page, at that snapshot.
     pub remaining: u64,
+}
+
+impl Page {
+    /// All its objects.
+    pub fn stored(&self) -> Vec<Stored> {
+        let stored = |item: &Item| Stored::clone(&item.stored());
+        self.items.iter().map(stored).collect()
+    }
 }
 
 /// One change.

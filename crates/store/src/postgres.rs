@@ -51,6 +51,7 @@ use self::writer::Writer;
 use crate::archive::Snapshot;
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
+use crate::held::Sweeper;
 use crate::history::Limits;
 use crate::{Error, Event, Key, Page, Revision, Route, Scope, Store, Stored};
 
@@ -104,6 +105,7 @@ pub struct PostgresStore {
     closing: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
     patience: Duration,
+    _sweeper: Sweeper,
 }
 
 impl PostgresStore {
@@ -135,6 +137,10 @@ impl PostgresStore {
             options.patience,
             session,
         );
+        let sweeper = Sweeper::start(memory.history()).map_err(|source| {
+            let what = "a thread could not be started; raise the limit of processes";
+            Failure::new(link.place(), what).because(source).error()
+        })?;
         let (closing, closed) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(follower.run(closed));
@@ -147,6 +153,7 @@ impl PostgresStore {
             closing,
             tasks: Mutex::new(tasks),
             patience: options.patience,
+            _sweeper: sweeper,
         })
     }
 
@@ -234,7 +241,7 @@ impl Store for PostgresStore {
         async move {
             self.current().await?;
             let history = self.memory.read();
-            Ok(history.get(&key).map(|stored| Stored::clone(stored)))
+            Ok(history.get(&key).map(|stored| Stored::clone(&stored)))
         }
         .boxed()
     }

@@ -28,6 +28,7 @@ use self::file::File;
 use crate::archive::Snapshot;
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
+use crate::held::Sweeper;
 use crate::history::{History, Limits};
 use crate::{Error, Event, Key, Page, Revision, Route, Scope, Store, Stored, watch};
 
@@ -67,6 +68,7 @@ pub struct SqliteStore {
     history: Arc<RwLock<History>>,
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
+    _sweeper: Sweeper,
 }
 
 impl SqliteStore {
@@ -86,20 +88,23 @@ impl SqliteStore {
             recent_millis: Limits::RECENT.0,
             recent_bytes: Limits::RECENT.1,
         };
+        let unstarted = |source| {
+            let what = "its threads could not be started; raise the limit of processes";
+            Failure::new(&place, what).because(source)
+        };
+        let sweeper = Sweeper::start(&history).map_err(unstarted)?;
         let (queue, requests) = mpsc::channel(QUEUE);
         let writer = writer::Writer::new(file, history.clone(), limits);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(requests))
-            .map_err(|source| {
-                let what = "the writer's thread could not be started; raise the limit of processes";
-                Failure::new(&place, what).because(source)
-            })?;
+            .map_err(unstarted)?;
         Ok(Self {
             place,
             history,
             queue: Some(queue),
             thread: Some(thread),
+            _sweeper: sweeper,
         })
     }
 
@@ -183,7 +188,7 @@ impl Store for SqliteStore {
     }
 
     fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Stored>, Error>> {
-        async move { Ok(self.read().get(&key).map(|stored| Stored::clone(stored))) }.boxed()
+        async move { Ok(self.read().get(&key).map(|stored| Stored::clone(&stored))) }.boxed()
     }
 
     fn list(

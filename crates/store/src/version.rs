@@ -41,7 +41,7 @@ impl Version {
 
     /// Puts it into a history being read; false when it does not fit there, which damage explains.
     pub(crate) fn load(self, history: &mut History, at_millis: u64) -> bool {
-        let current = history.get(&self.object.key).is_some();
+        let current = history.at(&self.object.key).is_some();
         if self.revision() > history.compacted() {
             let fits = self.revision() == history.revision() + 1
                 && current != (self.change == Change::Created);

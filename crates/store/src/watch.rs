@@ -78,7 +78,7 @@ impl Watcher {
     async fn next(&mut self) -> Option<Result<Event, Error>> {
         loop {
             if let Some(entry) = self.batch.pop_front() {
-                self.shown = entry.object.revision.0;
+                self.shown = entry.object.revision();
                 return Some(Ok(entry.event()));
             }
             if self.over {

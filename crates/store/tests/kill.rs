@@ -90,7 +90,7 @@ async fn child(path: &Path) {
     tasks.push(tokio::spawn(async move {
         loop {
             let page = store.list(boats(), None, None, None).await.unwrap();
-            for item in page.items {
+            for item in page.stored() {
                 let number = number(&item.data);
                 say(format_args!(
                     "seen {} {number} {}",

@@ -122,7 +122,7 @@ impl Controller for Events {
             let page = store.list(scope.clone(), at, after, Some(CHUNK)).await;
             let page = page.map_err(|error| Failure::unavailable(error.to_string()))?;
             at = Some(page.revision);
-            let old = page.items.into_iter().filter_map(|stored| {
+            let old = page.stored().into_iter().filter_map(|stored| {
                 let event: Event = serde_json::from_slice(&stored.data).unwrap_or_default();
                 let age: Duration = now.duration_since(event.last_seen()?).try_into().ok()?;
                 let going = event.metadata.deletion_timestamp.is_some();

@@ -122,9 +122,10 @@ async fn once(
     loop {
         let page = store.list(scope.clone(), at, after, Some(CHUNK)).await?;
         at = Some(page.revision);
-        for stored in &page.items {
+        for item in &page.items {
+            let stored = item.stored();
             missing.remove(&stored.key);
-            show(observers, &Seen::Listed(stored));
+            show(observers, &Seen::Listed(&stored));
         }
         after = page.next;
         if after.is_none() {

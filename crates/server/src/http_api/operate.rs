@@ -16,7 +16,7 @@ use crate::stored::{self, Outline, Versioned};
 use crate::table::{headings, partial, read_by, row, table};
 use crate::watching::{self, WatchOptions};
 use boatyard_api::rules::FieldError;
-use boatyard_store::Stored;
+use boatyard_store::Item;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -132,10 +132,11 @@ impl Handler {
                     .resources
                     .list(caller, target, &selection, &page)
                     .await?;
-                for stored in &listed.items {
+                for item in &listed.items {
+                    let key = item.key();
                     let one = Target {
-                        namespace: &stored.key.namespace,
-                        name: &stored.key.name,
+                        namespace: &key.namespace,
+                        name: &key.name,
                         ..target.clone()
                     };
                     let deleted = self.resources.delete(caller, &one, &options).await;
@@ -145,7 +146,7 @@ impl Handler {
                         _ => Err(failure),
                     })?;
                 }
-                whole(target.kind, listed)
+                Ok(whole(target.kind, listed))
             }
             _ => Err(Failure::method()),
         }
@@ -170,12 +171,12 @@ impl Handler {
         let metadata = about(&listed);
         let kinds = self.resources.kinds.clone();
         match form {
-            Form::Whole => whole(target.kind, listed),
+            Form::Whole => Ok(whole(target.kind, listed)),
             Form::Partial => {
                 let head = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata});
                 let outline = Outline::of(["metadata"]);
-                let written = move |stored: Stored, part: &mut Vec<u8>| {
-                    let object = outline.object(&stored).unwrap_or_default();
+                let written = move |item: Item, part: &mut Vec<u8>| {
+                    let object = outline.object(&item.stored()).unwrap_or_default();
                     append(&partial(object), part);
                 };
                 Ok(parts(stored::list(&head, "items", listed.items, written)))
@@ -184,8 +185,8 @@ impl Handler {
                 let (rows, now) = (query.rows()?, self.resources.now());
                 let head = headings(target.kind, &metadata);
                 let (kind, outline) = (kinds.number(target.kind), read_by(target.kind, rows));
-                let written = move |stored: Stored, part: &mut Vec<u8>| {
-                    let object = outline.object(&stored).unwrap_or_default();
+                let written = move |item: Item, part: &mut Vec<u8>| {
+                    let object = outline.object(&item.stored()).unwrap_or_default();
                     append(&row(kinds.numbered(kind), object, now, rows), part);
                 };
                 Ok(parts(stored::list(&head, "rows", listed.items, written)))
@@ -217,7 +218,6 @@ impl Handler {
             initial_bookmark: initial_events && query.flag("allowWatchBookmarks"),
             form,
             rows: query.rows()?,
-            unread: self.flow.limits.unread,
         };
         let selection = query.selection(target.kind)?;
         let watches = self.flow.watches.take(&caller.user, 1);
@@ -305,13 +305,16 @@ fn about(listed: &Listed) -> Value {
 }
 
 /// A list of whole objects.
-fn whole(kind: &Kind, listed: Listed) -> Result<Response<Body>, Failure> {
+fn whole(kind: &Kind, listed: Listed) -> Response<Body> {
     let head = json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": about(&listed)});
-    let items = listed.items.into_iter();
-    let items = items.map(|stored| Versioned::new(stored.data, stored.revision));
-    let items: Vec<Versioned> = items.collect::<Result<_, _>>()?;
-    let written = |item: Versioned, part: &mut Vec<u8>| item.write(part);
-    Ok(parts(stored::list(&head, "items", items, written)))
+    let written = |item: Item, part: &mut Vec<u8>| {
+        let stored = item.stored();
+        match Versioned::new(stored.data.clone(), stored.revision) {
+            Ok(object) => object.write(part),
+            Err(_) => append(&Value::Null, part),
+        }
+    };
+    parts(stored::list(&head, "items", listed.items, written))
 }
 
 /// A list that is written out an item at a time.

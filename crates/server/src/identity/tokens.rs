@@ -128,7 +128,8 @@ impl Tokens {
 
     async fn read(&self) -> Result<(), Error> {
         let page = self.store.list(scope(), None, None, None).await?;
-        let read = page.items.iter().filter_map(|stored| {
+        let stored = page.stored();
+        let read = stored.iter().filter_map(|stored| {
             let bearer = Bearer::parse(&stored.key.name)?;
             let hash: String = serde_json::from_slice(&stored.data).ok()?;
             Some((hash, bearer))

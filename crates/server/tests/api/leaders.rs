@@ -38,7 +38,7 @@ async fn lease(store: &Arc<SqliteStore>, wanted: impl Fn(&Value) -> bool) -> Val
         namespace: Some("boatyard-system".to_owned()),
     };
     let mut events = store.watch(scope.clone(), None).await.unwrap();
-    let now = store.list(scope, None, None, None).await.unwrap().items;
+    let now = store.list(scope, None, None, None).await.unwrap().stored();
     for stored in now {
         let object: Value = serde_json::from_slice(&stored.data).unwrap();
         if wanted(&object["spec"]) {

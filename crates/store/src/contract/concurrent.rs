@@ -93,7 +93,7 @@ pub(super) async fn reads_what_was_answered(store: Arc<dyn Store>) {
                 assert_eq!(read.as_ref(), Some(&stored));
                 let page = store.list(boats(), None, None, None).await.unwrap();
                 assert!(page.revision >= stored.revision);
-                assert!(page.items.contains(&stored));
+                assert!(page.stored().contains(&stored));
                 assert!(revision(&*store).await >= stored.revision);
             }
         }

@@ -19,8 +19,8 @@ pub(super) async fn lists_in_key_order_within_the_scope(store: Arc<dyn Store>) {
         store.create(key, data("x")).await.unwrap();
     }
     let page = store.list(boats(), None, None, None).await.unwrap();
-    let found: Vec<(&str, &str)> = page
-        .items
+    let stored = page.stored();
+    let found: Vec<(&str, &str)> = stored
         .iter()
         .map(|item| (item.key.namespace.as_str(), item.key.name.as_str()))
         .collect();
@@ -33,7 +33,7 @@ pub(super) async fn lists_in_key_order_within_the_scope(store: Arc<dyn Store>) {
         namespace: Some("a".to_owned()),
     };
     let page = store.list(scope, None, None, None).await.unwrap();
-    assert_eq!(names(&page.items), ["1", "2"]);
+    assert_eq!(names(&page.stored()), ["1", "2"]);
 }
 
 pub(super) async fn pages_through_one_snapshot_while_others_write(store: Arc<dyn Store>) {
@@ -46,7 +46,7 @@ pub(super) async fn pages_through_one_snapshot_while_others_write(store: Arc<dyn
     loop {
         let page = store.list(boats(), at, after, Some(7)).await.unwrap();
         at = Some(page.revision);
-        found.extend(page.items);
+        found.extend(page.stored());
         assert_eq!(page.remaining, 50 - found.len() as u64);
         // Before, at and behind the position: made, changed, deleted, made again.
         create(&*store, &format!("{:02}", turn * 2 + 1)).await;
@@ -96,6 +96,6 @@ pub(super) async fn refuses_revisions_forgotten_or_to_come(store: Arc<dyn Store>
         })
     ));
     let page = store.list(boats(), Some(Revision(2)), None, None).await;
-    assert_eq!(names(&page.unwrap().items), ["a", "b"]);
+    assert_eq!(names(&page.unwrap().stored()), ["a", "b"]);
     assert!(store.get(boat("a")).await.unwrap().is_some());
 }

@@ -129,7 +129,7 @@ impl Model {
         loop {
             let at = Some(Revision(at));
             let page = history.list(scope, at, after.as_ref(), Some(2)).unwrap();
-            found.extend(page.items);
+            found.extend(page.stored());
             assert_eq!(found.len() as u64 + page.remaining, expected.len() as u64);
             after = page.next;
             if after.is_none() {

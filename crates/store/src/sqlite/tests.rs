@@ -62,7 +62,7 @@ async fn resumes_a_watch_and_a_list_across_a_restart() {
     store.close().await.unwrap();
     let store = open(folder.path());
     let after = store.list(boats(), Some(Revision(2)), None, None).await;
-    assert_eq!(before.unwrap().items, after.unwrap().items);
+    assert_eq!(before.unwrap().stored(), after.unwrap().stored());
     let watch = store.watch(boats(), Some(Revision(1))).await.unwrap();
     let events: Vec<Event> = watch.take(2).map(Result::unwrap).collect().await;
     assert_eq!(events[0].object.key, key("b"));
@@ -100,7 +100,7 @@ async fn forgets_history_beyond_its_limits_and_keeps_the_objects() {
     let store = open(folder.path());
     let page = store.list(boats(), None, None, None).await.unwrap();
     assert_eq!(page.items.len(), 2);
-    assert_eq!(page.items[0], stored);
+    assert_eq!(page.stored()[0], stored);
     let kept = store.watch(boats(), Some(Revision(stored.revision.0 - 16)));
     assert!(kept.await.is_ok());
     let forgotten = store.watch(boats(), Some(Revision(stored.revision.0 - 20)));

@@ -13,7 +13,7 @@ use crate::kinds::Kind;
 use crate::objects::meta;
 use crate::resources::WriteOptions;
 use boatyard_api::DEFAULT_NAMESPACE;
-use boatyard_store::{Key, Scope};
+use boatyard_store::{Item, Key, Scope};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::{HashSet, VecDeque};
@@ -128,8 +128,9 @@ impl Collector {
             let page = page.map_err(|error| Failure::unavailable(error.to_string()))?;
             at = Some(page.revision);
             let namesakes = page.items.iter();
-            let mut namesakes = namesakes.filter(|stored| stored.key.name == reference.name);
-            if namesakes.any(|stored| super::Facts::read(&stored.data).uid == reference.uid) {
+            let mut namesakes = namesakes.filter(|item| item.key().name == reference.name);
+            let uid = |item: &Item| super::Facts::read(&item.stored().data).uid;
+            if namesakes.any(|item| uid(item) == reference.uid) {
                 self.tell(read, reference, &read.key.namespace).await;
                 return Ok(());
             }

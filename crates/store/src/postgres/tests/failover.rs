@@ -61,7 +61,7 @@ async fn a_synchronous_standby_promoted_under_load_has_all_that_was_answered() {
     let page = fresh.list(boats(), None, None, None).await.unwrap();
     assert!(page.revision > Revision(1_000_000_000));
     let contents: std::collections::BTreeMap<_, _> = page
-        .items
+        .stored()
         .into_iter()
         .map(|item| (item.key.name, (item.revision.0, item.data)))
         .collect();

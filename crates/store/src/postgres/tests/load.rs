@@ -180,7 +180,7 @@ async fn watch(store: Arc<PostgresStore>, from: Revision) -> Seen {
                 };
                 seen.relists += 1;
                 seen.contents = page
-                    .items
+                    .stored()
                     .into_iter()
                     .map(|item| (item.key.name, (item.revision.0, item.data)))
                     .collect();

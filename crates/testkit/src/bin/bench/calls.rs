@@ -3,6 +3,7 @@
 //! Peer and Boatyard are called by the same code, so that what the client costs is in both figures.
 //! It knows neither's API. The clients share the processors with what they measure.
 
+use crate::tally::{Counted, Tally};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -10,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
@@ -17,11 +19,13 @@ use tokio::task::JoinSet;
 /// Longest any call may take.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Windows that never hold back an answer.
-const WINDOW: u32 = 16 << 20;
+const WINDOW: u32 = 1 << 30;
 
 /// Connections to one server. Dropping it ends them.
 pub(crate) struct Connections {
     senders: Vec<SendRequest<Full<Bytes>>>,
+    /// What arrives, once it is counted and read no more.
+    pub(crate) tally: Arc<Tally>,
     _drivers: JoinSet<()>,
 }
 
@@ -50,6 +54,7 @@ impl Connections {
     fn none() -> Self {
         Self {
             senders: Vec::new(),
+            tally: Arc::default(),
             _drivers: JoinSet::new(),
         }
     }
@@ -58,7 +63,7 @@ impl Connections {
         let (sender, driver) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Counted::new(stream, &self.tally)))
             .await
             .unwrap();
         self._drivers.spawn(async move { drop(driver.await) });

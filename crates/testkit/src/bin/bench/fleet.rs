@@ -2,9 +2,9 @@
 //!
 //! Measures the server with everything that works on it: creates as they are accepted, placement,
 //! the runners' watches and their reports, until every environment is ready. The hosts are `hosts`.
-//! In truth they are machines of their own. Here they share the processors, of which they get less
-//! than the server (they run at a lower priority), and their disks are memory, so that
-//! their files wait for no flush of the server's.
+//! In truth they are machines of their own. Here they share the processors, of which they get what
+//! the server and those who ask leave (they run at the lowest priority), and their disks are memory,
+//! so that their files wait for no flush of the server's.
 //!
 //! Who looks on is a client like others: a watch that was cut begins again with a list.
 
@@ -48,7 +48,7 @@ fn start_hosts(folder: &Path, socket: &Path, first: usize, count: usize) -> Host
     let log = std::fs::File::create(folder.join(format!("hosts-{first}.log"))).unwrap();
     let mut command = Command::new("nice");
     command
-        .args(["-n", "5"])
+        .args(["-n", "19"])
         .arg(std::env::current_exe().unwrap());
     command.arg(hosts::ARGUMENT).arg(folder).arg(socket);
     let child = command

@@ -33,6 +33,7 @@ mod process;
 mod pulls;
 mod sandboxes;
 mod starts;
+mod tally;
 mod watches;
 
 use figures::Table;

@@ -1,7 +1,7 @@
 //! Watches: one change to a thousand watchers, and how late an event is while others write.
 //!
-//! A change is timed from before it is sent until the last watcher has read it; what the thousand
-//! readers cost is in both contenders' times, the servers' own processor time stands beside them.
+//! A change is timed from before it is sent until it has arrived for the last watcher. That it has is
+//! counted without being read (`tally`), the servers' own processor time stands beside it.
 
 use crate::api::{ENVIRONMENTS, Server, environment, send};
 use crate::calls::{Connections, begin};
@@ -12,10 +12,8 @@ use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const WATCHERS: usize = 1000;
@@ -95,39 +93,32 @@ pub(crate) fn fan_out(rounds: usize, table: &mut Table) {
             etcd.connect(CONNECTIONS).await,
             server.connect(CONNECTIONS).await,
         );
-        let mut sender = to_server.of(0);
+        let (put_by, patched_by) = (etcd.connect(1).await, server.connect(1).await);
+        let mut sender = patched_by.of(0);
         send(&mut sender, "POST", ENVIRONMENTS, bound("seen")).await;
-        let seen = [(); 2].map(|()| Arc::new((AtomicUsize::new(0), Notify::new())));
-        let mut readers = JoinSet::new();
+        let mut watches = Vec::new();
         for client in 0..WATCHERS {
-            let watches = [
-                theirs(&to_etcd, client).await,
-                ours(&to_server, client).await,
-            ];
-            for (mut watch, seen) in watches.into_iter().zip(seen.clone()) {
-                readers.spawn(async move {
-                    loop {
-                        watch.next().await;
-                        if seen.0.fetch_add(1, Ordering::Relaxed) + 1 == WATCHERS {
-                            seen.1.notify_one();
-                        }
-                    }
-                });
-            }
+            watches.push(theirs(&to_etcd, client).await);
+            watches.push(ours(&to_server, client).await);
         }
         let value = environment("seen");
         let path = format!("{ENVIRONMENTS}/seen");
+        let sides = [
+            (etcd.pid(), &to_etcd.tally),
+            (server.pid(), &to_server.tally),
+        ];
         for round in 0..=rounds {
-            for (side, pid) in [etcd.pid(), server.pid()].into_iter().enumerate() {
-                seen[side].0.store(0, Ordering::Relaxed);
+            for (side, (pid, tally)) in sides.into_iter().enumerate() {
+                tally.expect(WATCHERS);
                 let (cpu, began) = (process::cpu(pid), Instant::now());
                 if side == 0 {
-                    etcd::put(&mut to_etcd.of(0), "/registry/environments/seen", &value).await;
+                    let mut sender = put_by.of(0);
+                    etcd::put(&mut sender, "/registry/environments/seen", &value).await;
                 } else {
                     send(&mut sender, "PATCH", &path, annotated(&round.to_string())).await;
                 }
-                let all = tokio::time::timeout(DEADLINE, seen[side].1.notified()).await;
-                all.expect("a watcher did not see the change");
+                let all = tokio::time::timeout(DEADLINE, tally.all()).await;
+                all.expect("a watcher was not sent the change");
                 let took = began.elapsed();
                 if round > 0 {
                     let cpu = process::cpu(pid) - cpu;
@@ -139,7 +130,7 @@ pub(crate) fn fan_out(rounds: usize, table: &mut Table) {
                 }
             }
         }
-        readers.shutdown().await;
+        drop(watches);
     });
     table.rates("One change to 1,000 watchers", &contenders);
 }
