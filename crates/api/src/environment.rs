@@ -4,12 +4,14 @@
 //! (`runner::status`) and written through the status subresource by nobody else.
 
 mod devcontainer;
+mod ports;
 mod resources;
 
 pub use devcontainer::{
     Additional, Devcontainer, DevcontainerDefaults, Dotfiles, Lifecycle, UpdateRemoteUserUid,
     UserEnvProbe,
 };
+pub use ports::{OnAutoForward, PortStatus};
 pub use resources::{MOST_KILLS, MemoryKill, Pending, ResourcesStatus, Slowed, Usage};
 
 use crate::egress::{Egress, EgressMode};
@@ -331,6 +333,9 @@ pub struct EnvironmentStatus {
     /// Where it may connect to now and what it was refused; absent where everything is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<EgressStatus>,
+    /// Ports that its configuration names, with their attributes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortStatus>,
     /// Address inside the runner's private network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,

@@ -5,6 +5,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Development environments on your own machines.
 #[derive(Debug, Parser)]
@@ -462,8 +463,8 @@ pub(crate) enum Image {
     Prune {
         /// Of what builds keep for later, how much stays: what was used last, as
         /// `10Gi`. Without it 20Gi; what was not used for a week never does.
-        #[arg(long, value_name = "SIZE")]
-        keep_cache: Option<String>,
+        #[arg(long, value_name = "SIZE", value_parser = crate::sizes::bytes)]
+        keep_cache: Option<u64>,
     },
 }
 
@@ -545,6 +546,8 @@ pub(crate) struct Runner {
     pub(crate) mirrors: Vec<String>,
     #[command(flatten)]
     pub(crate) devices: Devices,
+    #[command(flatten)]
+    pub(crate) garbage: Garbage,
 }
 
 /// Devices of a runner's host.
@@ -571,6 +574,36 @@ fn bytes(text: &str) -> Result<u64, String> {
     boatyard_api::quantity::bytes(&quantity).map_err(|error| error.to_string())
 }
 
+/// When a runner removes cache that nobody uses: layers and mounts that only builds would use
+/// again, images made up for environments, and pulled images.
+#[derive(Debug, Args)]
+pub(crate) struct Garbage {
+    /// Percent of the state directory's file system from which on unused cache is removed, what
+    /// was used longest ago first.
+    #[arg(long, env = "BOATYARD_GC_HIGH", value_name = "PERCENT", default_value_t = 85,
+        value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) gc_high: u8,
+    /// Percent down to which it is removed then.
+    #[arg(long, env = "BOATYARD_GC_LOW", value_name = "PERCENT", default_value_t = 80,
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) gc_low: u8,
+    /// Size that builds' cache may have, however much room there is, as `10Gi`.
+    #[arg(long, env = "BOATYARD_GC_CACHE", value_name = "SIZE", default_value = "20Gi", value_parser = crate::sizes::bytes)]
+    pub(crate) gc_cache: u64,
+    /// How long builds' cache stays unused, as `36h` or `7d`.
+    #[arg(long, env = "BOATYARD_GC_CACHE_AGE", value_name = "TIME", default_value = "7d", value_parser = crate::sizes::duration)]
+    pub(crate) gc_cache_age: Duration,
+    /// How long pulled images stay unused; without it for as long as there is room.
+    #[arg(long, env = "BOATYARD_GC_IMAGE_AGE", value_name = "TIME", value_parser = crate::sizes::duration)]
+    pub(crate) gc_image_age: Option<Duration>,
+    /// What was used within this time stays, however full the disk is.
+    #[arg(long, env = "BOATYARD_GC_MIN_AGE", value_name = "TIME", default_value = "10m", value_parser = crate::sizes::duration)]
+    pub(crate) gc_min_age: Duration,
+    /// Between two looks at the disk.
+    #[arg(long, env = "BOATYARD_GC_INTERVAL", value_name = "TIME", default_value = "1m", value_parser = crate::sizes::duration)]
+    pub(crate) gc_interval: Duration,
+}
+
 /// `daemon`.
 #[derive(Debug, Args)]
 pub(crate) struct Daemon {
@@ -585,4 +618,6 @@ pub(crate) struct Daemon {
     pub(crate) mirrors: Vec<String>,
     #[command(flatten)]
     pub(crate) devices: Devices,
+    #[command(flatten)]
+    pub(crate) garbage: Garbage,
 }

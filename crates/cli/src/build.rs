@@ -87,11 +87,7 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
         names,
         no_cache: wanted.no_cache,
         push: wanted.push,
-        cache_from: wanted
-            .cache_from
-            .iter()
-            .map(|cache| registry_cache(cache))
-            .collect::<Result<_, _>>()?,
+        cache_from: registry_caches(&wanted.cache_from)?,
         cache_to: wanted.cache_to.as_deref().map(registry_cache).transpose()?,
         class_name: None,
     };
@@ -204,8 +200,13 @@ fn pair<'a>(text: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> 
         .ok_or_else(|| Failure::new(format!("{option} {text} has no `=`")).code(2))
 }
 
+/// Several caches.
+pub(crate) fn registry_caches(texts: &[String]) -> Result<Vec<String>, Failure> {
+    texts.iter().map(|text| registry_cache(text)).collect()
+}
+
 /// A name, alone or as buildx writes it.
-fn registry_cache(text: &str) -> Result<String, Failure> {
+pub(crate) fn registry_cache(text: &str) -> Result<String, Failure> {
     if !text.contains('=') {
         return Ok(text.to_owned());
     }

@@ -5,7 +5,7 @@
 //! lets only one of them use it. They end on SIGTERM or SIGINT; environments go on and are adopted
 //! by the next one.
 
-use crate::args::{Daemon, Database, Devices, Global, Local, Runner, Server, ServerVerb};
+use crate::args::{Daemon, Database, Devices, Garbage, Global, Local, Runner, Server, ServerVerb};
 use crate::connect;
 use crate::failure::Failure;
 use crate::stored;
@@ -14,6 +14,7 @@ use boatyard_store::Store;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,7 @@ fn open_runner(
     endpoint: Endpoint,
     mirrors: &[String],
     devices: &Devices,
+    garbage: &Garbage,
 ) -> Result<boatyard_runner::Service, Failure> {
     let options = boatyard_runner::Options {
         name: name.to_owned(),
@@ -92,8 +94,30 @@ fn open_runner(
         fair_shares: !local.no_fair_shares,
         zram: devices.zram,
         device_directories: devices.directories.clone(),
+        garbage: collecting(garbage)?,
     };
     boatyard_runner::Service::open(options).map_err(|error| Failure::from_error(&error))
+}
+
+fn collecting(asked: &Garbage) -> Result<boatyard_runner::Garbage, Failure> {
+    let (high, low) = (asked.gc_high, asked.gc_low);
+    if low >= high {
+        return Err(
+            Failure::new(format!("--gc-low {low} is not below --gc-high {high}"))
+                .hint("unused cache is removed from the high percentage down to the low one")
+                .code(2),
+        );
+    }
+    Ok(boatyard_runner::Garbage {
+        high_percent: high,
+        low_percent: low,
+        cache_bytes: asked.gc_cache,
+        cache_age: asked.gc_cache_age,
+        image_age: asked.gc_image_age,
+        min_age: asked.gc_min_age,
+        // Never without a pause.
+        interval: asked.gc_interval.max(Duration::from_millis(10)),
+    })
 }
 
 /// Runs `services` until one ends or a signal says to, then lets all of them end.
@@ -167,7 +191,14 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
         address: Address::Unix(local.socket.clone()),
         token: Some(token),
     };
-    let runner = open_runner(local, RUNNER, endpoint, &daemon.mirrors, &daemon.devices)?;
+    let runner = open_runner(
+        local,
+        RUNNER,
+        endpoint,
+        &daemon.mirrors,
+        &daemon.devices,
+        &daemon.garbage,
+    )?;
     spawn_runner(&mut services, runner, &shutdown);
     let outcome = until_told(services, shutdown).await;
     outcome.and(close(&*store).await)
@@ -225,6 +256,7 @@ pub(crate) async fn runner(global: &Global, runner: Runner) -> Result<(), Failur
         endpoint,
         &runner.mirrors,
         &runner.devices,
+        &runner.garbage,
     )?;
     spawn_runner(&mut services, opened, &shutdown);
     until_told(services, shutdown).await

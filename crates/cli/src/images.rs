@@ -99,22 +99,12 @@ pub(crate) async fn run(global: &Global, image: Image) -> Result<(), Failure> {
             Ok(())
         }
         Image::Prune { keep_cache } => {
-            let size = |text: String| {
-                // As the API writes sizes.
-                let quantity =
-                    serde_json::from_value(text.as_str().into()).map_err(|error| error.to_string());
-                let bytes = quantity.and_then(|quantity| {
-                    boatyard_api::quantity::bytes(&quantity).map_err(|error| error.to_string())
-                });
-                bytes.map_err(|error| {
-                    Failure::new(format!("--keep-cache {text} is no size: {error}"))
-                        .hint("write 10Gi, 500M or 0")
-                        .code(2)
-                })
-            };
-            let cache = keep_cache.map(size).transpose()?;
-            let Some(Reply::Pruned { layers, bytes }) =
-                ask(global, &Request::ImagePrune { cache }, Transfer::None).await?
+            let Some(Reply::Pruned { layers, bytes }) = ask(
+                global,
+                &Request::ImagePrune { cache: keep_cache },
+                Transfer::None,
+            )
+            .await?
             else {
                 return Ok(());
             };

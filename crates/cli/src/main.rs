@@ -22,6 +22,7 @@ mod images;
 mod lifecycle;
 mod output;
 mod show;
+mod sizes;
 mod stored;
 mod top;
 mod up;

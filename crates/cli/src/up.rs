@@ -332,6 +332,8 @@ async fn take_up(
                 spec: will.spec.clone(),
                 opened_only: false,
                 no_cache: false,
+                cache_from: Vec::new(),
+                cache_to: None,
             };
             let prepared = prepare(global, wanted).await;
             let hint = format!("mend it and say `boatyard up` again; {name} stays as it was");
@@ -370,6 +372,8 @@ async fn find_or_make(
             spec: spec.clone(),
             opened_only: false,
             no_cache: false,
+            cache_from: Vec::new(),
+            cache_to: None,
         };
         let hint = "mend it and say `boatyard up` again; no environment was made";
         let prepared = prepare(global, wanted).await;

@@ -9,6 +9,7 @@
 //! Read next: `load` (files to one tree), `service` (tree to data), `plan` (the data).
 
 mod canonical;
+mod contexts;
 mod dotenv;
 mod interpolate;
 mod load;
@@ -158,9 +159,41 @@ fn planned(loader: &mut Loader<'_>, request: &Request) -> Result<ComposePlan, St
         }
         services.insert(name, service);
     }
+    // What is only built is read as well.
+    let mut built = BTreeMap::new();
+    let mut left: Vec<(String, String)> = services
+        .values()
+        .flat_map(|one| {
+            contexts::wanted(one)
+                .into_iter()
+                .map(|of| (one.name.clone(), of))
+        })
+        .collect();
+    while let Some((of, name)) = left.pop() {
+        if services.contains_key(&name) || built.contains_key(&name) {
+            continue;
+        }
+        let entry = all.as_ref().and_then(|all| all.entry(&name));
+        let entry = entry.ok_or_else(|| {
+            let what = format!(
+                "service {of} is built with the service {name}, which is not in the project"
+            );
+            missing(first, what)
+        })?;
+        match service::read(loader, &reader, &shared, &name, &entry.node) {
+            Ok(service) => {
+                let more = contexts::wanted(&service).into_iter();
+                left.extend(more.map(|of| (name.clone(), of)));
+                built.insert(name, service);
+            }
+            Err(Stop::Needs) => waiting = true,
+            Err(error) => return Err(error),
+        }
+    }
     if waiting {
         return Err(Stop::Needs);
     }
+    contexts::settle(&mut services, &built).map_err(|what| missing(first, what))?;
     // What is optional and does not run holds nobody up.
     let running: BTreeSet<String> = services.keys().cloned().collect();
     for service in services.values_mut() {

@@ -30,6 +30,7 @@ mod host;
 mod mounts;
 mod ports;
 mod run_args;
+mod ulimits;
 
 mod substitute;
 
@@ -52,10 +53,11 @@ pub use host::{Gpu, HostRequirements};
 pub use mounts::{Mount, MountKind, WorkspaceMount};
 pub use path::merge_path;
 pub use plan::RunPlan;
-pub use ports::{OnAutoForward, Port, PortAttributes};
+pub use ports::{NamedPort, OnAutoForward, Port, PortAttributes};
 pub use reading::{Reading, bound, label_entries};
 pub use substitute::devcontainer_id;
 pub use text::Location;
+pub use ulimits::Ulimits;
 
 /// Longest devcontainer.json or label accepted, in bytes.
 pub const TEXT_LIMIT: usize = 1 << 20;

@@ -50,6 +50,22 @@ pub(crate) const FROM_FILE: &[&str] = &[
     "hostRequirements",
 ];
 
+/// Properties that a Feature hands on, in the reference's order.
+pub(crate) const FROM_FEATURE: &[&str] = &[
+    "onCreateCommand",
+    "updateContentCommand",
+    "postCreateCommand",
+    "postStartCommand",
+    "postAttachCommand",
+    "init",
+    "privileged",
+    "capAdd",
+    "securityOpt",
+    "entrypoint",
+    "mounts",
+    "customizations",
+];
+
 /// The label's entries, substituted and typed, with notes on what could not be used.
 pub(crate) fn label(text: &str, variables: &Variables<'_>) -> (Vec<Config>, Vec<String>) {
     let source = Source::new("image label devcontainer.metadata", text);

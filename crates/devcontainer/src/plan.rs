@@ -5,8 +5,9 @@ use crate::hooks::{Command, Hook, HookName};
 use crate::host::HostRequirements;
 use crate::merge::Merged;
 use crate::mounts::{Mount, WorkspaceMount};
-use crate::ports::{Port, PortAttributes};
+use crate::ports::{self, NamedPort, Port, PortAttributes};
 use crate::substitute;
+use crate::ulimits::Ulimits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -73,6 +74,9 @@ pub struct RunPlan {
     /// Start-up programs the image's Features ask for, in order.
     #[serde(default)]
     pub entrypoints: Vec<String>,
+    /// Limits of processes, asked for by `runArgs`.
+    #[serde(default)]
+    pub ulimits: Ulimits,
     /// Host name asked for by `runArgs`.
     #[serde(default)]
     pub hostname: Option<String>,
@@ -167,6 +171,7 @@ pub(crate) fn make(
         cap_add: layer.cap_add,
         security_opt: layer.security_opt,
         entrypoints: merged.entrypoints,
+        ulimits: file.run_args.ulimits,
         hostname: file.run_args.hostname,
         forward_ports: merged.forward_ports,
         ports_attributes: merged.ports_attributes,
@@ -181,6 +186,13 @@ pub(crate) fn make(
 }
 
 impl RunPlan {
+    /// The ports that are named by number, with the attributes that count for each.
+    #[must_use]
+    pub fn ports(&self) -> Vec<NamedPort> {
+        let others = self.other_ports_attributes.as_ref();
+        ports::named(&self.forward_ports, &self.ports_attributes, others)
+    }
+
     /// Fills in `${containerEnv:NAME}` and `${containerEnv:NAME:DEFAULT}` once the environment's
     /// own variables are known, in `remoteEnv` and in lifecycle commands.
     pub fn bind_container_env(&mut self, env: &BTreeMap<String, String>) {

@@ -4,6 +4,7 @@ use crate::config::Reader;
 use crate::error::Error;
 use crate::tree::{Node, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A port to forward.
@@ -184,4 +185,116 @@ pub(crate) fn attributes(
         }
     }
     Ok(attributes)
+}
+
+/// A port that a configuration names, and how it is treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// The port.
+    pub port: Port,
+    /// `forwardPorts` names it.
+    pub forward: bool,
+    /// Of the port, else of the range it is in, else those of all others.
+    pub attributes: PortAttributes,
+}
+
+/// Every port that is named by its number, in order: those to forward, then those that only have
+/// attributes. What is named by a pattern is known when it is listened on.
+pub(crate) fn named(
+    forward: &[Port],
+    attributes: &BTreeMap<String, PortAttributes>,
+    others: Option<&PortAttributes>,
+) -> Vec<NamedPort> {
+    let range = |key: &str| -> Option<(u16, u16)> {
+        let (first, last) = key.split_once('-')?;
+        Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+    };
+    let of = |port: &Port| {
+        let exact = attributes.get(&port.to_string());
+        let within = || {
+            let mut ranges = attributes
+                .iter()
+                .filter_map(|(key, of)| Some((range(key)?, of)));
+            let found = ranges.find(|((first, last), _)| {
+                port.host.is_none() && (*first..=*last).contains(&port.port)
+            });
+            found.map(|(_, of)| of)
+        };
+        exact
+            .or_else(within)
+            .or(others)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let mut all: Vec<NamedPort> = Vec::new();
+    let numbers = attributes
+        .keys()
+        .filter_map(|key| match key.rsplit_once(':') {
+            Some((host, port)) => Some(Port {
+                host: Some(host.to_owned()).filter(|host| host != "localhost"),
+                port: port.parse().ok()?,
+            }),
+            None => Some(Port {
+                host: None,
+                port: key.parse().ok()?,
+            }),
+        });
+    let forward = forward.iter().map(|port| (port.clone(), true));
+    for (port, forward) in forward.chain(numbers.map(|port| (port, false))) {
+        if !all.iter().any(|known| known.port == port) {
+            all.push(NamedPort {
+                attributes: of(&port),
+                port,
+                forward,
+            });
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    //! Whose attributes a port has.
+    use super::*;
+
+    #[test]
+    fn a_port_has_its_own_attributes_else_its_ranges_else_all_others() {
+        let label = |text: &str| PortAttributes {
+            label: Some(text.to_owned()),
+            ..PortAttributes::default()
+        };
+        let port = |host: Option<&str>, port| Port {
+            host: host.map(str::to_owned),
+            port,
+        };
+        let attributes = BTreeMap::from([
+            ("3000".to_owned(), label("app")),
+            ("3000-3010".to_owned(), label("range")),
+            ("db:5432".to_owned(), label("database")),
+            ("9000".to_owned(), label("debugger")),
+            (".+/server.js".to_owned(), label("pattern")),
+        ]);
+        let forward = [
+            port(None, 3000),
+            port(None, 3005),
+            port(None, 4000),
+            port(Some("db"), 5432),
+        ];
+        let named = named(&forward, &attributes, Some(&label("other")));
+        let told: Vec<String> = named
+            .iter()
+            .map(|one| {
+                let label = one.attributes.label.as_deref().unwrap_or_default();
+                format!("{} {label} {}", one.port, one.forward)
+            })
+            .collect();
+        let wanted = [
+            "3000 app true",
+            "3005 range true",
+            "4000 other true",
+            "db:5432 database true",
+            "9000 debugger false",
+        ];
+        assert_eq!(told, wanted);
+    }
 }

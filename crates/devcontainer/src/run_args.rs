@@ -5,6 +5,7 @@ use crate::config::Reader;
 use crate::error::{Error, ErrorKind};
 use crate::mounts::{self, Mount};
 use crate::tree::{Node, Value};
+use crate::ulimits::Ulimits;
 use std::collections::BTreeMap;
 
 /// What the arguments say, in the specification's own terms.
@@ -18,6 +19,7 @@ pub(crate) struct RunArgs {
     pub(crate) cap_add: Vec<String>,
     pub(crate) security_opt: Vec<String>,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) ulimits: Ulimits,
     pub(crate) notes: Vec<String>,
 }
 
@@ -49,6 +51,7 @@ const VALUED: &[&str] = &[
     "cap-add",
     "security-opt",
     "name",
+    "ulimit",
 ];
 /// Options without one.
 const FLAGS: &[&str] = &["init", "privileged", "rm", "detach", "interactive", "tty"];
@@ -211,6 +214,10 @@ impl RunArgs {
                 }
                 let text = Node { span: node.span, value: Value::String(format!("\"type=tmpfs\",\"target={}\"", target.replace('"', "\"\""))) };
                 self.mounts.push(mounts::read(reader, path, &text, reader.workspace)?);
+            }
+            "ulimit" => {
+                let (name, limits) = crate::ulimits::parse(value).map_err(|why| reader.invalid(path, node, &why))?;
+                self.ulimits.insert(name, limits);
             }
             "cap-add" => self.cap_add.push(value.to_owned()),
             "security-opt" => self.security_opt.push(value.to_owned()),

@@ -9,7 +9,8 @@
 //! pinned is always asked for.
 //!
 //! Crash behaviour: files get their names whole; a half-written one is nobody's
-//! and is overwritten.
+//! and is overwritten. A file's time is when it was last of use, for the
+//! collector.
 //!
 //! Protocol: containers.dev, "Features distribution"; read next: `folder`,
 //! then `features` and `templates`, which use this.
@@ -179,7 +180,8 @@ impl Artifacts {
     /// here.
     pub async fn remembered(&self, reference: &OciReference) -> Option<String> {
         let path = self.tag_file(reference);
-        let text = tokio::fs::read_to_string(path).await.ok()?;
+        let text = tokio::fs::read_to_string(&path).await.ok()?;
+        crate::index::touch(&path);
         let artifact = parse(
             &reference.to_string(),
             self.cached(&Digest::parse(&text)?).await?,
@@ -267,6 +269,7 @@ impl Artifacts {
             let digest = folder.digest();
             let path = folders.join(digest.trim_start_matches("sha256:"));
             if path.is_dir() {
+                crate::index::touch(&path);
                 return Ok(path);
             }
             let half = path.with_extension(format!("{}-half", std::process::id()));
@@ -347,9 +350,9 @@ impl Artifacts {
     async fn cached(&self, digest: &Digest) -> Option<Vec<u8>> {
         let (path, digest) = (self.blob_file(digest), digest.clone());
         let read = blocking("read the cache", move || {
-            Ok(std::fs::read(path)
-                .ok()
-                .filter(|bytes| Digest::of(bytes) == digest))
+            let bytes = std::fs::read(&path).ok();
+            crate::index::touch(&path);
+            Ok(bytes.filter(|bytes| Digest::of(bytes) == digest))
         });
         read.await.ok().flatten()
     }

@@ -196,7 +196,7 @@ impl Inner {
         ];
         let _hold = self.holds.hold(&held)?;
         self.store.publish(unpacked)?;
-        let image = self.enter(reference, &manifest, &config_bytes, &config)?;
+        let image = self.enter(reference, &manifest, &config_bytes, &config, false)?;
         report(progress, &recipe.suite, Phase::Done, tar_bytes);
         Ok(image)
     }

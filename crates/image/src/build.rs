@@ -24,24 +24,26 @@ mod added;
 mod agents;
 mod arrange;
 pub(crate) mod cache;
+mod contents;
 mod copy;
 mod digests;
 mod fetch;
 mod merged;
-mod mounts;
+pub(crate) mod mounts;
 mod output;
 mod owner;
 mod progress;
 mod remote;
 mod run;
-mod snapshot;
+pub(crate) mod snapshot;
 mod source;
 mod stage;
 mod tree;
 
 pub use agents::Agent;
+pub use contents::copy_out;
 pub use progress::{BuildProgress, Event, Outcome};
-pub use remote::Caching;
+pub use remote::{Caching, Steps};
 pub use tree::{Context, Folder, Ignore, Kind, Meta, Tree};
 
 use crate::images::{Inner, blocking};
@@ -296,7 +298,7 @@ impl Builder {
         if let Some(name) = &caching.to {
             let steps = {
                 let made = build.made.lock().unwrap_or_else(PoisonError::into_inner);
-                made.clone()
+                caching.steps.add(&made)
             };
             remote::write(&self.inner.images.inner, name, steps, &teller).await?;
         }
@@ -357,6 +359,7 @@ impl Images {
     /// # Errors
     /// The image is not here.
     pub fn state(&self, reference: &Reference) -> Result<ImageState, Error> {
+        self.inner.note_use(reference)?;
         let tag = self
             .inner
             .index
@@ -376,6 +379,7 @@ struct Based {
 
 fn based(images: &Inner, name: &Reference) -> Result<Based, Error> {
     let missing = || crate::images::missing(name);
+    images.note_use(name)?;
     let tag = images.index.get(name)?.ok_or_else(missing)?;
     let digests: Vec<_> = tag.layers.iter().map(|id| id.digest().clone()).collect();
     let hold = images.holds.hold(&digests)?;
@@ -533,7 +537,7 @@ impl Build {
         let _hold = inner.holds.hold(&held)?;
         let mut image = None;
         for name in self.request.names.iter().rev() {
-            image = Some(inner.enter(name, &manifest, &config, &raw)?);
+            image = Some(inner.enter(name, &manifest, &config, &raw, false)?);
         }
         image.ok_or_else(|| invalid("its result has no name"))
     }

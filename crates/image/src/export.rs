@@ -30,6 +30,8 @@ pub enum Format {
     OciArchive,
     /// `docker load`, `skopeo … docker-archive:PATH`.
     DockerArchive,
+    /// A tar of its files as a container would see them, and nothing of what it is.
+    Files,
 }
 
 impl Images {
@@ -177,6 +179,7 @@ impl Inner {
                 }
                 tar.finish()?;
             }
+            Format::Files => self.write_files(&content, &beside.path)?,
         }
         // Not `rename` alone: it would replace what appeared meanwhile.
         let no_replace = rustix::fs::RenameFlags::NOREPLACE;
@@ -197,6 +200,44 @@ impl Inner {
                 source: errno.into(),
             },
         })
+    }
+}
+
+impl Inner {
+    /// Writes a tar of the merged layers' files: they are copied beside each other first, since a
+    /// file of an upper layer hides those below.
+    fn write_files(&self, content: &Content<'_>, path: &Path) -> Result<(), Error> {
+        let write = |source| Error::Io {
+            doing: "write",
+            path: path.to_owned(),
+            source,
+        };
+        let staging = self.store.stage()?;
+        let tree = staging.path().join("tree");
+        std::fs::create_dir(&tree).map_err(Error::io("make", &tree))?;
+        let layers = content.layers.iter().rev();
+        let layers: Vec<PathBuf> = layers.map(|(id, _)| self.store.tree(id)).collect();
+        let mut output =
+            BufWriter::with_capacity(256 << 10, File::create_new(path).map_err(write)?);
+        let played = || -> io::Result<()> {
+            let whole = crate::build::copy_out(layers, Path::new("/"), &tree)?;
+            let taken = match whole {
+                true => crate::build::snapshot::take(staging.path(), &self.options.limits)?,
+                false => None,
+            };
+            match taken {
+                Some(_) => crate::recipe::play(
+                    &staging.path().join("recipe.zst"),
+                    &tree,
+                    &staging.path().join("shadow"),
+                    &mut output,
+                ),
+                // Two empty blocks end a tar.
+                None => output.write_all(&[0; 1024]),
+            }
+        };
+        played().map_err(write)?;
+        output.flush().map_err(write)
     }
 }
 

@@ -6,14 +6,13 @@
 //! dropping a future stops its work at the next piece and leaves staging that
 //! removes itself.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::build::cache::Cache;
 use crate::config::RawConfig;
 use crate::digest::Digest;
-use crate::holds::Holds;
+use crate::holds::{Hold, Holds};
 use crate::index::{Index, Tag};
 use crate::layers::{self, Store};
 use crate::{Config, Error, LayerId, Options, Progress, Reference};
@@ -77,12 +76,6 @@ pub struct Removed {
     pub digest: String,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pruned {
-    pub layers: usize,
-    pub bytes: u64,
-}
-
 impl Images {
     /// Makes the directory (0700) if it is missing, and removes what a crash
     /// left in it. Blocking.
@@ -122,6 +115,7 @@ impl Images {
     /// # Errors
     /// The store cannot be read.
     pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
+        self.inner.note_use(reference)?;
         match self.inner.index.get(reference)? {
             Some(tag) => self.inner.image(&tag),
             None => Ok(None),
@@ -168,6 +162,7 @@ impl Images {
             .ok_or_else(|| missing(reference))?;
         self.inner.index.put(&Tag {
             reference: name.clone(),
+            pulled: false,
             ..tag
         })
     }
@@ -191,82 +186,34 @@ impl Images {
         })
     }
 
-    /// Removes the layers that no tag, no unfinished pull or build, no step built lately and none
-    /// of `in_use` names, and blobs that nobody is fetching. Blocking.
+    /// Keeps an image from being collected until the answer is dropped; None when parts of it are
+    /// gone already. Blocking, briefly.
     ///
     /// # Errors
-    /// Something cannot be removed; the rest was.
-    pub fn prune(&self, in_use: &[LayerId]) -> Result<Pruned, Error> {
-        self.prune_to(in_use, BUILD_CACHE)
-    }
-
-    /// The same with at most so many bytes of layers that only the cache of builds keeps: those used
-    /// last.
-    ///
-    /// # Errors
-    /// As [`Images::prune`].
-    pub fn prune_to(&self, in_use: &[LayerId], cache: u64) -> Result<Pruned, Error> {
-        let inner = &self.inner;
-        let mut pruned = Pruned::default();
-        let mut graves = Vec::new();
-        {
-            let _gate = inner.holds.gate()?;
-            let mut used: HashSet<Digest> = inner.holds.held()?;
-            used.extend(in_use.iter().map(|id| id.digest().clone()));
-            let mut tags = inner.index.list()?;
-            let old = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(UNUSED_HOURS);
-            let (gone, stay) = tags.into_iter().partition(|tag| is_left(tag, &used, old));
-            tags = stay;
-            for tag in &gone {
-                inner.index.remove(&tag.reference)?;
-            }
-            for tag in &tags {
-                used.extend(tag.layers.iter().map(|id| id.digest().clone()));
-                used.insert(tag.manifest.clone());
-                used.insert(tag.config.clone());
-            }
-            let bytes = |id: &LayerId| match used.contains(id.digest()) {
-                true => Some(0),
-                false if !inner.store.has(id) => None,
-                false => Some(inner.store.facts(id).map_or(0, |facts| facts.bytes)),
-            };
-            let cached = inner.cache.prune(bytes, cache)?;
-            used.extend(cached);
-            for id in inner.store.list()? {
-                if used.contains(id.digest()) {
-                    continue;
-                }
-                pruned.bytes += inner.store.facts(&id).map(|facts| facts.bytes).unwrap_or(0);
-                pruned.layers += 1;
-                graves.push(inner.store.bury(&id)?);
-            }
-            inner.index.prune_documents(&used)?;
-            inner.store.prune_locks()?;
-            pruned.bytes += crate::pull::prune_partial(inner)?;
-        }
-        // The slow part, without keeping pulls waiting.
-        drop(graves);
-        Ok(pruned)
+    /// The store cannot be written.
+    pub fn hold(&self, image: &Image) -> Result<Option<Held>, Error> {
+        let digests: Vec<Digest> = image
+            .layers
+            .iter()
+            .map(|layer| layer.id.digest().clone())
+            .collect();
+        let hold = self.inner.holds.hold(&digests)?;
+        let there = image
+            .layers
+            .iter()
+            .all(|layer| self.inner.store.has(&layer.id));
+        Ok(there.then_some(Held { _hold: hold }))
     }
 }
 
-/// Bytes of layers that only the cache of builds keeps, unless somebody says otherwise.
-pub const BUILD_CACHE: u64 = 20 << 30;
-/// After how many hours a name that this program made up is of no use.
-const UNUSED_HOURS: i64 = 7 * 24;
-
-/// Whether a tag is one that was made up for an environment's image, long ago, and no environment is
-/// of it: a name of a user's own has a folder more.
-fn is_left(tag: &Tag, used: &HashSet<Digest>, old: jiff::Timestamp) -> bool {
-    let name = tag.reference.to_string();
-    let made_up = name
-        .strip_prefix("boatyard.local/")
-        .is_some_and(|rest| !rest.contains('/'));
-    let added: Result<jiff::Timestamp, _> = tag.added.parse();
-    made_up
-        && added.is_ok_and(|added| added < old)
-        && !tag.layers.iter().all(|id| used.contains(id.digest()))
+/// An image that nobody collects.
+#[derive(Debug)]
+pub struct Held {
+    _hold: Hold,
 }
+
+/// Seconds for which a tag's use is not noted again; much less than what was used lately is kept.
+const NOTED: i64 = 60;
 
 /// RFC 3339.
 pub(crate) fn now() -> String {
@@ -305,6 +252,20 @@ impl Inner {
         }))
     }
 
+    /// Notes that a tag is of use, so that what is about to build or run of it finds it. Under the
+    /// gate: a collector has either removed it by now, or sees this.
+    pub(crate) fn note_use(&self, reference: &Reference) -> Result<(), Error> {
+        let Some((seconds, _)) = self.index.used(reference) else {
+            return Ok(());
+        };
+        if jiff::Timestamp::now().as_second() - seconds < NOTED {
+            return Ok(());
+        }
+        let _gate = self.holds.gate()?;
+        self.index.touch(reference);
+        Ok(())
+    }
+
     /// Writes the tag of an image whose layers are all published and held.
     pub(crate) fn enter(
         &self,
@@ -312,6 +273,7 @@ impl Inner {
         manifest: &[u8],
         config_bytes: &[u8],
         config: &RawConfig,
+        pulled: bool,
     ) -> Result<Image, Error> {
         let tag = Tag {
             reference: reference.clone(),
@@ -327,6 +289,7 @@ impl Inner {
             architecture: config.architecture.clone(),
             created: config.created.clone(),
             added: now(),
+            pulled,
         };
         self.index.put(&tag)?;
         self.image(&tag)?.ok_or_else(|| missing(reference))

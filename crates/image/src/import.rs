@@ -90,6 +90,7 @@ impl Images {
                 &plan.manifest,
                 &plan.config_bytes,
                 &plan.config,
+                false,
             )
         })
         .await

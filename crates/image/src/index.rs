@@ -7,7 +7,7 @@
 //!
 //! One small file per tag, written beside and renamed: readable with any tool,
 //! whole after any crash, no lock needed by readers. A tag is written after
-//! everything it names is on disk.
+//! everything it names is on disk. Its file's time is when it was last of use.
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
@@ -33,6 +33,9 @@ pub(crate) struct Tag {
     pub(crate) created: Option<String>,
     /// When it was put here, RFC 3339.
     pub(crate) added: String,
+    /// It came from a registry under this very name, so that it can be had again.
+    #[serde(default)]
+    pub(crate) pulled: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +85,16 @@ impl Index {
             source: error.into(),
         })?;
         write_durably(&path, &bytes)
+    }
+
+    /// When the tag was last of use, as its file's time; None when it is not there.
+    pub(crate) fn used(&self, reference: &Reference) -> Option<Used> {
+        used(&self.path(reference))
+    }
+
+    /// Notes that it is of use now.
+    pub(crate) fn touch(&self, reference: &Reference) {
+        touch(&self.path(reference));
     }
 
     /// Whether there was one.
@@ -160,6 +173,34 @@ impl Index {
             Digest::of(reference.canonical().as_bytes()).hex()
         ))
     }
+}
+
+/// Seconds and nanoseconds since 1970, by the file system's clock.
+pub(crate) type Used = (i64, i64);
+
+/// A file's or folder's time, which says when it was last of use.
+pub(crate) fn used(path: &Path) -> Option<Used> {
+    use std::os::unix::fs::MetadataExt as _;
+    let about = std::fs::symlink_metadata(path).ok()?;
+    Some((about.mtime(), about.mtime_nsec()))
+}
+
+/// Sets that time to now, if the file is there.
+pub(crate) fn touch(path: &Path) {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let _ = rustix::fs::utimensat(
+        rustix::fs::CWD,
+        path,
+        &times,
+        rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+    );
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, Error> {

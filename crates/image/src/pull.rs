@@ -126,7 +126,13 @@ async fn pull(
     }
     let (inner, reference) = (Arc::clone(inner), reference.clone());
     blocking("write the tag", move || {
-        inner.enter(&reference, &plan.manifest, &plan.config_bytes, &plan.config)
+        inner.enter(
+            &reference,
+            &plan.manifest,
+            &plan.config_bytes,
+            &plan.config,
+            true,
+        )
     })
     .await
 }

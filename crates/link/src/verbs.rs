@@ -127,6 +127,12 @@ pub struct Prepare {
     pub opened_only: bool,
     /// Does every step again.
     pub no_cache: bool,
+    /// Images in registries whose steps are taken over.
+    #[serde(default)]
+    pub cache_from: Vec<String>,
+    /// Image in a registry that the steps of the opened image are kept in.
+    #[serde(default)]
+    pub cache_to: Option<String>,
 }
 
 /// Something that happened in a build.
@@ -166,6 +172,8 @@ pub enum ArchiveFormat {
     Oci,
     /// What `docker save` writes.
     Docker,
+    /// Tar of the image's files, without what says what it is.
+    Files,
 }
 
 /// What is answered.

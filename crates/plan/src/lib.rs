@@ -9,6 +9,7 @@ pub mod classes;
 pub mod disk;
 pub mod egress;
 pub mod environment;
+pub mod garbage;
 pub mod io;
 pub mod lifecycle;
 pub mod memory;

@@ -181,6 +181,7 @@ pub(crate) async fn for_caller(
             .map(reference)
             .collect::<Result<_, _>>()?,
         to: request.cache_to.as_ref().map(reference).transpose()?,
+        ..Caching::default()
     };
     let source = DockerfileSource {
         file: request.file,
@@ -222,13 +223,18 @@ fn bounded(request: &Build, user: User) -> Result<(), Failed> {
         Some(name) => format!(
             "only administrators name images for everybody on this machine: call yours {own}{name}, or use sudo"
         ),
-        None if request.push || request.cache_to.is_some() => {
-            "pushing uses this machine's credentials for registries, which are root's: use sudo"
-                .to_owned()
-        }
+        None if request.push || request.cache_to.is_some() => return Err(no_credentials()),
         None => return Ok(()),
     };
     Err(Failed::lasting("Forbidden", refused))
+}
+
+/// Of somebody who may not use this machine's credentials.
+pub(crate) fn no_credentials() -> Failed {
+    Failed::lasting(
+        "Forbidden",
+        "pushing uses this machine's credentials for registries, which are root's: use sudo",
+    )
 }
 
 async fn push(
@@ -273,7 +279,7 @@ pub(crate) async fn of_files(
     (files, prefix): (&Files, &str),
     source: &DockerfileSource,
     (name, egress): (&Reference, Option<Egress>),
-    no_cache: bool,
+    (no_cache, caching): (bool, Caching),
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
     let wanted = Wanted {
@@ -289,8 +295,10 @@ pub(crate) async fn of_files(
                 .cache_from
                 .iter()
                 .filter_map(|name| Reference::parse(name).ok())
+                .chain(caching.from)
                 .collect(),
-            to: None,
+            to: caching.to,
+            steps: caching.steps,
         },
     };
     carry_out(&Place { files, prefix }, wanted, progress).await
@@ -452,6 +460,11 @@ async fn carry_out(
     };
     let builder = place.files.context().builder.within(egress);
     let built = builder.build_with(request, caching, progress).await;
+    let collector = &place.files.context().garbage;
+    collector.built();
+    if let Err(boatyard_image::Error::NoSpace { .. }) = &built {
+        collector.full();
+    }
     built.map_err(|error| Failed::image(&error))
 }
 

@@ -8,7 +8,7 @@
 use crate::agent;
 use crate::failure::Failed;
 use crate::record::{ImageRecord, Resolved};
-use boatyard_sandbox::spec::Swap;
+use boatyard_sandbox::spec::{ProcessLimit, Swap};
 use boatyard_wire::{Class, Process};
 use std::path::Path;
 
@@ -76,4 +76,16 @@ pub(crate) async fn start(
             crate::failure::chain(&error),
         )),
     }
+}
+
+/// Limits of processes as a sandbox takes them.
+pub(crate) fn limits(wanted: &boatyard_devcontainer::Ulimits) -> Vec<ProcessLimit> {
+    // -1 is none.
+    let bound = |value: i64| u64::try_from(value).ok();
+    let limit = |(name, (soft, hard)): (&String, &(i64, i64))| ProcessLimit {
+        name: name.clone(),
+        soft: bound(*soft),
+        hard: bound(*hard),
+    };
+    wanted.iter().map(limit).collect()
 }

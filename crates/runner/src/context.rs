@@ -41,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) kills: crate::kernel_log::Kills,
     /// Live figures.
     pub(crate) board: crate::resources::board::Board,
+    /// What clears the disk of unused cache.
+    pub(crate) garbage: crate::garbage::Collector,
     /// The API, as this runner.
     pub(crate) client: kube::Client,
 }

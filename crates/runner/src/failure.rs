@@ -80,6 +80,12 @@ impl Failed {
     }
 }
 
+impl From<boatyard_image::Error> for Failed {
+    fn from(error: boatyard_image::Error) -> Self {
+        Self::image(&error)
+    }
+}
+
 /// Room that starting an environment leaves alone, so that what runs can still be stopped, removed
 /// and recorded.
 const RESERVE: u64 = 16 << 20;

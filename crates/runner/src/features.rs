@@ -12,7 +12,7 @@ use crate::source::Files;
 use boatyard_devcontainer::build::{Base, BuildPlan};
 use boatyard_devcontainer::features::{self, Lockfile};
 use boatyard_devcontainer::{Document, ImageMetadata, LocalContext, devcontainer_id};
-use boatyard_image::build::{BuildProgress, Request};
+use boatyard_image::build::{BuildProgress, Caching, Request};
 use boatyard_image::features::{Features, Local};
 use boatyard_image::{Image, Reference};
 use boatyard_sandbox::spec::Egress;
@@ -27,7 +27,7 @@ pub(crate) async fn installed(
     (files, egress): (&Files, Option<Egress>),
     (document, local): (&Document, &LocalContext),
     image: Image,
-    no_cache: bool,
+    (no_cache, caching): (bool, Caching),
     progress: Arc<dyn BuildProgress>,
 ) -> Result<Image, Failed> {
     let context = files.context();
@@ -70,7 +70,7 @@ pub(crate) async fn installed(
         no_cache,
     };
     let builder = context.builder.within(egress);
-    let built = builder.build(request, progress).await;
+    let built = builder.build_with(request, caching, progress).await;
     built.map_err(|error| Failed::image(&error))
 }
 

@@ -24,6 +24,7 @@ mod dotfiles;
 mod egress;
 mod failure;
 mod features;
+mod garbage;
 mod hooks;
 pub mod ids;
 mod images;
@@ -43,8 +44,10 @@ mod source;
 mod status;
 mod steps;
 mod verbs;
+mod volumes;
 mod worker;
 
+pub use boatyard_plan::garbage::Settings as Garbage;
 pub use configuration::DEFAULT_IMAGE;
 pub use failure::Failed;
 pub use isolation::Sandbox;
@@ -92,6 +95,8 @@ pub struct Options {
     pub zram: Option<u64>,
     /// Where devices are described; see [`cdi::DIRECTORIES`].
     pub device_directories: Vec<PathBuf>,
+    /// When unused cache goes.
+    pub garbage: Garbage,
 }
 
 /// Why a runner cannot run.
@@ -130,6 +135,7 @@ pub struct Service {
     kills: watch::Sender<Arc<VecDeque<kernel_log::Kill>>>,
     endpoint: Endpoint,
     fair_shares: bool,
+    garbage: Garbage,
 }
 
 /// A worker's end as the dispatcher holds it.
@@ -214,6 +220,7 @@ impl Service {
             classes: known_classes,
             kills: known_kills,
             board: resources::board::Board::default(),
+            garbage: garbage::Collector::default(),
             client,
         };
         Ok(Self {
@@ -222,6 +229,7 @@ impl Service {
             kills,
             endpoint: options.endpoint,
             fair_shares: options.fair_shares,
+            garbage: options.garbage,
         })
     }
 
@@ -233,6 +241,7 @@ impl Service {
             kills,
             endpoint,
             fair_shares,
+            garbage,
         } = self;
         let shares = fair_shares.then(|| shares::Shares::start(context.sandboxes.clone()));
         if let Some(Err(error)) = &shares {
@@ -254,6 +263,7 @@ impl Service {
                     classes::follow(own.client.clone(), classes),
                     kernel_log::follow(kills, move || clock.now()),
                     resources::board::take_back(own.clone()),
+                    garbage::run(own.clone(), garbage),
                 )
             };
             Box::pin(until.run_until_cancelled(work)).await;

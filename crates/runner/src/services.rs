@@ -18,9 +18,8 @@
 mod compose;
 mod run;
 mod spec;
-mod volumes;
 
-pub(crate) use compose::{fetch_images, image, origin, plan};
+pub(crate) use compose::{build_first, fetch_images, image, origin, plan};
 pub(crate) use run::{Services, Supervisor, pair};
 pub(crate) use spec::Project;
 

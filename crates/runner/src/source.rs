@@ -159,6 +159,7 @@ async fn clone(
             listener: false,
         },
         nofile: None,
+        rlimits: Vec::new(),
         devices: Vec::new(),
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),

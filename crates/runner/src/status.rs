@@ -6,10 +6,11 @@
 use crate::record::{FailureRecord, Record, address};
 use boatyard_api::Environment;
 use boatyard_api::environment::{
-    EgressStatus, EnvironmentStatus, ImageStatus, Phase, ResourcesStatus, ServiceStatus, Step,
-    StepState,
+    EgressStatus, EnvironmentStatus, ImageStatus, OnAutoForward, Phase, PortStatus,
+    ResourcesStatus, ServiceStatus, Step, StepState,
 };
 use boatyard_api::words::condition;
+use boatyard_devcontainer::{NamedPort, OnAutoForward as Forward};
 use boatyard_plan::disk::Pressure;
 use boatyard_plan::environment::{Hook, SandboxSeen, Seen, Want};
 use jiff::Timestamp;
@@ -189,6 +190,28 @@ fn recorded(status: &mut EnvironmentStatus, record: &Record) {
     if let Some(resolved) = &record.resolved {
         status.workspace_folder = Some(resolved.plan.workspace_folder.clone());
         status.remote_user = Some(resolved.remote_user.clone());
+        status.ports = resolved.plan.ports().into_iter().map(port).collect();
+    }
+}
+
+fn port(named: NamedPort) -> PortStatus {
+    let attributes = named.attributes;
+    PortStatus {
+        port: named.port.port,
+        host: named.port.host,
+        forward: named.forward,
+        label: attributes.label,
+        protocol: attributes.protocol,
+        on_auto_forward: match attributes.on_auto_forward.unwrap_or_default() {
+            Forward::Notify => OnAutoForward::Notify,
+            Forward::OpenBrowser => OnAutoForward::OpenBrowser,
+            Forward::OpenBrowserOnce => OnAutoForward::OpenBrowserOnce,
+            Forward::OpenPreview => OnAutoForward::OpenPreview,
+            Forward::Silent => OnAutoForward::Silent,
+            Forward::Ignore => OnAutoForward::Ignore,
+        },
+        require_local_port: attributes.require_local_port,
+        elevate_if_needed: attributes.elevate_if_needed,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::passwd;
 use crate::record::{HookRun, ImageRecord, Record, Resolved, address, id_base};
 use crate::services::Project;
 use crate::source::{self, Files};
+use crate::volumes::Filling;
 use crate::worker::{Worker, want};
 use crate::{agent, container, disk, hooks, session};
 use boatyard_api::Environment;
@@ -147,11 +148,19 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
     let files = Files::of(&worker.context, &worker.uid, &object.spec).await?;
     let egress = crate::egress::of(&worker.context, &object.spec).await?;
     let making = Making::new(&files, &local, egress, false, progress);
+    let compose = record(worker)?.compose.clone();
+    if let Some(main) = compose.as_ref().and_then(|plan| plan.main()) {
+        crate::services::build_first(&making, main).await?;
+    }
     let (image, verb) = making.opened(&configured, &document, &local).await?;
     let layers = image.layers.len();
     let message = format!("{verb}{} ({layers} layers)", image.reference);
     record(worker)?.image = Some(ImageRecord::of(configured.image, &image));
-    match crate::services::fetch_images(worker, &making).await? {
+    let others = crate::services::fetch_images(worker, &making).await?;
+    // Before what is held is let go: a collector reads the record then.
+    worker.save(false);
+    drop(making);
+    match others {
         Some(others) => Ok(format!("{message}; {others}")),
         None => Ok(message),
     }
@@ -312,11 +321,13 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     };
     let mut company = None;
     let mut contents = Vec::new();
+    let mut rlimits = container::limits(&resolved.plan.ulimits);
     if let Some(project) = &project {
         let (of, with) = project.network(&worker.id, &project.plan.service)?;
         (network, company) = (of, Some(Box::new(with)));
         if let Some(service) = project.plan.main() {
             contents = project.contents(service)?;
+            rlimits.extend(container::limits(&service.ulimits));
         }
     }
     let mut spec = Spec {
@@ -352,14 +363,17 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
             listener: true,
         },
         nofile: None,
+        rlimits,
         devices: devices.devices,
         company,
         swap,
         egress: egress.map(Box::new),
     };
+    let filling = Filling::of(&spec.mounts, &resolved.plan.mounts, &image.layers);
     spec.mounts.extend(contents);
     spec.mounts.extend(devices.mounts);
     worker.save(false);
+    worker.context.blocking(move || filling.fill()).await?;
     crate::services::stop(worker, false).await?;
     worker.context.remove(&worker.id, &spec.state).await?;
     let running = worker.context.start(spec).await?;

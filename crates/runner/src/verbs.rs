@@ -7,8 +7,7 @@ use crate::beneath;
 use crate::context::Context;
 use crate::failure::{Failed, chain};
 use crate::layout::EnvironmentPaths;
-use crate::record::Record;
-use boatyard_image::{Format, LayerId, LayerProgress, Progress, Reference};
+use boatyard_image::{Format, LayerProgress, Progress, Reference};
 use boatyard_link::frames::{Codec, Frame};
 use boatyard_link::tunnel::Stream;
 use boatyard_link::verbs::{ArchiveFormat, Check, ImageLine, LONGEST, Reply, Request};
@@ -206,6 +205,7 @@ async fn answer(
             let format = match format {
                 ArchiveFormat::Oci => Format::OciArchive,
                 ArchiveFormat::Docker => Format::DockerArchive,
+                ArchiveFormat::Files => Format::Files,
             };
             let file = Temporary::new(context, "export");
             relayed(
@@ -227,16 +227,21 @@ async fn answer(
             return Ok(());
         }
         Request::ImagePrune { cache } => {
-            let in_use = layers_in_use(context)?;
-            let cache = cache.unwrap_or(boatyard_image::BUILD_CACHE);
-            let pruned = images.prune_to(&in_use, cache).map_err(failed)?;
+            let wanted = boatyard_image::Wanted {
+                cache_bytes: cache.unwrap_or(boatyard_image::BUILD_CACHE),
+                ..boatyard_image::Wanted::default()
+            };
+            let own = context.clone();
+            let pruned = context
+                .blocking(move || own.images.collect(&wanted, || crate::garbage::in_use(&own)))
+                .await?;
             Reply::Pruned {
                 layers: pruned.layers as u64,
                 bytes: pruned.bytes,
             }
         }
         Request::Metrics => Reply::Metrics {
-            text: context.board.metrics(),
+            text: context.board.metrics(&context.garbage.metrics()),
         },
         Request::Build(build) => {
             let events = crate::build::Events::default();
@@ -245,7 +250,12 @@ async fn answer(
         }
         Request::Prepare(wanted) => {
             let events = crate::build::Events::default();
-            let work = crate::images::prepare(context, *wanted, caller.local, events.sender());
+            let work = crate::images::prepare(
+                context,
+                *wanted,
+                (caller.local, caller.admin),
+                events.sender(),
+            );
             image(built(frames, &events, Box::pin(work)).await?)
         }
         // What it stood for was read already.
@@ -327,37 +337,6 @@ fn list(context: &Context) -> Result<Vec<ImageLine>, Failed> {
         architecture: image.architecture,
     });
     Ok(lines.collect())
-}
-
-/// Layers of every environment on this runner: what must not be collected.
-fn layers_in_use(context: &Context) -> Result<Vec<LayerId>, Failed> {
-    let directory = context.layout.environments();
-    let mut layers = Vec::new();
-    for entry in std::fs::read_dir(&directory).map_err(|error| Failed::disk(&directory, &error))? {
-        let path = entry
-            .map_err(|error| Failed::disk(&directory, &error))?
-            .path()
-            .join("record.json");
-        let record = Record::read(&path).map_err(|error| {
-            Failed::lasting(
-                "RecordDamaged",
-                format!(
-                    "{} is damaged ({error}): its layers are unknown, so nothing is pruned",
-                    path.display()
-                ),
-            )
-        })?;
-        let ids = record.map(|record| record.layer_ids()).unwrap_or_default();
-        for id in ids {
-            layers.push(LayerId::parse(&id).ok_or_else(|| {
-                Failed::lasting(
-                    "RecordDamaged",
-                    format!("{} names a malformed layer", path.display()),
-                )
-            })?);
-        }
-    }
-    Ok(layers)
 }
 
 /// A file in the state directory, removed when dropped.

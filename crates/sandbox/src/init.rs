@@ -213,22 +213,43 @@ pub(crate) fn mount(
     })
 }
 
-/// Sets the limit of open files as far as the host's hard limit goes.
+/// Sets the limits of processes as far as the host's hard limits go.
 fn limits(spec: &Spec) -> Result<(), Failure> {
-    use rustix::process::{Resource, Rlimit};
-    let Some(wanted) = spec.nofile else {
-        return Ok(());
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let set = |resource, soft: Option<u64>, hard: Option<u64>| {
+        // None is the largest of all.
+        let least = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        };
+        let maximum = least(hard, getrlimit(resource).maximum);
+        let current = least(soft, maximum);
+        setrlimit(resource, Rlimit { current, maximum })
     };
-    let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
-    let value = Some(hard.map_or(wanted, |hard| wanted.min(hard)));
-    rustix::process::setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: value,
-            maximum: value,
-        },
-    )
-    .step("limit the open files")
+    if let Some(wanted) = spec.nofile {
+        set(Resource::Nofile, Some(wanted), Some(wanted)).step("limit the open files")?;
+    }
+    for limit in &spec.rlimits {
+        let resource = match limit.name.as_str() {
+            "as" => Resource::As,
+            "core" => Resource::Core,
+            "data" => Resource::Data,
+            "fsize" => Resource::Fsize,
+            "locks" => Resource::Locks,
+            "memlock" => Resource::Memlock,
+            "msgqueue" => Resource::Msgqueue,
+            "nice" => Resource::Nice,
+            "nofile" => Resource::Nofile,
+            "nproc" => Resource::Nproc,
+            "rss" => Resource::Rss,
+            "rtprio" => Resource::Rtprio,
+            "sigpending" => Resource::Sigpending,
+            "stack" => Resource::Stack,
+            _ => continue,
+        };
+        set(resource, limit.soft, limit.hard).step_with(|| format!("limit {}", limit.name))?;
+    }
+    Ok(())
 }
 
 /// See `seccomp::cores`. A host whose hard limit is lower yet lets nobody raise it; there its program goes

@@ -85,6 +85,9 @@ pub struct Spec {
     pub init: Init,
     /// Rlimit NOFILE for everything inside, soft and hard; capped at what the host allows.
     pub nofile: Option<u64>,
+    /// Further limits of everything inside, capped in the same way.
+    #[serde(default)]
+    pub rlimits: Vec<ProcessLimit>,
     /// Devices of the host, beside the fixed allow-list.
     pub devices: Vec<Device>,
     /// What it has to do with other sandboxes of the same environment.
@@ -97,6 +100,18 @@ pub struct Spec {
     /// meaning with [`Network::Routed`].
     #[serde(default)]
     pub egress: Option<Box<Egress>>,
+}
+
+/// A limit of processes, as setrlimit(2) has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLimit {
+    /// Its name in lower case and without `RLIMIT_`; limits of the processor's time are none, since
+    /// they would end PID 1.
+    pub name: String,
+    /// None for no limit.
+    pub soft: Option<u64>,
+    /// None for no limit.
+    pub hard: Option<u64>,
 }
 
 /// What alone a sandbox may reach; empty, nothing. Host, neighbours and metadata services stay out of

@@ -83,6 +83,7 @@ impl Hosts {
             fair_shares: false,
             zram: None,
             device_directories: Vec::new(),
+            garbage: boatyard_runner::Garbage::default(),
         };
         let host = Host {
             agents: self.agents.clone(),

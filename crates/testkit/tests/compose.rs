@@ -333,6 +333,10 @@ volumes: {shared: }
     write("devcontainer-feature.json", &metadata.to_string());
     write("install.sh", "#!/bin/sh\necho \"$WORD\" > /installed\n");
     daemon.cli(&["up", &folder, "--detach"]).ok();
+    // `waitFor` waits for no postCreateCommand.
+    wait::until("the Feature's hook", || {
+        (daemon.sh("app", "test -s /tmp/hook").code == 0).then_some(())
+    });
     assert_eq!(
         daemon
             .sh("app", "cat /installed /tmp/hook; echo $OF_FEATURE")
@@ -403,5 +407,146 @@ volumes: {data: }
             .sh("app", &format!("redis-cli -h {address} get answer"))
             .ok(),
         "42\n"
+    );
+}
+
+#[test]
+fn volumes_begin_with_what_the_image_has_and_limits_of_processes_act() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = r#"
+services:
+  app:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM test:latest
+        RUN mkdir -p /data/sub/short && echo seeded > /data/sub/file && touch /data/sub/short/file && chown -R 1000:1000 /data && chmod 750 /data
+    command: sleep infinity
+    volumes:
+      - own:/data
+      - {type: volume, source: none, target: /data/sub, volume: {nocopy: true}}
+      - short:/data/sub/short:nocopy
+    ulimits: {core: {soft: 0, hard: 0}}
+  db:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM test:latest
+        RUN mkdir /store && echo of the database > /store/file
+    command: sh -c 'cat /proc/self/limits > /store/limits; echo written >> /store/file; exec sleep 100000'
+    volumes: [store:/store]
+    ulimits: {nproc: 321, stack: {soft: 4194304, hard: 8388608}}
+  other:
+    image: test:latest
+    command: sleep 100000
+    volumes: [store:/store, whole:/data]
+volumes: {own: , none: , short: , store: , whole: }
+"#;
+    let more = json!({ "remoteUser": "root" });
+    let folder = project(&daemon, "app", &more, compose);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    // With owners and modes; nothing where that is not wanted, and where the image has nothing.
+    let script = "stat -c '%u:%g %a' /data; ls -A /data /data/sub /data/sub/short";
+    let seen = daemon.sh("app", script).ok();
+    let wanted = "1000:1000 750\n/data:\nsub\n\n/data/sub:\nshort\n\n/data/sub/short:\n";
+    assert_eq!(seen, wanted);
+    let limits = daemon.sh("app", "ulimit -c").ok();
+    assert_eq!(limits, "0\n");
+    let volumes = daemon.state().join("volumes/default");
+    let volume = |suffix: &str| {
+        let entries = std::fs::read_dir(&volumes).unwrap().flatten();
+        let found = entries
+            .map(|entry| entry.path())
+            .find(|path| path.to_string_lossy().ends_with(suffix));
+        found.unwrap_or_else(|| panic!("no volume {suffix} in {}", volumes.display()))
+    };
+    let file = volume("_store").join("file");
+    wait::until("what the database writes", || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (text == "of the database\nwritten\n").then_some(())
+    });
+    let text = std::fs::read_to_string(volume("_store").join("limits")).unwrap();
+    let line = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(line("Max processes").contains("321 321"), "{text}");
+    assert!(line("Max stack size").contains("4194304 8388608"), "{text}");
+    assert_eq!(std::fs::read_dir(volume("_whole")).unwrap().count(), 0);
+    // What is in it stays: nothing is copied over it again.
+    daemon.cli(&["restart", "app"]).ok();
+    wait::until("the database again", || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (text == "of the database\nwritten\nwritten\n").then_some(())
+    });
+}
+
+#[test]
+fn limits_of_processes_that_would_end_the_environment_are_refused_by_name_and_place() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = "services: {app: {image: test:latest, ulimits: {cpu: 1}}}";
+    let folder = project(&daemon, "app", &json!({}), compose);
+    let refused = daemon.cli(&["up", &folder, "--detach"]);
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("ulimits") && refused.stderr.contains("would end the whole"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_service_is_built_of_another_services_image() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let compose = r#"
+services:
+  app:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM base
+        COPY --from=tools /tool /tool
+      additional_contexts: {base: 'service:base', tools: 'service:tools'}
+    command: sleep infinity
+  base:
+    profiles: [never]
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM below
+        RUN echo base >> /lines
+      additional_contexts: {below: 'service:below'}
+  below:
+    profiles: [never]
+    build: {context: ., dockerfile_inline: "FROM test:latest\nRUN echo below > /lines\n"}
+  tools:
+    profiles: [never]
+    build: {context: ., dockerfile_inline: "FROM test:latest\nRUN echo tool > /tool\n"}
+"#;
+    let folder = project(&daemon, "app", &json!({}), compose);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    let seen = daemon.sh("app", "cat /lines /tool").ok();
+    assert_eq!(seen, "below\nbase\ntool\n");
+    // What is only built does not run.
+    assert_eq!(
+        status(&daemon, "app")["services"].as_array().unwrap().len(),
+        1
+    );
+    let circle = compose.replace(
+        "FROM test:latest\\nRUN echo below",
+        "FROM base\\nRUN echo below",
+    );
+    let circle = circle.replace(
+        "build: {context: ., dockerfile_inline: \"FROM base",
+        "build: {context: ., additional_contexts: {base: 'service:base'}, dockerfile_inline: \"FROM base",
+    );
+    assert_ne!(circle, compose);
+    let folder = project(&daemon, "circle", &json!({}), &circle);
+    let refused = daemon.cli(&["up", &folder, "--detach"]);
+    assert!(
+        refused.stderr.contains("contexts of each other"),
+        "{refused:?}"
     );
 }

@@ -308,6 +308,59 @@ fn a_built_image_is_written_to_an_archive_as_well() {
 }
 
 #[test]
+fn a_built_images_files_are_written_as_a_tar_and_into_a_folder() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.folder().join("files");
+    std::fs::create_dir(&folder).unwrap();
+    let text = "FROM scratch
+COPY . /kept/
+COPY --chmod=700 tool /kept/tool
+COPY tool /gone/
+";
+    std::fs::write(folder.join("Dockerfile"), text).unwrap();
+    std::fs::write(folder.join(".dockerignore"), "Dockerfile\n.dockerignore\n").unwrap();
+    std::fs::write(folder.join("tool"), "tool\n").unwrap();
+    std::os::unix::fs::symlink("tool", folder.join("link")).unwrap();
+    let (tar, out) = (folder.join("../out.tar"), folder.join("../out"));
+    daemon
+        .cli(&[
+            "build",
+            folder.to_str().unwrap(),
+            "--output",
+            &format!("type=tar,dest={}", tar.display()),
+            "--output",
+            out.to_str().unwrap(),
+        ])
+        .ok();
+    let mut names = Vec::new();
+    let mut archive = tar::Archive::new(std::fs::File::open(&tar).unwrap());
+    for entry in archive.entries().unwrap() {
+        let entry = entry.unwrap();
+        names.push(entry.path().unwrap().display().to_string());
+    }
+    let wanted = ["gone/", "gone/tool", "kept/", "kept/link", "kept/tool"];
+    assert_eq!(names, wanted);
+    let mode = std::fs::metadata(out.join("kept/tool"))
+        .unwrap()
+        .permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o700
+    );
+    assert_eq!(
+        std::fs::read_to_string(out.join("gone/tool")).unwrap(),
+        "tool\n"
+    );
+    assert_eq!(
+        std::fs::read_link(out.join("kept/link")).unwrap(),
+        Path::new("tool")
+    );
+    // Nothing of the way there is left.
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2);
+}
+
+#[test]
 fn a_failed_hook_is_tried_again_by_the_next_up() {
     let daemon = Daemon::start();
     daemon.import_image();
@@ -405,4 +458,35 @@ fn a_registry_gives_another_machine_the_steps_of_this_one() {
         "{}",
         String::from_utf8_lossy(&seen.stderr)
     );
+}
+
+#[test]
+fn a_configurations_steps_and_those_of_its_features_are_kept_in_a_registry_together() {
+    let registry = Registry::start();
+    let cache = format!("type=registry,ref={}/team/cache:1", registry.address());
+    let build = |daemon: &Daemon, how: &str| {
+        daemon.import_image();
+        let config = r#"{"build": {"dockerfile": "Dockerfile"}, "features": {"./tool": {}}}"#;
+        let folder = daemon.project("app", config);
+        let at = |name: &str| Path::new(&folder).join(".devcontainer").join(name);
+        std::fs::create_dir_all(at("tool")).unwrap();
+        let text = "FROM test:latest\nRUN echo built > /by-a-process\n";
+        std::fs::write(at("Dockerfile"), text).unwrap();
+        let feature = r#"{"id": "tool", "version": "1.0.0", "name": "tool"}"#;
+        std::fs::write(at("tool/devcontainer-feature.json"), feature).unwrap();
+        let install = "#!/bin/sh\necho installed > /tool\n";
+        std::fs::write(at("tool/install.sh"), install).unwrap();
+        let arguments = ["devcontainer", "build", "--workspace-folder", &folder];
+        let named = ["--image-name", "made:1", how, &cache];
+        daemon.cli(&[&arguments[..], &named].concat())
+    };
+    let (first, second) = (Daemon::start(), Daemon::start());
+    build(&first, "--cache-to").ok();
+    let ran = build(&second, "--cache-from");
+    assert_eq!(ran.stderr.matches(" CACHED\n").count(), 2, "{}", ran.stderr);
+    ran.ok();
+    let folder = second.project("made", r#"{"image": "made:1"}"#);
+    second.cli(&["up", &folder, "--detach"]).ok();
+    let seen = second.sh("made", "cat /by-a-process /tool").ok();
+    assert_eq!(seen, "built\ninstalled\n");
 }

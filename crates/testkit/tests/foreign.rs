@@ -339,6 +339,15 @@ fn a_dockerfile_adds_what_others_serve_and_only_what_was_promised() {
     repository(&repositories);
     let server = GitServer::start(&repositories);
     std::fs::write(repositories.join("served.txt"), "served\n").unwrap();
+    let packed = daemon.folder().join("packed");
+    std::fs::create_dir(&packed).unwrap();
+    let text = "FROM test:latest\nCOPY word /\nRUN cat /word\n";
+    std::fs::write(packed.join("Dockerfile"), text).unwrap();
+    std::fs::write(packed.join("word"), "from the archive\n").unwrap();
+    run(Command::new("tar")
+        .args(["-C", packed.to_str().unwrap(), "-czf"])
+        .arg(repositories.join("context.tar.gz"))
+        .arg("."));
     let mut web = Command::new("ip")
         .args([
             "netns",
@@ -373,6 +382,16 @@ fn a_dockerfile_adds_what_others_serve_and_only_what_was_promised() {
     }
     assert!(!ran.stderr.contains(" .git\n"), "{}", ran.stderr);
     ran.ok();
+    // An archive there is a build context, a single file is none.
+    let of = |file: &str| {
+        let url = format!("http://{}/{file}", server.address);
+        daemon.cli(&["build", &url, "-t", "archive:1"])
+    };
+    let ran = of("context.tar.gz");
+    assert!(ran.stderr.contains(" from the archive\n"), "{ran:?}");
+    ran.ok();
+    let refused = of("served.txt");
+    assert!(refused.stderr.contains("is no tar archive"), "{refused:?}");
     let wrong = build(&"0".repeat(64), &url);
     assert_ne!(wrong.code, 0);
     assert!(wrong.stderr.contains(&sum), "{}", wrong.stderr);
@@ -430,13 +449,8 @@ fn a_repository_is_a_build_context() {
     }
     assert!(!built.stderr.contains(" hidden\n"), "{}", built.stderr);
     built.ok();
-    for (context, why) in [
-        ("https://example.org/files.tar.gz", "no git repository"),
-        ("ftp://example.org/x", "neither a folder"),
-    ] {
-        let refused = daemon.cli(&["build", context]);
-        assert!(refused.stderr.contains(why), "{refused:?}");
-    }
+    let refused = daemon.cli(&["build", "ftp://example.org/x"]);
+    assert!(refused.stderr.contains("neither a folder"), "{refused:?}");
     let staged = std::fs::read_dir(daemon.state().join("images/staging")).unwrap();
     assert_eq!(staged.count(), 0, "what was fetched is gone");
 }

@@ -5,20 +5,23 @@ use crate::args::Global;
 use crate::failure::Failure;
 use crate::images::{Transfer, ask};
 use boatyard_link::verbs::{ArchiveFormat, Request};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// A file that an image is written to.
+/// Where an image is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
-    format: ArchiveFormat,
-    file: PathBuf,
+pub(crate) enum Output {
+    /// A file.
+    Archive(ArchiveFormat, PathBuf),
+    /// A folder that gets its files, as the caller's.
+    Folder(PathBuf),
 }
 
-/// What `type=oci,dest=FILE` and the like mean; None for the store, where every image goes.
+/// What `type=oci,dest=FILE` and the like mean; None for the store, where every image goes. A path
+/// alone is a folder.
 pub(crate) fn output(text: &str) -> Result<Option<Output>, Failure> {
     let wrong = |problem: &str| {
         Failure::new(format!("--output {text} {problem}"))
-            .hint("write type=oci,dest=FILE or type=docker,dest=FILE")
+            .hint("write type=local,dest=FOLDER, or type=tar, oci or docker and dest=FILE")
             .code(2)
     };
     let (mut kind, mut file) = (None, None);
@@ -27,12 +30,22 @@ pub(crate) fn output(text: &str) -> Result<Option<Output>, Failure> {
             Some(("type", value)) => kind = Some(value),
             Some(("dest", value)) => file = Some(value),
             Some((name, _)) => return Err(wrong(&format!("has {name}, which is not supported"))),
-            None => return Err(wrong("would be a folder of files, which is not supported")),
+            None if text == part && !text.is_empty() => {
+                return Ok(Some(Output::Folder(text.into())));
+            }
+            None => return Err(wrong(&format!("has {part:?}, which is no NAME=VALUE"))),
         }
     }
     let format = match kind {
         Some("oci") => ArchiveFormat::Oci,
         Some("docker") => ArchiveFormat::Docker,
+        Some("tar") => ArchiveFormat::Files,
+        Some("local") => {
+            return match file {
+                Some(folder) => Ok(Some(Output::Folder(folder.into()))),
+                None => Err(wrong("has no dest=FOLDER")),
+            };
+        }
         Some("image") => return Ok(None),
         Some("registry") => return Err(wrong("goes to a registry: say --push")),
         Some(kind) => {
@@ -44,10 +57,7 @@ pub(crate) fn output(text: &str) -> Result<Option<Output>, Failure> {
     };
     match file {
         Some("-") => Err(wrong("goes to standard output, which is not supported")),
-        Some(file) => Ok(Some(Output {
-            format,
-            file: file.into(),
-        })),
+        Some(file) => Ok(Some(Output::Archive(format, file.into()))),
         None if format == ArchiveFormat::Docker => Ok(None),
         None => Err(wrong("has no dest=FILE")),
     }
@@ -56,14 +66,38 @@ pub(crate) fn output(text: &str) -> Result<Option<Output>, Failure> {
 impl Output {
     /// Writes the image of this name.
     pub(crate) async fn write(&self, global: &Global, reference: &str) -> Result<(), Failure> {
+        let (format, file) = match self {
+            Output::Archive(format, file) => (*format, file.clone()),
+            Output::Folder(folder) => {
+                std::fs::create_dir_all(folder)?;
+                let name = format!(".boatyard-{}.tar", std::process::id());
+                (ArchiveFormat::Files, folder.join(name))
+            }
+        };
         let request = Request::ImageExport {
             reference: reference.to_owned(),
-            format: self.format,
+            format,
         };
-        ask(global, &request, Transfer::Receive(&self.file))
-            .await
-            .map(drop)
+        let received = ask(global, &request, Transfer::Receive(&file)).await;
+        let Output::Folder(folder) = self else {
+            return received.map(drop);
+        };
+        let unpacked = received.and_then(|_| unpack(&file, folder));
+        let _ = std::fs::remove_file(&file);
+        unpacked
     }
+}
+
+/// Unpacks an image's files into a folder, as the caller's own, over what is there. None of them
+/// leaves it.
+fn unpack(tar: &Path, folder: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("cannot write into {}: {error}", folder.display()))
+    };
+    let mut archive = tar::Archive::new(std::fs::File::open(tar).map_err(failed)?);
+    archive.set_overwrite(true);
+    archive.set_preserve_ownerships(false);
+    archive.unpack(folder).map_err(failed)
 }
 
 /// Refuses what is no platform of this machine.
@@ -89,16 +123,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_archives_or_the_store_and_others_are_refused() {
-        let oci = output("type=oci,dest=/a/b.tar").unwrap().unwrap();
-        assert_eq!(oci.format, ArchiveFormat::Oci);
-        assert_eq!(oci.file, PathBuf::from("/a/b.tar"));
+    fn outputs_are_archives_folders_or_the_store_and_others_are_refused() {
+        let archive = |format, file: &str| Some(Output::Archive(format, file.into()));
+        let folder = |path: &str| Some(Output::Folder(path.into()));
+        for (text, wanted) in [
+            (
+                "type=oci,dest=/a/b.tar",
+                archive(ArchiveFormat::Oci, "/a/b.tar"),
+            ),
+            (
+                "type=tar,dest=b.tar",
+                archive(ArchiveFormat::Files, "b.tar"),
+            ),
+            ("type=local,dest=out", folder("out")),
+            ("out", folder("out")),
+        ] {
+            assert_eq!(output(text).unwrap(), wanted, "{text}");
+        }
         for text in ["type=docker", "type=image"] {
             assert_eq!(output(text).unwrap(), None, "{text}");
         }
         for text in [
-            "out",
-            "type=local,dest=out",
+            "",
+            "out,type=local",
+            "type=local",
+            "type=tar",
+            "type=tar,dest=-",
             "type=oci",
             "type=oci,dest=-",
             "type=registry",

@@ -59,6 +59,28 @@ pub(crate) struct Logging {
     /// Rows of the terminal.
     #[arg(long, requires = "terminal_columns")]
     pub(crate) terminal_rows: Option<u16>,
+    #[command(flatten)]
+    pub(crate) ignored: Ignored,
+}
+
+/// What verbs that need no environment take.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct General {
+    #[command(flatten)]
+    pub(crate) ignored: Ignored,
+    /// How much is logged.
+    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+/// The same of verbs that may log errors alone.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GeneralOrError {
+    #[command(flatten)]
+    pub(crate) ignored: Ignored,
+    /// How much is logged.
+    #[arg(long, value_parser = ["error", "info", "debug", "trace"], default_value = "info")]
+    pub(crate) log_level: String,
 }
 
 /// What drives Docker, and what keeps state elsewhere.
@@ -163,8 +185,6 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) logging: Logging,
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    #[command(flatten)]
     pub(crate) chosen: Chosen,
     #[command(flatten)]
     pub(crate) dotfiles: Dotfiles,
@@ -244,8 +264,6 @@ pub(crate) struct SetUp {
     #[command(flatten)]
     pub(crate) logging: Logging,
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    #[command(flatten)]
     pub(crate) dotfiles: Dotfiles,
     /// devcontainer.json.
     #[arg(long)]
@@ -278,8 +296,6 @@ pub(crate) struct SetUp {
 pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) logging: Logging,
-    #[command(flatten)]
-    pub(crate) ignored: Ignored,
     #[command(flatten)]
     pub(crate) lock: Lock,
     /// Folder to open; the current one by default.
@@ -334,8 +350,6 @@ pub(crate) struct RunUserCommands {
     #[command(flatten)]
     pub(crate) logging: Logging,
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    #[command(flatten)]
     pub(crate) found: Found,
     #[command(flatten)]
     pub(crate) dotfiles: Dotfiles,
@@ -368,8 +382,6 @@ pub(crate) struct ReadConfiguration {
     #[command(flatten)]
     pub(crate) logging: Logging,
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    #[command(flatten)]
     pub(crate) found: Found,
     /// Show the Features in the result.
     #[arg(long)]
@@ -387,8 +399,6 @@ pub(crate) struct ReadConfiguration {
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) logging: Logging,
-    #[command(flatten)]
-    pub(crate) ignored: Ignored,
     #[command(flatten)]
     pub(crate) found: Found,
     /// userEnvProbe when the configuration gives none.
@@ -408,8 +418,6 @@ pub(crate) struct Stop {
     #[command(flatten)]
     pub(crate) logging: Logging,
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    #[command(flatten)]
     pub(crate) found: Found,
 }
 
@@ -418,8 +426,6 @@ pub(crate) struct Stop {
 pub(crate) struct Outdated {
     #[command(flatten)]
     pub(crate) logging: Logging,
-    #[command(flatten)]
-    pub(crate) ignored: Ignored,
     /// Folder to open; the current one by default.
     #[arg(long)]
     pub(crate) workspace_folder: Option<String>,
@@ -435,16 +441,13 @@ pub(crate) struct Outdated {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Upgrade {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
+    pub(crate) general: GeneralOrError,
     /// Folder to open; the current one by default.
     #[arg(long)]
     pub(crate) workspace_folder: Option<String>,
     /// devcontainer.json.
     #[arg(long)]
     pub(crate) config: Option<String>,
-    /// How much is logged.
-    #[arg(long = "log-level", value_parser = ["error", "info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
     /// Show the lockfile instead of writing it.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -490,10 +493,7 @@ pub(crate) enum Templates {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FeaturesTest {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// Folder with `src` and `test`.
     pub(crate) target: Option<String>,
     /// Folder with `src` and `test`.
@@ -538,10 +538,7 @@ pub(crate) struct FeaturesTest {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Package {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// A Feature's folder, or the folder of several.
     #[arg(default_value = ".")]
     pub(crate) target: String,
@@ -557,10 +554,7 @@ pub(crate) struct Package {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Publish {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// Folder of one or of several.
     #[arg(default_value = ".")]
     pub(crate) target: String,
@@ -576,10 +570,7 @@ pub(crate) struct Publish {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Info {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// Form of the output.
     #[arg(long, value_parser = ["text", "json"], default_value = "text")]
     pub(crate) output_format: String,
@@ -594,23 +585,17 @@ pub(crate) struct Info {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Resolve {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
+    pub(crate) general: GeneralOrError,
     /// Folder to open; the current one by default.
     #[arg(long)]
     pub(crate) workspace_folder: Option<String>,
-    /// How much is logged.
-    #[arg(long = "log-level", value_parser = ["error", "info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
 }
 
 /// `features generate-docs` and `templates generate-docs`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Docs {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// Folder with `src`.
     #[arg(long, short, default_value = ".")]
     pub(crate) project_folder: String,
@@ -632,10 +617,7 @@ pub(crate) struct Docs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Apply {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// Folder to write to; the current one by default.
     #[arg(long, short)]
     pub(crate) workspace_folder: Option<String>,
@@ -660,10 +642,7 @@ pub(crate) struct Apply {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TemplateMetadata {
     #[command(flatten)]
-    pub(crate) ignored: Ignored,
-    /// How much is logged.
-    #[arg(long, value_parser = ["info", "debug", "trace"], default_value = "info")]
-    pub(crate) log_level: String,
+    pub(crate) general: General,
     /// Template.
     pub(crate) template_id: String,
 }

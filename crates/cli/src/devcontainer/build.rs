@@ -37,10 +37,6 @@ pub(crate) async fn run(global: &Global, asked: &Build) -> Result<ExitCode, Fail
 }
 
 async fn built(global: &Global, asked: &Build) -> Result<Map<String, serde_json::Value>, Problem> {
-    if asked.cache_to.is_some() {
-        let told = "--cache-to is not supported: steps are kept on the runner; `boatyard build --cache-to` keeps a Dockerfile's in a registry";
-        return Err(Problem::told(told));
-    }
     output::platform(asked.platform.as_deref())?;
     let output = asked.output.as_deref().map(output::output).transpose()?;
     let folder = configuration::absolute(asked.workspace_folder.as_deref().unwrap_or("."))?;
@@ -57,6 +53,12 @@ async fn built(global: &Global, asked: &Build) -> Result<Map<String, serde_json:
         spec,
         opened_only: true,
         no_cache: asked.no_cache,
+        cache_from: crate::build::registry_caches(&asked.cache_from)?,
+        cache_to: asked
+            .cache_to
+            .as_deref()
+            .map(crate::build::registry_cache)
+            .transpose()?,
     };
     let made = prepare(global, wanted).await?;
     let base = made.ok_or_else(|| Problem::told(NOT_ALLOWED))?;

@@ -72,7 +72,7 @@ fn table(rows: &Map<String, Value>) -> String {
 
 /// `upgrade`.
 pub(crate) async fn upgrade(asked: &Upgrade) -> Result<ExitCode, Failure> {
-    let log = Log::of(&asked.log_level, false);
+    let log = Log::of(&asked.general.log_level, false);
     let mut located = located(asked.workspace_folder.as_deref(), asked.config.as_deref())?;
     if let (Some(feature), Some(version)) = (&asked.feature, &asked.target_version) {
         located = pinned(&log, &located, feature, version, asked)?;

@@ -26,7 +26,7 @@ fn pack(log: &Log, kind: Kind, target: &Path) -> Result<Packages, Failure> {
 
 /// `features package`.
 pub(crate) fn package(asked: &Package) -> Result<ExitCode, Failure> {
-    let log = Log::of(&asked.log_level, false);
+    let log = Log::of(&asked.general.log_level, false);
     let target = configuration::absolute(&asked.target)?;
     let output = configuration::absolute(&asked.output_folder)?;
     if output.exists() {
@@ -51,7 +51,7 @@ pub(crate) fn package(asked: &Package) -> Result<ExitCode, Failure> {
 
 /// `features publish` and `templates publish`.
 pub(crate) async fn publish(asked: &Publish, kind: Kind) -> Result<ExitCode, Failure> {
-    let log = Log::of(&asked.log_level, false);
+    let log = Log::of(&asked.general.log_level, false);
     let packed = pack(&log, kind, &configuration::absolute(&asked.target)?)?;
     let artifacts = registry::artifacts()?;
     let published = packed
@@ -74,7 +74,7 @@ pub(crate) async fn publish(asked: &Publish, kind: Kind) -> Result<ExitCode, Fai
 
 /// `features generate-docs` and `templates generate-docs`.
 pub(crate) fn docs(asked: &Docs, kind: Kind) -> Result<ExitCode, Failure> {
-    let log = Log::of(&asked.log_level, false);
+    let log = Log::of(&asked.general.log_level, false);
     let namespace = asked.namespace.as_deref().unwrap_or_default();
     if kind == Kind::Feature && namespace.is_empty() {
         return Err(Failure::new("Missing required argument: namespace"));

@@ -69,6 +69,12 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
                     spec: spec.clone(),
                     opened_only: false,
                     no_cache: up.build_no_cache,
+                    cache_from: crate::build::registry_caches(&up.cache_from)?,
+                    cache_to: up
+                        .cache_to
+                        .as_deref()
+                        .map(crate::build::registry_cache)
+                        .transpose()?,
                 };
                 let described = "An error occurred setting up the container.";
                 let prepared = crate::up::prepare(global, wanted).await;

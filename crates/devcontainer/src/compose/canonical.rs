@@ -273,7 +273,11 @@ impl Base<'_> {
             for option in options.split(',').filter(|option| !option.is_empty()) {
                 match option {
                     "ro" => made.set("read_only", Node::new(node.place, Value::Bool(true))),
-                    // Labels, caching and copying hints of other engines have nothing to act on.
+                    "nocopy" if !bind => {
+                        let nocopy = map(node.place, [("nocopy", Value::Bool(true))]);
+                        made.set("volume", nocopy);
+                    }
+                    // Labels and caching hints of other engines have nothing to act on.
                     "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "rprivate"
                     | "private" | "nocopy" => {}
                     other => {

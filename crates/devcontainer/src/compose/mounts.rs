@@ -217,9 +217,12 @@ fn one(reader: &Reader<'_>, shared: &Shared<'_>, path: &str, node: &Node) -> Res
         }
         MountKind::Tmpfs => {}
     }
-    if mount.kind != MountKind::Tmpfs {
-        mount.options.clear();
-    }
+    let of = match mount.kind {
+        MountKind::Tmpfs => "tmpfs-",
+        MountKind::Volume => "volume-",
+        MountKind::Bind => "bind-",
+    };
+    mount.options.retain(|option, _| option.starts_with(of));
     Ok(mount)
 }
 

@@ -63,7 +63,11 @@ pub(super) fn ulimits(
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| reader.wrong(&path, &entry.node, "a whole number, or soft and hard"))
         };
-        limits.insert(entry.key.clone(), (part("soft")?, part("hard")?));
+        let wanted = (part("soft")?, part("hard")?);
+        if let Some(why) = crate::ulimits::refusal(&entry.key, wanted) {
+            return Err(reader.invalid(&path, &entry.node, &why));
+        }
+        limits.insert(entry.key.clone(), wanted);
     }
     Ok(limits)
 }

@@ -209,6 +209,10 @@ pub struct Service {
     pub expose: Vec<String>,
     /// When its image is pulled.
     pub pull: Pull,
+    /// What has to be built before its image, in order, by the images' names: other services that
+    /// are its build contexts.
+    #[serde(default)]
+    pub built_first: Vec<(String, DockerfileSource)>,
 }
 
 impl Service {
@@ -218,22 +222,6 @@ impl Service {
             Origin::Image(image) => return Ok((image.clone(), None)),
             Origin::Build(build) => build,
         };
-        let refused = |what: &str, instead: &str| {
-            let name = &self.name;
-            Err(format!(
-                "service {name} is built with {what}, which is not supported yet; {instead}"
-            ))
-        };
-        let service = build
-            .contexts
-            .iter()
-            .find(|(_, place)| place.starts_with("service:"));
-        if let Some((name, place)) = service {
-            return refused(
-                &format!("the context {name}={place}"),
-                "name that service's image as docker-image://…, or copy its Dockerfile's stage",
-            );
-        }
         let file = match (&build.inline, &build.dockerfile) {
             (Some(_), _) => format!("dockerfile_inline of service {}", self.name),
             (None, Some(file)) => file.clone(),

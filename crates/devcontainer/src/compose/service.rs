@@ -208,6 +208,7 @@ pub(super) fn read(
         ports: Vec::new(),
         expose: Vec::new(),
         pull: Pull::Missing,
+        built_first: Vec::new(),
     };
     for entry in reader.map(&at, node)? {
         let path = format!("{at}.{}", entry.key);

@@ -22,11 +22,11 @@ pub(super) struct Git {
     pub(super) submodules: Option<bool>,
 }
 
-/// What to fetch for a build context that is a git repository; None when it is a path, and an error
-/// says what is wrong with it.
+/// What to fetch for a build context that is a git repository, or an archive by its URL; None when
+/// it is a path, and an error says what is wrong with it.
 ///
 /// # Errors
-/// It is a URL of something else, or one that cannot be used.
+/// It is a URL that cannot be used.
 pub fn repository(context: &str) -> Result<Option<CopySource>, String> {
     match remote(context)? {
         Some(Remote::Git(git)) => Ok(Some(CopySource::Git {
@@ -37,10 +37,15 @@ pub fn repository(context: &str) -> Result<Option<CopySource>, String> {
             submodules: git.submodules.unwrap_or(true),
             checksum: git.checksum,
         })),
-        Some(Remote::Url { .. }) => Err(
-            "is a URL of no git repository: archives and single files are no build contexts here; unpack it into a folder, or name a repository whose path ends in .git".into(),
-        ),
-        None if context.contains("://") => Err("is neither a folder, a git repository nor docker-image://…".into()),
+        Some(Remote::Url { name }) => Ok(Some(CopySource::Url {
+            url: context.to_owned(),
+            name,
+            checksum: None,
+            unpack: true,
+        })),
+        None if context.contains("://") => {
+            Err("is neither a folder, a git repository nor docker-image://…".into())
+        }
         None => Ok(None),
     }
 }

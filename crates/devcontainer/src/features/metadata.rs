@@ -7,24 +7,9 @@
 use super::options::OptionValue;
 use super::{Requested, wrong};
 use crate::error::Error;
+use crate::merge::FROM_FEATURE;
 use crate::text::Source;
 use crate::tree::{self, Node, Value};
-
-/// Properties that an image's label repeats, in the reference's order.
-pub(super) const IN_LABEL: [&str; 12] = [
-    "onCreateCommand",
-    "updateContentCommand",
-    "postCreateCommand",
-    "postStartCommand",
-    "postAttachCommand",
-    "init",
-    "privileged",
-    "capAdd",
-    "securityOpt",
-    "entrypoint",
-    "mounts",
-    "customizations",
-];
 
 /// A Feature's metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,7 +66,7 @@ impl Metadata {
         for entry in entries {
             metadata.property(&source, &entry.key, &entry.node)?;
         }
-        metadata.label = IN_LABEL
+        metadata.label = FROM_FEATURE
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), root.get(name)?.node.to_json())))
             .filter(|(_, value)| !value.is_null())

@@ -3,17 +3,14 @@
 //! A key is the digest of everything a step reads; an entry names the layer that came of it, or
 //! that none did. `<images>/build/cache/<key>.json`, written beside and renamed, after the layer.
 //! An entry whose layer is gone is worth nothing. When an entry was last of use is its file's
-//! time; pruning keeps the layers of entries used lately, up to a size, and forgets the rest.
+//! time; which of them stay is [`crate::garbage`]'s.
 
+use crate::Error;
 use crate::digest::Digest;
+use crate::index::{self, Used};
 use crate::layers::{LayerId, create_private};
-use crate::{Error, index};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-
-/// Seconds for which an unused entry keeps its layer.
-const KEPT: i64 = 7 * 24 * 3600;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,17 +41,7 @@ impl Cache {
     pub(super) fn get(&self, key: &Digest) -> Option<Made> {
         let path = self.path(key);
         let made = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
-        if let Ok(file) = std::fs::File::options().write(true).open(&path) {
-            let now = rustix::fs::Timespec {
-                tv_sec: 0,
-                tv_nsec: rustix::fs::UTIME_NOW,
-            };
-            let times = rustix::fs::Timestamps {
-                last_access: now,
-                last_modification: now,
-            };
-            let _ = rustix::fs::futimens(&file, &times);
-        }
+        index::touch(&path);
         Some(made)
     }
 
@@ -68,20 +55,16 @@ impl Cache {
         index::write_durably(&path, &bytes)
     }
 
-    /// Forgets what is of no use any more, and what a crash left; answers the layers that entries
-    /// of use name. Those used last are kept, up to so many bytes of layers, where `bytes` is None
-    /// for a layer that is gone and 0 for one that is kept anyway. Under the gate of pruning.
-    pub(crate) fn prune(
-        &self,
-        bytes: impl Fn(&LayerId) -> Option<u64>,
-        most: u64,
-    ) -> Result<HashSet<Digest>, Error> {
-        use std::os::unix::fs::MetadataExt as _;
+    /// The time, by the clock that the entries' times are of.
+    pub(crate) fn clock(&self) -> Result<i64, Error> {
         let clock = self.folder.join("clock");
-        let now = std::fs::write(&clock, b"")
-            .and_then(|()| std::fs::metadata(&clock))
-            .map(|metadata| metadata.mtime())
-            .map_err(Error::io("write", &clock))?;
+        std::fs::write(&clock, b"").map_err(Error::io("write", &clock))?;
+        Ok(index::used(&clock).unwrap_or_default().0)
+    }
+
+    /// All entries; what a crash left is removed.
+    pub(crate) fn list(&self) -> Result<Vec<Listed>, Error> {
+        let now = self.clock()?;
         let listed = std::fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))?;
         let mut entries = Vec::new();
         for entry in listed {
@@ -89,30 +72,25 @@ impl Cache {
             let made: Option<Made> = std::fs::read(&path)
                 .ok()
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let used = std::fs::metadata(&path).map(|about| (about.mtime(), about.mtime_nsec()));
-            let young = used.as_ref().is_ok_and(|(seconds, _)| now - seconds < KEPT);
+            let used = index::used(&path).unwrap_or_default();
             match made {
-                Some(made) if young => entries.push((used.unwrap_or_default(), path, made)),
+                Some(Made { layer, .. }) => entries.push(Listed { path, used, layer }),
                 // Being written by another build.
-                None if young && path.extension().is_some_and(|end| end != "json") => {}
-                _ => drop(std::fs::remove_file(&path)),
+                None if now - used.0 < WRITING
+                    && path.extension().is_some_and(|end| end != "json") => {}
+                None => drop(std::fs::remove_file(&path)),
             }
         }
-        entries.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
-        let (mut kept, mut size) = (HashSet::new(), 0u64);
-        for (_, path, Made { layer, .. }) in entries {
-            let more = match &layer {
-                Some(layer) if !kept.contains(layer.digest()) => bytes(layer),
-                _ => Some(0),
-            };
-            match more.map(|more| size.saturating_add(more)) {
-                Some(sum) if sum <= most => {
-                    size = sum;
-                    kept.extend(layer.map(|layer| layer.digest().clone()));
-                }
-                _ => drop(std::fs::remove_file(&path)),
-            }
-        }
-        Ok(kept)
+        Ok(entries)
     }
+}
+
+/// Seconds after which nobody is writing an entry any more.
+const WRITING: i64 = 3600;
+
+/// An entry, and when it was last of use.
+pub(crate) struct Listed {
+    pub(crate) path: PathBuf,
+    pub(crate) used: Used,
+    pub(crate) layer: Option<LayerId>,
 }

@@ -59,6 +59,7 @@ impl Digests {
         let path = folder.join(name);
         let now = clock(folder).map_err(Error::io("write", folder))?;
         let bytes = std::fs::read(&path).unwrap_or_default();
+        crate::index::touch(&path);
         let mut before = Known::new();
         for record in bytes.chunks_exact(RECORD).take(MOST) {
             let (name, digest) = record.split_at(KEY);

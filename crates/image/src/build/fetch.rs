@@ -208,6 +208,7 @@ fn tool(
             listener: false,
         },
         nofile: None,
+        rlimits: Vec::new(),
         devices: Vec::new(),
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),

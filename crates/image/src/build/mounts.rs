@@ -14,7 +14,9 @@ use super::merged::Merged;
 use super::owner::Owner;
 use super::source::{self, Found, Origin};
 use super::tree::{Kind, Tree as _};
-use crate::layers::{Staging, create_private};
+use crate::Error;
+use crate::index::Used;
+use crate::layers::{self, Staging, Store, create_private};
 use crate::unpack::attributes;
 use boatyard_devcontainer::build::{InlineFile, Sharing};
 use boatyard_sandbox::beneath;
@@ -141,16 +143,28 @@ impl CacheMount<'_> {
             Sharing::Private => self.private(folder, &name)?,
             Sharing::Shared | Sharing::Locked => {
                 let place = folder.join(&name);
-                make(&place)?;
-                let lock = lock_file(&place)?;
                 let how = match self.sharing {
                     Sharing::Locked => FlockOperation::LockExclusive,
                     _ => FlockOperation::LockShared,
                 };
-                rustix::fs::flock(&lock, how)?;
+                let lock = loop {
+                    make(&place)?;
+                    match lock_file(&place) {
+                        // Collected in between: it is made anew.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        lock => {
+                            let lock = lock?;
+                            rustix::fs::flock(&lock, how)?;
+                            if layers::same_file(&lock, &place.join(LOCK)) {
+                                break lock;
+                            }
+                        }
+                    }
+                };
                 (place, lock)
             }
         };
+        crate::index::touch(&place.join(LOCK));
         let tree = place.join("tree");
         if !tree.exists() {
             let fresh = place.join(format!("new-{}", std::process::id()));
@@ -187,12 +201,16 @@ impl CacheMount<'_> {
         for number in 0.. {
             let place = folder.join(format!("{name}-{number}"));
             create_private(&place).map_err(io::Error::other)?;
-            let lock = lock_file(&place)?;
+            let Ok(lock) = lock_file(&place) else {
+                continue;
+            };
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
                 outcome => {
                     outcome?;
-                    return Ok((place, lock));
+                    if layers::same_file(&lock, &place.join(LOCK)) {
+                        return Ok((place, lock));
+                    }
                 }
             }
         }
@@ -205,7 +223,82 @@ fn lock_file(place: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
-        .open(place.join("lock"))
+        .open(place.join(LOCK))
+}
+
+/// In a cache's folder: locked while a process has it, and its time is when that began last.
+const LOCK: &str = "lock";
+/// Files of one cache that are measured.
+const MEASURED: u32 = 2_000_000;
+
+/// A cache that no process has now.
+pub(crate) struct Idle {
+    place: PathBuf,
+    pub(crate) used: Used,
+    pub(crate) bytes: u64,
+}
+
+/// The caches that nobody uses, measured. Blocking; whoever wants one meanwhile waits.
+pub(crate) fn idle(folder: &Path) -> Result<Vec<Idle>, Error> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let place = entry.map_err(Error::io("list", folder))?.path();
+        let Some(_lock) = unused(&place)? else {
+            continue;
+        };
+        found.push(Idle {
+            used: crate::index::used(&place.join(LOCK)).unwrap_or_default(),
+            bytes: measured(&place),
+            place,
+        });
+    }
+    Ok(found)
+}
+
+impl Idle {
+    /// Gone at once under its name, unless somebody has begun to use it.
+    pub(crate) fn bury(&self, store: &Store) -> Result<Option<Staging>, Error> {
+        let Some(_lock) = unused(&self.place)? else {
+            return Ok(None);
+        };
+        if crate::index::used(&self.place.join(LOCK)) != Some(self.used) {
+            return Ok(None);
+        }
+        let staging = store.stage()?;
+        std::fs::rename(&self.place, staging.path().join("removed"))
+            .map_err(Error::io("remove", &self.place))?;
+        Ok(Some(staging))
+    }
+}
+
+/// The lock of a cache that no process has.
+fn unused(place: &Path) -> Result<Option<File>, Error> {
+    let Ok(lock) = lock_file(place) else {
+        return Ok(None);
+    };
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(Error::io("lock", place)(errno.into())),
+    }
+}
+
+/// Bytes on disk below a folder that nobody writes to. Links are not followed.
+fn measured(place: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let (mut waiting, mut sum, mut left) = (vec![place.to_owned()], 0, MEASURED);
+    while let Some(path) = waiting.pop() {
+        let Ok(about) = std::fs::symlink_metadata(&path) else {
+            continue;
+        };
+        sum += about.blocks() * 512;
+        left = left.saturating_sub(1);
+        if about.is_dir() && left > 0 {
+            let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+            waiting.extend(entries.map(|entry| entry.path()));
+        }
+    }
+    sum
 }
 
 /// A folder on a tmpfs of the host, for what must reach no disk.

@@ -19,7 +19,7 @@ use crate::{Error, Progress, Reference};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt as _;
 
 /// Member of the configuration.
@@ -32,6 +32,21 @@ pub struct Caching {
     pub from: Vec<Reference>,
     /// Written when the build is done.
     pub to: Option<Reference>,
+    /// What is written: steps of this build, and of those before it that had a clone of this.
+    pub steps: Steps,
+}
+
+/// Steps of builds that are written to one cache. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct Steps(Arc<Mutex<Vec<(Digest, Entry)>>>);
+
+impl Steps {
+    /// Adds a build's; all there are by now.
+    pub(super) fn add(&self, made: &[(Digest, Entry)]) -> Vec<(Digest, Entry)> {
+        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.extend_from_slice(made);
+        steps.clone()
+    }
 }
 
 /// The configuration's member.

@@ -144,6 +144,7 @@ pub(super) fn run(
             listener: true,
         },
         nofile: None,
+        rlimits: Vec::new(),
         devices: Vec::new(),
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),

@@ -26,7 +26,7 @@ use std::path::Path;
 
 /// Reads `<staging>/tree`, writes `<staging>/recipe.zst` and `<staging>/layer.json`. None when
 /// there is nothing in it.
-pub(super) fn take(staging: &Path, limits: &Limits) -> io::Result<Option<(LayerId, Facts)>> {
+pub(crate) fn take(staging: &Path, limits: &Limits) -> io::Result<Option<(LayerId, Facts)>> {
     let root = rustix::fs::open(staging.join("tree"), FOLDER, Mode::empty())?;
     if merged_names(&root)?.is_empty() {
         return Ok(None);

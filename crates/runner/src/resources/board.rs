@@ -102,8 +102,8 @@ impl Board {
         self.watched.subscribe()
     }
 
-    /// The figures as OpenMetrics text, of at most [`MOST_MEASURED`] environments.
-    pub(crate) fn metrics(&self) -> String {
+    /// The figures as OpenMetrics text, of at most [`MOST_MEASURED`] environments, and `more`.
+    pub(crate) fn metrics(&self, more: &str) -> String {
         let lines: Vec<Line> = self.lines().values().cloned().collect();
         let mut text = format!(
             "# HELP boatyard_runner_environments Environments that run\n# TYPE boatyard_runner_environments gauge\nboatyard_runner_environments {}\n",
@@ -139,6 +139,7 @@ impl Board {
                 ));
             }
         }
+        text.push_str(more);
         text.push_str("# EOF\n");
         text
     }

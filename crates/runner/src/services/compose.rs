@@ -103,8 +103,19 @@ pub(crate) async fn fetch_images(
     Ok((!names.is_empty()).then(|| names.join(", ")))
 }
 
+/// Builds the images that are contexts of a service's.
+pub(crate) async fn build_first(making: &Making<'_>, service: &Service) -> Result<(), Failed> {
+    for (name, source) in &service.built_first {
+        let reference = Reference::parse(name)
+            .map_err(|error| Failed::lasting("ImageReferenceInvalid", error.to_string()))?;
+        making.image(&reference, Some(source)).await?;
+    }
+    Ok(())
+}
+
 /// Makes the image of one service present.
 pub(crate) async fn image(making: &Making<'_>, service: &Service) -> Result<ImageRecord, Failed> {
+    build_first(making, service).await?;
     let (text, dockerfile) = origin(service)?;
     let reference = Reference::parse(&text).map_err(|error| {
         let message = format!("service {}: {error}", service.name);

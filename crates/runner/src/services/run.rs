@@ -515,6 +515,8 @@ async fn start(supervisor: &Supervisor, job: &Job, name: &str) -> Result<(), Fai
     let mut spec = project.spec(context, &supervisor.id, &job.object, service)?;
     spec.egress = supervisor.egress.borrow().clone().map(Box::new);
     let state = spec.state.clone();
+    let filling = project.filling(&spec, service)?;
+    context.blocking(move || filling.fill()).await?;
     context.remove(&spec.id, &state).await?;
     let sandboxes = context.sandboxes.clone();
     // Whoever stops the environment waits for the lock: a start is done or has not begun.

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::failure::Failed;
 use crate::layout::{EnvironmentPaths, private_directory};
 use crate::record::{ImageRecord, Record, address, id_base, service_address};
+use crate::volumes::Filling;
 use boatyard_api::environment::EnvironmentSpec;
 use boatyard_devcontainer::compose::{ComposePlan, Healthcheck, Service, ServiceNetwork};
 use boatyard_sandbox::spec::{
@@ -204,16 +205,11 @@ impl Project<'_> {
             resolved,
             &service.mounts,
         )?;
-        for mount in &service.mounts {
-            super::volumes::seed(&mounts, mount, &image.layers);
-        }
         mounts.extend(self.contents(service)?);
         let (network, company) = self.network(id, name)?;
         let mut env = crate::steps::parse_env(&image.env);
         env.extend(service.environment.clone());
         env.entry("PATH".into()).or_insert_with(|| PATH.to_owned());
-        let nofile = service.ulimits.get("nofile");
-        let nofile = nofile.and_then(|(soft, _)| u64::try_from(*soft).ok());
         Ok(Spec {
             id: id
                 .member(number)
@@ -242,7 +238,8 @@ impl Project<'_> {
                     .collect(),
                 listener: true,
             },
-            nofile,
+            nofile: None,
+            rlimits: crate::container::limits(&service.ulimits),
             devices: Vec::new(),
             company: Some(Box::new(company)),
             swap: self
@@ -254,6 +251,12 @@ impl Project<'_> {
             // What is in force when it starts is for whoever starts it to know.
             egress: None,
         })
+    }
+
+    /// The volumes of a service that begin with what its image has.
+    pub(crate) fn filling(&self, spec: &Spec, service: &Service) -> Result<Filling, Failed> {
+        let layers = &self.image(&service.name)?.layers;
+        Ok(Filling::of(&spec.mounts, &service.mounts, layers))
     }
 
     fn image(&self, name: &str) -> Result<&ImageRecord, Failed> {

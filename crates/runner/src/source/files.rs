@@ -214,7 +214,10 @@ impl Files {
                 let (host, wanted) = (Arc::clone(host), below(&folder.join(path)));
                 let listed = self.within(move || host.list(&wanted)).await;
                 match listed {
-                    Err(error) if is_lost(&error) => Err(Failed::internal(&error)),
+                    Err(error) if is_lost(&error) => Err(Failed::transient(
+                        "Internal",
+                        format!("{} cannot be read: {error}", folder.join(path).display()),
+                    )),
                     listed => {
                         let entries = listed.unwrap_or_default().into_iter();
                         let mut names: Vec<String> = entries

@@ -96,6 +96,7 @@ fn main() -> ExitCode {
                 listener: false,
             },
             nofile: None,
+            rlimits: Vec::new(),
             devices: vec![],
             company: None,
             swap: boatyard_sandbox::spec::Swap::default(),

@@ -169,11 +169,20 @@ fn by_descriptor(spec: &Spec, parts: &Parts) -> rustix::io::Result<OwnedFd> {
     for (key, value) in options(&spec.root) {
         rustix::mount::fsconfig_set_string(&fs, key, value)?;
     }
+    if is_volatile(&spec.root) {
+        rustix::mount::fsconfig_set_flag(&fs, c"volatile")?;
+    }
     as_inside_root(spec.id_base, || Ok(rustix::mount::fsconfig_create(&fs)))
         .map_err(|_| rustix::io::Errno::PERM)??;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
     attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, nodev() != 0);
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Whether programs inside wait for no flush: a layer in the making is flushed as a whole before it
+/// counts, and one that is lost with the machine is made again. dpkg flushes after every package.
+fn is_volatile(root: &Root) -> bool {
+    matches!(root, Root::Layer { .. })
 }
 
 fn options(root: &Root) -> [(&'static str, &'static str); 3] {
@@ -231,6 +240,9 @@ fn mount_by_path(spec: &Spec, state: BorrowedFd<'_>, parts: &Parts) -> Result<()
     );
     for (key, value) in self::options(&spec.root) {
         options.push_str(&format!(",{key}={value}"));
+    }
+    if is_volatile(&spec.root) {
+        options.push_str(",volatile");
     }
     if options.len() > 4000 {
         return Err(Failure::new(

@@ -1,7 +1,7 @@
 //! What a process sees and may do inside.
 
 use crate::world::World;
-use boatyard_sandbox::spec::Limits;
+use boatyard_sandbox::spec::{Limits, ProcessLimit};
 
 #[test]
 fn init_is_pid_1_root_and_knows_its_name() {
@@ -210,6 +210,41 @@ fn open_files_are_limited_as_asked() {
     let mut spec = world.spec("one", "ulimit -n");
     spec.nofile = Some(4321);
     assert_eq!(world.run_spec(&spec).1, "4321\n");
+}
+
+#[test]
+fn processes_are_limited_as_asked_and_never_beyond_the_hosts_own_limits() {
+    let world = World::new();
+    let mut spec = world.spec("one", "cat /proc/self/limits");
+    let limit = |name: &str, soft, hard| ProcessLimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    };
+    spec.rlimits = vec![
+        limit("core", Some(0), Some(1024)),
+        limit("stack", Some(4 << 20), Some(8 << 20)),
+        limit("nproc", Some(300), Some(300)),
+        limit("nofile", None, None),
+    ];
+    let text = world.run_spec(&spec).1;
+    let of = |name: &str| -> Vec<String> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let words = line.unwrap_or_else(|| panic!("{name} in {text}"));
+        words
+            .split_whitespace()
+            .take(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(of("Max core file size"), ["0", "1024"]);
+    assert_eq!(of("Max stack size"), ["4194304", "8388608"]);
+    assert_eq!(of("Max processes"), ["300", "300"]);
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let hosts = own
+        .maximum
+        .map_or("unlimited".to_owned(), |most| most.to_string());
+    assert_eq!(of("Max open files"), [hosts.clone(), hosts]);
 }
 
 #[test]

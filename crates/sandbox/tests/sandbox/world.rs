@@ -111,6 +111,7 @@ impl World {
                 listener: false,
             },
             nofile: None,
+            rlimits: Vec::new(),
             devices: vec![],
             company: None,
             swap: boatyard_sandbox::spec::Swap::default(),

@@ -146,6 +146,7 @@ cases!(more:
     features_package
     features_package_keeps_output
     features_test
+    features_test_duplicate
     flag_choice
     flag_forms
     flag_unknown

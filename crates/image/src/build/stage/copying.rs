@@ -3,13 +3,17 @@
 use super::Work;
 use super::keyed::Key;
 use crate::Error;
+use crate::Limits;
+use crate::build::added::Added;
 use crate::build::arrange::{self, Source};
 use crate::build::cache::Made as Entry;
 use crate::build::copy::Changes;
+use crate::build::fetch::Fetched;
 use crate::build::merged::Merged;
 use crate::build::owner::{Chmod, Owner};
 use crate::build::run::{Cancel, Place};
 use crate::build::source::{self, Origin as From};
+use crate::build::tree::Tree as _;
 use crate::build::{Context, Folder, Shared, fetch, invalid};
 use boatyard_devcontainer::build::{Copy, CopySource};
 use boatyard_sandbox::background::Background;
@@ -32,8 +36,18 @@ pub(in crate::build) fn fetch_context(
     let runs = shared.folder.join("runs");
     let place = fetching(shared, egress, &runs, cancel);
     let fetched = fetch::fetch(&place, source, &into).map_err(failed)?;
-    let below = format!("./{}", fetched.pattern.trim_start_matches('/'));
-    let root = std::fs::File::open(&fetched.folder).map_err(failed)?;
+    let (root, below) = if fetched.unpack {
+        let unpacked = staging.path().join("unpacked");
+        let limits = &shared.images.inner.options.limits;
+        (
+            unpack(&fetched, &unpacked, limits).map_err(failed)?,
+            ".".to_owned(),
+        )
+    } else {
+        let below = fetched.pattern.trim_start_matches('/');
+        (fetched.folder.clone(), format!("./{below}"))
+    };
+    let root = std::fs::File::open(&root).map_err(failed)?;
     let folder = boatyard_sandbox::beneath::open(
         &root,
         Path::new(&below),
@@ -46,6 +60,27 @@ pub(in crate::build) fn fetch_context(
     context.identity = None;
     context.held = Some(Arc::new(staging));
     Ok(context)
+}
+
+/// Unpacks a context that is an archive; answers the folder with its files.
+fn unpack(fetched: &Fetched, into: &Path, limits: &Limits) -> io::Result<PathBuf> {
+    let tree = Folder::open(&fetched.folder)?;
+    let path = PathBuf::from(&fetched.pattern);
+    let meta = tree.stat(&path, false)?;
+    let file = source::Entry {
+        below: PathBuf::new(),
+        path,
+        meta: meta.ok_or(io::ErrorKind::NotFound)?,
+        link: None,
+        digest: [0; 32],
+    };
+    match Added::unpack(&tree, &file, into, limits)? {
+        Some(_) => Ok(into.join("tree")),
+        None => Err(io::Error::other(format!(
+            "{} is no tar archive, and a single file is no build context here",
+            fetched.pattern
+        ))),
+    }
 }
 
 fn fetching<'a>(
@@ -185,5 +220,46 @@ impl Work<'_> {
             unpack: fetched.unpack,
             _staging: staging,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Archives as contexts.
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::io::Write as _;
+
+    fn fetched(contents: &[u8]) -> (tempfile::TempDir, Fetched) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("context"), contents).unwrap();
+        let fetched = Fetched {
+            folder: folder.path().to_owned(),
+            pattern: "context".to_owned(),
+            unpack: true,
+        };
+        (folder, fetched)
+    }
+
+    #[test]
+    fn a_compressed_tar_is_a_context_and_another_file_is_none() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o644);
+        let path = "sub/Dockerfile";
+        tar.append_data(&mut header, path, &b"FROM"[..]).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&tar).unwrap();
+        let limits = Limits::default();
+        for bytes in [tar, gzip.finish().unwrap()] {
+            let (folder, fetched) = fetched(&bytes);
+            let tree = unpack(&fetched, &folder.path().join("into"), &limits).unwrap();
+            assert_eq!(std::fs::read(tree.join(path)).unwrap(), b"FROM");
+        }
+        let (folder, other) = fetched(b"FROM scratch\n");
+        let error = unpack(&other, &folder.path().join("into"), &limits).unwrap_err();
+        assert!(error.to_string().contains("no tar archive"), "{error}");
     }
 }

@@ -182,6 +182,7 @@ fn sandboxed(
             listener: false,
         },
         nofile: None,
+        rlimits: Vec::new(),
         devices: vec![],
         company: None,
         swap: boatyard_sandbox::spec::Swap::default(),
