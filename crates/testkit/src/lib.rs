@@ -31,6 +31,7 @@ pub mod simulated;
 pub mod tracer;
 pub mod typist;
 pub mod wait;
+pub mod yard;
 
 pub use client::Client;
 pub use daemon::{Daemon, Ran};

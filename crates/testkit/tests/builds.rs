@@ -5,94 +5,28 @@ use boatyard_devcontainer::build::{
     Base, BuildPlan, ImageState, InlineFile, Op, Origin, Run, RunMount, RunMountKind, RunNetwork,
     Sharing, Stage, Step,
 };
-use boatyard_image::build::{
-    Alone, BuildProgress, Builder, Context, Event, Outcome, Policy, Request,
-};
+use boatyard_image::build::{Context, Outcome, Request};
 use boatyard_image::{Format, Image, Images, Quiet, Reference};
-use boatyard_sandbox::{Options, Sandboxes};
-use boatyard_testkit::{archive, wait};
+use boatyard_testkit::wait;
+use boatyard_testkit::yard::Noted;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-#[derive(Default)]
-struct Noted {
-    outcomes: Mutex<Vec<Outcome>>,
-    output: Mutex<Vec<u8>>,
-}
+/// Requests to a builder, and what they come to.
+struct Yard(boatyard_testkit::yard::Yard);
 
-impl BuildProgress for Noted {
-    fn event(&self, event: Event) {
-        match event {
-            Event::Ended { outcome, .. } => self.outcomes.lock().unwrap().push(outcome),
-            Event::Output { bytes, .. } => self.output.lock().unwrap().extend(bytes),
-            Event::Began { .. } | Event::Note { .. } => {}
-        }
+impl std::ops::Deref for Yard {
+    type Target = boatyard_testkit::yard::Yard;
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
-}
-
-impl Noted {
-    fn text(&self) -> String {
-        String::from_utf8(self.output.lock().unwrap().clone()).unwrap()
-    }
-}
-
-struct Yard {
-    folder: tempfile::TempDir,
-    images: Images,
-    sandboxes: Sandboxes,
-    builder: Builder,
 }
 
 impl Yard {
     async fn new() -> Yard {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let unique = std::process::id() % 0xffff * 0x100 + number;
-        let folder = tempfile::Builder::new()
-            .prefix("boatyard-build-test-")
-            .tempdir_in("/var/tmp")
-            .unwrap();
-        let sandboxes = Sandboxes::open(Options {
-            executable: boatyard_testkit::daemon::binary(),
-            cgroup_root: format!("boatyard-build-{unique:x}"),
-            table: format!("boatyard_build_{unique:x}"),
-            state_dir: folder.path().join("host"),
-            network: false,
-            ..Options::default()
-        })
-        .unwrap();
-        let images = Images::open(
-            &folder.path().join("images"),
-            boatyard_image::Options::default(),
-        )
-        .unwrap();
-        let path = folder.path().join("base.tar");
-        archive::write(&path, "base:1", &serde_json::json!({}));
-        let name = Reference::parse("base:1").unwrap();
-        images
-            .import(&path, Some(&name), Arc::new(Quiet))
-            .await
-            .unwrap();
-        let agent = boatyard_runner::agent::install(folder.path()).unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        let base = 0x3000_0000 + (unique % 64) * 64 * boatyard_sandbox::spec::ID_RANGE;
-        let builder = Builder::open(
-            images.clone(),
-            Arc::new(Alone::new(sandboxes.clone(), base)),
-            agent,
-            Policy::default(),
-        )
-        .unwrap();
-        Yard {
-            folder,
-            images,
-            sandboxes,
-            builder,
-        }
+        Yard(boatyard_testkit::yard::Yard::new(&serde_json::json!({})).await)
     }
 
     fn context(&self) -> PathBuf {
@@ -145,12 +79,6 @@ impl Yard {
     }
 }
 
-impl Drop for Yard {
-    fn drop(&mut self) {
-        let _ = self.sandboxes.teardown_host();
-    }
-}
-
 fn sh(script: &str) -> Run {
     Run {
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
@@ -192,6 +120,16 @@ fn top(image: &Image) -> Vec<String> {
     let mut found = Vec::new();
     walk(&image.layers[0].directory, "", &mut found);
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_waits_for_no_flush_of_the_disk() {
+    let yard = Yard::new().await;
+    let (_, output) = yard.run(sh("grep ' / ' /proc/self/mounts; sync")).await;
+    assert!(
+        output.contains("overlay") && output.contains("volatile"),
+        "{output}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

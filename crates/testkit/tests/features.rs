@@ -5,36 +5,23 @@ use boatyard_devcontainer::build::BuildPlan;
 use boatyard_devcontainer::build::{Base, Stage};
 use boatyard_devcontainer::features::{extend, metadata_label, users};
 use boatyard_devcontainer::{Document, ImageMetadata, LocalContext};
-use boatyard_image::build::{Alone, BuildProgress, Builder, Event, Outcome, Policy, Request};
+use boatyard_image::build::{Outcome, Request};
 use boatyard_image::features::{Directory, Features};
-use boatyard_image::{Image, Images, Quiet, Reference};
-use boatyard_sandbox::{Options, Sandboxes};
-use boatyard_testkit::{Daemon, archive, development};
+use boatyard_image::{Image, Reference};
+use boatyard_testkit::yard::Noted;
+use boatyard_testkit::{Daemon, development};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-#[derive(Default)]
-struct Noted {
-    outcomes: Mutex<Vec<Outcome>>,
-    output: Mutex<Vec<u8>>,
-}
+/// Projects with Features, and a builder for them.
+struct Yard(boatyard_testkit::yard::Yard);
 
-impl BuildProgress for Noted {
-    fn event(&self, event: Event) {
-        match event {
-            Event::Ended { outcome, .. } => self.outcomes.lock().unwrap().push(outcome),
-            Event::Output { bytes, .. } => self.output.lock().unwrap().extend(bytes),
-            Event::Began { .. } | Event::Note { .. } => {}
-        }
+impl std::ops::Deref for Yard {
+    type Target = boatyard_testkit::yard::Yard;
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
-}
-
-struct Yard {
-    folder: tempfile::TempDir,
-    images: Images,
-    builder: Builder,
 }
 
 /// What a build told: its output, and how many steps were done and found.
@@ -46,49 +33,9 @@ struct Told {
 
 impl Yard {
     async fn new() -> Yard {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let unique = std::process::id() % 0xffff * 0x100 + number;
-        let folder = tempfile::Builder::new()
-            .prefix("boatyard-features-test-")
-            .tempdir_in("/var/tmp")
-            .unwrap();
-        let sandboxes = Sandboxes::open(Options {
-            executable: boatyard_testkit::daemon::binary(),
-            cgroup_root: format!("boatyard-features-{unique:x}"),
-            table: format!("boatyard_features_{unique:x}"),
-            state_dir: folder.path().join("host"),
-            network: false,
-            ..Options::default()
-        })
-        .unwrap();
-        let options = boatyard_image::Options::default();
-        let images = Images::open(&folder.path().join("images"), options).unwrap();
-        let path = folder.path().join("base.tar");
-        let config =
-            serde_json::json!({"Labels": {"devcontainer.metadata": "[{\"remoteUser\":\"dev\"}]"}});
-        archive::write(&path, "base:1", &config);
-        let name = Reference::parse("base:1").unwrap();
-        images
-            .import(&path, Some(&name), Arc::new(Quiet))
-            .await
-            .unwrap();
-        let agent = boatyard_runner::agent::install(folder.path()).unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        let base = 0x3800_0000 + (unique % 64) * 64 * boatyard_sandbox::spec::ID_RANGE;
-        let builder = Builder::open(
-            images.clone(),
-            Arc::new(Alone::new(sandboxes, base)),
-            agent,
-            Policy::default(),
-        )
-        .unwrap();
-        Yard {
-            folder,
-            images,
-            builder,
-        }
+        let label = r#"[{"remoteUser":"dev"}]"#;
+        let config = serde_json::json!({"Labels": {"devcontainer.metadata": label}});
+        Yard(boatyard_testkit::yard::Yard::new(&config).await)
     }
 
     /// A project of this name with these files below `.devcontainer`.
@@ -148,7 +95,7 @@ impl Yard {
         let outcomes = noted.outcomes.lock().unwrap();
         let count = |outcome| outcomes.iter().filter(|other| **other == outcome).count();
         let told = Told {
-            text: String::from_utf8(noted.output.lock().unwrap().clone()).unwrap(),
+            text: noted.text(),
             // The base image is told of too.
             done: count(Outcome::Done) - 1,
             cached: count(Outcome::Cached),
