@@ -1,11 +1,14 @@
 //! Kills at every place where something changes: the next start adopts, finishes or cleans up.
 //!
 //! The system calls of daemon, spawner, monitor and half-made init that change the world are
-//! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`), over
-//! the start of a daemon that finds one running, and over the first start of all. Then the same is
+//! numbered over a whole life of an environment (`up`, a file written, `stop`, `start`, `rm`), of a
+//! Compose project's and of one with a Dockerfile, over the start of a daemon that finds one
+//! running, and over the first start of all; in `builds` over a build and a pruning, in `hooks` over
+//! lifecycle commands. Then the same is
 //! done again with a SIGKILL just before the Nth of them; after some of these the daemon that
 //! recovers is killed too. A life is gone through twice: plainly, and with everything limited that a
-//! class can limit (`kill_sweep/limited.rs`).
+//! class can limit (`kill_sweep/limited.rs`). A Compose project's life is gone through as well, that of
+//! an environment with a Dockerfile, a build and a pruning (`builds`), and lifecycle commands (`hooks`).
 //!
 //! By default an evenly spread choice of N runs within [`BUDGET`]. `BOATYARD_SWEEP=all` runs every
 //! one (hours), `each` one of those that are alike (the same call of the same process on the same file of
@@ -19,8 +22,12 @@
     reason = "tests"
 )]
 
+#[path = "kill_sweep/builds.rs"]
+mod builds;
 #[path = "kill_sweep/full_disk.rs"]
 mod full_disk;
+#[path = "kill_sweep/hooks.rs"]
+mod hooks;
 #[path = "kill_sweep/limited.rs"]
 mod limited;
 #[path = "kill_sweep/lost_monitor.rs"]
@@ -67,6 +74,16 @@ struct Place {
     empty: Photo,
     /// Environments are held to what [`limited`] says.
     limited: bool,
+    /// Writes the folder's files, other ones at each call.
+    project: Project,
+    lives: std::cell::Cell<u32>,
+}
+
+/// Writes a folder's files for the life of this number; answers its path.
+type Project = fn(&Daemon, u32) -> String;
+
+fn plain(daemon: &Daemon, _: u32) -> String {
+    daemon.project("app", CONFIG)
 }
 
 /// How far a life came: the last stage begun, and whether its command said it was done.
@@ -85,20 +102,30 @@ impl Reached {
 
 impl Place {
     fn new() -> Self {
+        Self::of(plain)
+    }
+
+    fn of(project: Project) -> Self {
         let daemon = Daemon::start();
         daemon.import_image();
-        let folder = daemon.project("app", CONFIG);
+        let folder = project(&daemon, 0);
         let empty = daemon.photo();
         Self {
             daemon,
             folder,
             empty,
             limited: false,
+            project,
+            lives: std::cell::Cell::default(),
         }
     }
 
     /// Goes through the stages until something is killed.
     fn live(&self, tracer: &Tracer) -> Reached {
+        if !self.limited {
+            self.lives.set(self.lives.get() + 1);
+            (self.project)(&self.daemon, self.lives.get());
+        }
         let mut reached = Reached {
             stage: Stage::Up,
             acknowledged: false,
@@ -134,6 +161,12 @@ impl Place {
             Stage::Start => &["start", "app"],
             Stage::Remove => &["rm", "--force", "app"],
         };
+        let done = self.client(arguments, tracer);
+        done && (stage != Stage::Resize || self.takes_hold(tracer))
+    }
+
+    /// Runs a command to its end or the daemon's; whether it said it was done.
+    fn client(&self, arguments: &[&str], tracer: &Tracer) -> bool {
         let output = self.daemon.folder().join("output");
         let file = std::fs::File::create(&output).unwrap();
         let mut child = self
@@ -156,10 +189,10 @@ impl Place {
         });
         assert!(
             status.success() || tracer.killed(),
-            "{stage:?} failed before anything was killed: {}",
+            "{arguments:?} failed before anything was killed: {}",
             std::fs::read_to_string(&output).unwrap_or_default()
         );
-        status.success() && (stage != Stage::Resize || self.takes_hold(tracer))
+        status.success()
     }
 
     /// The environment as the API has it.
@@ -456,6 +489,32 @@ fn sweep(
 #[test]
 fn a_kill_at_any_call_in_the_life_of_an_environment_is_adopted_or_cleaned_up() {
     sweep_a_life("a life", Place::new);
+}
+
+#[test]
+fn a_kill_at_any_call_in_the_life_of_a_compose_project_is_adopted_or_cleaned_up() {
+    sweep_a_life("a project's life", || Place::of(composed));
+}
+
+/// A Compose project of two services that share a volume.
+fn composed(daemon: &Daemon, _: u32) -> String {
+    const COMPOSE: &str = "
+services:
+  app:
+    image: test:latest
+    command: sleep infinity
+    volumes: [data:/data]
+    depends_on: {db: {condition: service_started}}
+  db:
+    image: test:latest
+    command: sh -c 'date > /data/up; exec sleep 100000'
+    volumes: [data:/data]
+volumes: {data: }
+";
+    let config = r#"{"dockerComposeFile": "compose.yml", "service": "app", "postStartCommand": "echo started >> /root/starts", "waitFor": "postStartCommand"}"#;
+    let folder = daemon.project("app", config);
+    std::fs::write(format!("{folder}/.devcontainer/compose.yml"), COMPOSE).unwrap();
+    folder
 }
 
 fn sweep_a_life(what: &str, again: fn() -> Place) {
