@@ -230,8 +230,8 @@ fn a_builder_is_killed_and_the_developer_reads_it() {
     shell.send("echo alive-$((6*7))\n");
     shell.expect("alive-42");
     let kill = wait::until("the status says it", || {
-        let kill = status(&daemon, "app")["resources"]["memoryKills"][0].take();
-        kill.is_object().then_some(kill)
+        let status = status(&daemon, "app");
+        status.pointer("/resources/memoryKills/0").cloned()
     });
     assert_eq!(kill["process"], "tail");
     let message = kill["message"].as_str().unwrap();
