@@ -96,10 +96,7 @@ fn a_folder_that_hangs_is_told_after_a_while_and_stops_nobody_else() {
         );
         std::thread::sleep(Duration::from_millis(100));
     };
-    assert!(
-        told.contains("cannot be read: the file system does not answer"),
-        "{told}"
-    );
+    assert!(told.contains("the file system does not answer"), "{told}");
     daemon.cli(&["rm", "--force", "stuck"]).ok();
     drop(silent);
     boatyard_testkit::wait::until("the host as before", || {
