@@ -148,13 +148,11 @@ impl Files {
             }
         };
         read.map_err(|error| {
+            let message = format!("{path} cannot be read: {error}");
             if is_lost(&error) {
-                return Failed::internal(&error);
+                return Failed::transient("Internal", message);
             }
-            Failed::lasting(
-                "ConfigurationUnreadable",
-                format!("{path} cannot be read: {error}"),
-            )
+            Failed::lasting("ConfigurationUnreadable", message)
         })
     }
 
