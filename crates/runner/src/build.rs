@@ -13,7 +13,7 @@ use crate::failure::Failed;
 use crate::isolation::Sandbox;
 use crate::layout::private_directory;
 use crate::record::{Slots, Uid, address, id_base};
-use crate::source::Files;
+use crate::source::{Files, is_lost};
 use crate::verbs::Caller;
 use boatyard_devcontainer::DockerfileSource;
 use boatyard_devcontainer::dockerfile::{self, Answer, Dockerfile, Ignore, NamedContext};
@@ -117,7 +117,10 @@ impl Place<'_> {
                 let view = context
                     .blocking(move || sandboxes.view(user, &folder))
                     .await
-                    .map_err(|error| unreadable(&error))?;
+                    .map_err(|error| match error {
+                        boatyard_sandbox::Error::OpenAs { .. } => unreadable(&error),
+                        error => Failed::internal(&error),
+                    })?;
                 Ok(image_build::Context::view(view, user.uid))
             }
             (None, root) => {
@@ -373,10 +376,11 @@ async fn text_of(
     };
     let read = place.files.context().blocking(read).await;
     read.map_err(|error| {
-        Failed::lasting(
-            "SourceUnreadable",
-            format!("{path} cannot be read: {error}"),
-        )
+        let message = format!("{path} cannot be read: {error}");
+        if is_lost(&error) {
+            return Failed::transient("Internal", message);
+        }
+        Failed::lasting("SourceUnreadable", message)
     })
 }
 

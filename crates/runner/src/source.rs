@@ -6,7 +6,7 @@
 
 mod files;
 
-pub(crate) use files::Files;
+pub(crate) use files::{Files, is_lost};
 
 use crate::beneath;
 use crate::context::Context;

@@ -45,6 +45,15 @@ pub enum Error {
         /// What the kernel said.
         detail: String,
     },
+    /// The process that was to open a path with the credentials of a user did not answer: it was
+    /// killed, or the file system hangs. Nothing is known of the path.
+    #[error("{path} cannot be read: {detail}")]
+    Unanswered {
+        /// The path.
+        path: String,
+        /// What became of the process.
+        detail: &'static str,
+    },
     /// Something of a sandbox could not be read or removed.
     #[error("sandbox {id}: cannot {what}")]
     Io {
@@ -90,6 +99,15 @@ impl Failure {
         Self {
             step: step.into(),
             detail: detail.to_string(),
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn unanswered(path: &std::path::Path, detail: &'static str) -> Self {
+        Self::Unanswered {
+            path: path.display().to_string(),
+            detail,
         }
     }
 }

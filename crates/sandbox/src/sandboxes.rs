@@ -14,7 +14,7 @@ use crate::protection::Protections;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
 use crate::record::{self, Exit, Holder, Process, Record, Running};
 use crate::spec::{Bandwidth, Egress, Id, Spec, User};
-use crate::view::View;
+use crate::view::{SILENT, View};
 use crate::{cgroup, net};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::BTreeSet;
@@ -112,6 +112,8 @@ struct Inner {
 const START: Duration = Duration::from_secs(60);
 /// How often a path is opened when whoever does it is killed.
 const OPEN_TRIES: u32 = 3;
+/// Of what was killed each time.
+const KILLED: &str = "the process that opens it was killed each time";
 /// How long an end may take.
 const END: Duration = Duration::from_secs(10);
 
@@ -444,7 +446,7 @@ impl Sandboxes {
                 path: path.to_path_buf(),
             })?;
             if !readable(&reply, START) {
-                return Err(refused("the file system does not answer".to_owned()));
+                return Err(Error::unanswered(path, SILENT));
             }
             match protocol::receive(reply.as_fd()) {
                 Ok(Some((Reply::Opened, mut fds))) => {
@@ -456,20 +458,22 @@ impl Sandboxes {
                 _ => {}
             }
         }
-        Err(Error::Spawner {
-            what: "open a path: it was killed each time",
-            source: io::Error::from(io::ErrorKind::BrokenPipe),
-        })
+        Err(Error::unanswered(path, KILLED))
     }
 
     /// A folder as a user sees it, served by a process with that user's credentials.
     pub fn view(&self, user: User, root: &Path) -> Result<View, Error> {
-        let reply = self.ask(&Request::View {
-            user,
-            root: root.to_path_buf(),
-            without: self.0.options.without,
-        })?;
-        View::connected(user, root, reply)
+        for _ in 0..OPEN_TRIES {
+            let reply = self.ask(&Request::View {
+                user,
+                root: root.to_path_buf(),
+                without: self.0.options.without,
+            })?;
+            if let Some(view) = View::connected(user, root, reply)? {
+                return Ok(view);
+            }
+        }
+        Err(Error::unanswered(root, KILLED))
     }
 
     /// Limits how fast a sandbox that runs speaks to the outside, in place of what was. One without a

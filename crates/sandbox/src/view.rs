@@ -121,6 +121,9 @@ enum Answer {
     Failed(i32),
 }
 
+/// Of whatever hangs.
+pub(crate) const SILENT: &str = "the file system does not answer";
+
 /// A folder as a user sees it. Paths are relative to it; all calls block, at most
 /// half a minute each.
 #[derive(Debug)]
@@ -138,26 +141,30 @@ impl Drop for View {
 }
 
 impl View {
-    /// Takes over the requester's end of the socket.
-    pub(crate) fn connected(user: User, root: &Path, socket: OwnedFd) -> Result<Self, Error> {
+    /// Takes over the requester's end of the socket; None when the process was killed.
+    pub(crate) fn connected(
+        user: User,
+        root: &Path,
+        socket: OwnedFd,
+    ) -> Result<Option<Self>, Error> {
         let refused = |detail: String| Error::OpenAs {
             path: root.display().to_string(),
             uid: user.uid,
             detail,
         };
         if !readable(&socket) {
-            return Err(refused("the file system does not answer".to_owned()));
+            return Err(Error::unanswered(root, SILENT));
         }
         match protocol::receive(socket.as_fd()) {
-            Ok(Some((Reply::Opened, mut fds))) => Ok(Self {
+            Ok(Some((Reply::Opened, mut fds))) => Ok(Some(Self {
                 process: fds
                     .pop()
                     .ok_or_else(|| refused("no descriptor came".to_owned()))?,
                 socket: Mutex::new(socket),
                 root: root.to_owned(),
-            }),
+            })),
             Ok(Some((Reply::Failed(failure), _))) => Err(refused(failure.detail)),
-            _ => Err(refused("the process that reads it was killed".to_owned())),
+            _ => Ok(None),
         }
     }
 
@@ -252,10 +259,7 @@ impl View {
             // Its late answer would be taken for the next one's.
             let _ =
                 rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the file system does not answer",
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, SILENT));
         }
         match protocol::receive(socket.as_fd())? {
             Some((Answer::Failed(code), _)) => Err(io::Error::from_raw_os_error(code)),

@@ -260,7 +260,7 @@ impl Files {
 }
 
 /// The process that reads did not answer: nothing is known of what was to be read.
-fn is_lost(error: &std::io::Error) -> bool {
+pub(crate) fn is_lost(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, TimedOut};
     matches!(error.kind(), TimedOut | BrokenPipe)
 }
