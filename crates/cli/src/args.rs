@@ -564,14 +564,8 @@ pub(crate) struct Devices {
     pub(crate) directories: Vec<PathBuf>,
     /// Swap in compressed memory (zram) for so much, such as 4Gi: what environments hold that idle goes
     /// there while the host is short of memory. Once made, it stays until the host is started anew.
-    #[arg(long, value_name = "SIZE", env = "BOATYARD_ZRAM", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", env = "BOATYARD_ZRAM", value_parser = crate::sizes::bytes)]
     pub(crate) zram: Option<u64>,
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    // As the API writes sizes.
-    let quantity = serde_json::from_value(text.into()).map_err(|error| error.to_string())?;
-    boatyard_api::quantity::bytes(&quantity).map_err(|error| error.to_string())
 }
 
 /// When a runner removes cache that nobody uses: layers and mounts that only builds would use

@@ -90,7 +90,8 @@ impl Drop for Shares {
     }
 }
 
-/// Lifts what a loop that was killed held at disks, where there is to be none any more. Blocks.
+/// Takes back what a loop that was killed wrote, where there is to be none any more: holds at disks,
+/// and the room above a limit with the quotas that go with it. Blocks.
 pub(crate) fn lift(sandboxes: &dyn Sandbox) {
     let ids = sandboxes.groups().map(|groups| groups.list());
     for id in ids.and_then(Result::ok).unwrap_or_default() {
@@ -101,6 +102,13 @@ pub(crate) fn lift(sandboxes: &dyn Sandbox) {
             if let Err(error) = group.set_io_limit(device, &IoLimit::default()) {
                 tracing::info!(%id, %error, "it stays held at a disk");
             }
+        }
+        let whole = group.whole_quota().ok().flatten();
+        // Only the loop gives a burst.
+        if let Some(whole) = whole.filter(|whole| !whole.burst.is_zero())
+            && let Err(error) = group.set_cpu_limit(whole.limit_millis())
+        {
+            tracing::info!(%id, %error, "its room above the limit of processors stays");
         }
     }
 }

@@ -50,7 +50,12 @@ fn all_are(daemon: &Daemon, words: &str, class: &str) -> Option<()> {
 
 /// The cgroups of the daemon's only environment.
 fn group(daemon: &Daemon) -> Group {
-    newest(&sandboxes(daemon), &[])
+    let sandboxes = sandboxes(daemon);
+    let ids = sandboxes.groups().list().unwrap();
+    let [id] = ids.as_slice() else {
+        panic!("not one environment: {ids:?}")
+    };
+    sandboxes.group(id).unwrap()
 }
 
 fn environment(daemon: &Daemon, name: &str) {
@@ -197,7 +202,7 @@ fn a_storm_of_forks_does_not_make_the_loop_busy() {
 
 #[test]
 fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::start();
     // So little that a busy host has it to give.
     let class = daemon.folder().join("tenth.json");
     let tenth = r#"{"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
@@ -231,6 +236,16 @@ fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
     assert_eq!(group.limits().unwrap().cpu_millis, Some(100));
     typist.line("kill $(jobs -p | grep -v $(jobs -p %1))");
     wait::until("room again", || (stand()?.0 > ms(12)).then_some(()));
+
+    // A successor without the loop has nobody who keeps the account: the limit is the limit.
+    drop(typist);
+    daemon.kill();
+    daemon.run(&["--no-fair-shares"]);
+    wait::until("a plain quota", || {
+        let whole = group.whole_quota().unwrap()?;
+        let builds = group.class_quota(Class::Builds).unwrap();
+        (whole.quota == ms(10) && whole.burst.is_zero() && builds.is_none()).then_some(())
+    });
 }
 
 /// As those of container engines, beside the classes.
