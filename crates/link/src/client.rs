@@ -1,14 +1,15 @@
 //! How a client reaches the API: over the local unix socket or TLS, with a token or without.
 //!
-//! Gives a [`kube::Client`] for everything that is a resource and [`Endpoint::upgrade`] for
-//! streams. It retries nothing and keeps no cache; a refused or broken connection is one sentence.
+//! Gives a [`kube::Client`] for everything that is a resource, whose requests and watches share one
+//! connection, and [`Endpoint::upgrade`] for streams, which have one each. It retries nothing and
+//! keeps no cache; a refused or broken connection is one sentence.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::path::PathBuf;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +20,9 @@ use tower::ServiceExt;
 
 /// How long connecting, and the answer to an upgrade, may take.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How often a connection that many requests share is asked whether it lives. One that does not
+/// answer within [`DEADLINE`] is given up, and with it all that waits there.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Where the API is and who we are there.
 #[derive(Clone, Debug)]
@@ -81,8 +85,11 @@ pub enum Error {
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// A connection as hyper's pool wants it.
-pub struct Connection(TokioIo<Box<dyn Socket>>);
+/// A connection as hyper's pool wants it: one that speaks HTTP/2 takes all requests.
+pub struct Connection {
+    socket: TokioIo<Box<dyn Socket>>,
+    http2: bool,
+}
 
 impl hyper::rt::Read for Connection {
     fn poll_read(
@@ -90,7 +97,7 @@ impl hyper::rt::Read for Connection {
         context: &mut Context<'_>,
         buffer: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
@@ -100,25 +107,30 @@ impl hyper::rt::Write for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.socket).poll_write(context, bytes)
     }
     fn poll_flush(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.socket).poll_flush(context)
     }
     fn poll_shutdown(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
 
 impl hyper_util::client::legacy::connect::Connection for Connection {
     fn connected(&self) -> hyper_util::client::legacy::connect::Connected {
-        hyper_util::client::legacy::connect::Connected::new()
+        let connected = hyper_util::client::legacy::connect::Connected::new();
+        if self.http2 {
+            connected.negotiated_h2()
+        } else {
+            connected
+        }
     }
 }
 
@@ -157,6 +169,35 @@ impl AsyncWrite for Upgraded {
     }
 }
 
+async fn within_deadline<T>(
+    connecting: impl Future<Output = std::io::Result<T>>,
+) -> std::io::Result<T> {
+    tokio::time::timeout(DEADLINE, connecting)
+        .await
+        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}
+
+async fn unix(path: &Path) -> std::io::Result<Box<dyn Socket>> {
+    Ok(Box::new(UnixStream::connect(path).await?))
+}
+
+async fn tls(
+    authority: &str,
+    config: Arc<rustls::ClientConfig>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = rustls_pki_types::ServerName::try_from(host.to_owned());
+    let name = name.map_err(std::io::Error::other)?;
+    let tcp = TcpStream::connect(authority).await?;
+    tcp.set_nodelay(true)?;
+    tokio_rustls::TlsConnector::from(config)
+        .connect(name, tcp)
+        .await
+}
+
 impl Endpoint {
     /// The socket's path or the authority, for messages.
     #[must_use]
@@ -167,33 +208,33 @@ impl Endpoint {
         }
     }
 
+    /// A socket for one upgrade, which HTTP/1.1 alone has.
     async fn dial(&self) -> std::io::Result<Box<dyn Socket>> {
-        let connecting = async {
-            Ok::<Box<dyn Socket>, std::io::Error>(match &self.address {
-                Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-                Address::Tls { authority, config } => {
-                    let host = authority
-                        .rsplit_once(':')
-                        .map_or(authority.as_str(), |(host, _)| host);
-                    let host = host
-                        .trim_start_matches('[')
-                        .trim_end_matches(']')
-                        .to_owned();
-                    let name = rustls_pki_types::ServerName::try_from(host)
-                        .map_err(std::io::Error::other)?;
-                    let tcp = TcpStream::connect(authority).await?;
-                    tcp.set_nodelay(true)?;
-                    Box::new(
-                        tokio_rustls::TlsConnector::from(config.clone())
-                            .connect(name, tcp)
-                            .await?,
-                    )
-                }
-            })
+        match &self.address {
+            Address::Unix(path) => within_deadline(unix(path)).await,
+            Address::Tls { authority, config } => {
+                let socket = within_deadline(tls(authority, config.clone())).await?;
+                Ok(Box::new(socket))
+            }
+        }
+    }
+
+    /// A socket for resources: HTTP/2 if the other end has it, as ours does. A proxy may not.
+    async fn connect(&self) -> std::io::Result<Connection> {
+        let (socket, http2): (Box<dyn Socket>, bool) = match &self.address {
+            Address::Unix(path) => (within_deadline(unix(path)).await?, true),
+            Address::Tls { authority, config } => {
+                let mut config = rustls::ClientConfig::clone(config);
+                config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+                let socket = within_deadline(tls(authority, Arc::new(config))).await?;
+                let http2 = socket.get_ref().1.alpn_protocol() == Some(b"h2");
+                (Box::new(socket), http2)
+            }
         };
-        tokio::time::timeout(DEADLINE, connecting)
-            .await
-            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        Ok(Connection {
+            socket: TokioIo::new(socket),
+            http2,
+        })
     }
 
     fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
@@ -215,15 +256,13 @@ impl Endpoint {
         let endpoint = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let endpoint = endpoint.clone();
-            Box::pin(async move {
-                endpoint
-                    .dial()
-                    .await
-                    .map(|socket| Connection(TokioIo::new(socket)))
-            })
+            Box::pin(async move { endpoint.connect().await })
         });
-        let pool =
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(DEADLINE)
+            .build(connector);
         let endpoint = self.clone();
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
             let pool = pool.clone();
@@ -313,3 +352,6 @@ async fn refusal(response: Response<Incoming>) -> Error {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,58 @@
 //! The EnvironmentClasses as they are now, for what applies to environments that run.
 //!
-//! One watch for the whole runner. A start asks for its class itself (`objects`): what is known here
-//! may be a moment old.
+//! One watch for the whole runner. A start asks for its class itself (`objects`), since what is known
+//! here may be a moment old: once for the steps that follow each other, and not for a later start.
 
-use boatyard_api::{EnvironmentClass, EnvironmentClassSpec};
+use crate::failure::Failed;
+use crate::worker::Worker;
+use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec};
 use futures::TryStreamExt;
 use kube::api::Api;
 use kube::runtime::watcher;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// By name; None until they were read once.
 pub(crate) type Known = Option<Arc<BTreeMap<String, EnvironmentClassSpec>>>;
+
+/// A class as a start has read it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Of the environment: another start is another generation.
+    generation: Option<i64>,
+    name: Option<String>,
+    at: Instant,
+    class: EnvironmentClassSpec,
+}
+
+/// For how long the steps of a start share what was read.
+const LASTS: Duration = Duration::from_secs(1);
+
+/// The class of an environment, for a step of its start.
+pub(crate) async fn of_start(
+    worker: &mut Worker,
+    object: &Environment,
+) -> Result<EnvironmentClassSpec, Failed> {
+    let (generation, name) = (object.metadata.generation, &object.spec.class_name);
+    if let Some(asked) = &worker.asked
+        && asked.generation == generation
+        && asked.name == *name
+        && asked.at.elapsed() < LASTS
+    {
+        return Ok(asked.class.clone());
+    }
+    let at = Instant::now();
+    let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    worker.asked = Some(Asked {
+        generation,
+        name: name.clone(),
+        at,
+        class: class.clone(),
+    });
+    Ok(class)
+}
 
 /// Follows them until dropped.
 pub(crate) async fn follow(client: kube::Client, known: watch::Sender<Known>) {
@@ -49,7 +89,7 @@ pub(crate) async fn follow(client: kube::Client, known: watch::Sender<Known>) {
                     error = crate::failure::chain(&error),
                     "the watch of classes ended; watching again"
                 );
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }

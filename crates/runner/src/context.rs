@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) board: crate::resources::board::Board,
     /// What clears the disk of unused cache.
     pub(crate) garbage: crate::garbage::Collector,
+    /// Whose status is written next.
+    pub(crate) turns: crate::objects::Turns,
     /// The API, as this runner.
     pub(crate) client: kube::Client,
 }

@@ -221,6 +221,7 @@ impl Service {
             kills: known_kills,
             board: resources::board::Board::default(),
             garbage: garbage::Collector::default(),
+            turns: objects::Turns::default(),
             client,
         };
         Ok(Self {
@@ -416,13 +417,13 @@ fn assign(
         }
     };
     held.insert(uid.clone(), Held { latest });
-    let client = context.client.clone();
+    let (client, turns) = (context.client.clone(), context.turns.clone());
     let ended = uid.clone();
     workers.spawn(async move {
         if let Err(error) = objects::hold(&client, &object).await {
             tracing::info!(%error, "the finalizer was not set; the next start will");
         }
-        let writing = objects::write_status(client, object.as_ref().clone(), newest, used);
+        let writing = objects::write_status(client, turns, object.as_ref().clone(), newest, used);
         tokio::join!(worker.run(), writing);
         ended
     });

@@ -4,6 +4,8 @@
 //! connection is answered by the next activation. The newest status wins: older ones that were
 //! not written yet are skipped, and those on the way of a start, which follow each other within
 //! milliseconds, are written together: each write is durable and wakes everybody who watches.
+//! Few of one runner are on their way at once; while a server is slow, what waits is overtaken
+//! here by what is newer instead of queueing there.
 
 use crate::failure::Failed;
 use crate::status;
@@ -17,8 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Objec
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Name under which the runner's writes are recorded.
 const FIELD_MANAGER: &str = "boatyard-runner";
@@ -28,6 +31,8 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 pub(crate) const LEASE_SECONDS: i32 = 40;
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Most statuses, with their events, that one runner writes at once.
+const WRITES: usize = 4;
 /// How long a status that others are about to follow waits for them.
 const GATHER: Duration = Duration::from_millis(25);
 
@@ -134,10 +139,21 @@ async fn patch_metadata(
     timely(client.request::<Value>(request)).await.map(|_| ())
 }
 
+/// Whose turn it is to write a status: first come, first served.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WRITES)))
+    }
+}
+
 /// Writes the newest status whenever it changes, until the sender is gone; posts an event when
 /// the phase does.
 pub(crate) async fn write_status(
     client: Client,
+    turns: Turns,
     object: Environment,
     mut newest: watch::Receiver<EnvironmentStatus>,
     mut used: watch::Receiver<Option<ResourcesStatus>>,
@@ -152,6 +168,7 @@ pub(crate) async fn write_status(
             }
             Ok(()) = used.changed() => last = gathered(&mut newest).await.is_err(),
         }
+        let turn = turns.0.acquire().await;
         let status = newest.borrow_and_update().clone();
         let status = status::with_resources(status, used.borrow_and_update().as_ref());
         if status == written || status == EnvironmentStatus::default() {
@@ -179,6 +196,7 @@ pub(crate) async fn write_status(
                 if gone {
                     return;
                 }
+                drop(turn);
                 tracing::info!(%error, "the status was not written; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 newest.mark_changed();
@@ -351,3 +369,6 @@ pub(crate) async fn heartbeat(client: &Client, name: &str, now: Timestamp) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ pub(crate) fn record(worker: &mut Worker) -> Result<&mut Record, Failed> {
 }
 
 async fn allocate(worker: &mut Worker, object: &Environment) -> Result<(), Failed> {
-    let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    let class = crate::classes::of_start(worker, object).await?;
     let (namespace, name) = (
         object.metadata.namespace.as_deref().unwrap_or_default(),
         object.metadata.name.as_deref().unwrap_or_default(),
@@ -146,7 +146,8 @@ async fn fetch_image(worker: &mut Worker, object: &Environment) -> Result<String
     let (document, local) = (configuration::document(&configured)?, local_context(object));
     let progress = crate::build::log(&worker.context, &worker.uid)?;
     let files = Files::of(&worker.context, &worker.uid, &object.spec).await?;
-    let egress = crate::egress::of(&worker.context, &object.spec).await?;
+    let class = crate::classes::of_start(worker, object).await?;
+    let egress = crate::egress::allowed(&object.spec, &class)?;
     let making = Making::new(&files, &local, egress, false, progress);
     let compose = record(worker)?.compose.clone();
     if let Some(main) = compose.as_ref().and_then(|plan| plan.main()) {
@@ -270,7 +271,7 @@ pub(crate) fn parse_env(env: &[String]) -> std::collections::BTreeMap<String, St
 }
 
 async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<String>, Failed> {
-    let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    let class = crate::classes::of_start(worker, object).await?;
     let egress = crate::egress::allowed(&object.spec, &class)?;
     worker.services.set_egress(egress.clone());
     let limits = limits(&class.resources)?;

@@ -36,6 +36,8 @@ pub(crate) struct Worker {
     agent_answers: bool,
     /// What is known of how full its disk is.
     disk: Option<crate::disk::Known>,
+    /// Its class, as the start under way has read it.
+    pub(crate) asked: Option<crate::classes::Asked>,
     /// When it was looked whether its class gives it more.
     disk_class: std::time::Instant,
     pub(crate) services: Services,
@@ -113,6 +115,7 @@ impl Worker {
             monitor_pid: None,
             agent_answers: false,
             disk: None,
+            asked: None,
             disk_class: std::time::Instant::now(),
             unrecorded: None,
             latest,
@@ -255,6 +258,8 @@ impl Worker {
                 Performed::Done
             }
             Some(Err(failed)) => {
+                // Whoever mends the class is not told of the old one.
+                self.asked = None;
                 let message = failed.message.clone();
                 self.failed(want_then, step_of(&action), failed);
                 Performed::Failed(message)

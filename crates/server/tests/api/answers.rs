@@ -1,8 +1,11 @@
 //! How answers are written: syntax, indentation, compression, methods that are not taken, health.
 
 use crate::harness::{CLASSES, ENVIRONMENTS, Server, Who, at};
+use boatyard_api::Environment;
 use boatyard_store::Store;
 use flate2::read::GzDecoder;
+use futures::TryStreamExt;
+use kube::api::{Api, WatchParams};
 use serde_json::{Value, json};
 use std::io::Read;
 
@@ -209,6 +212,34 @@ async fn health_is_told_to_everybody_check_by_check() {
     );
     assert_eq!(ask("/readyz/store").await.status, 500);
     assert_eq!(ask("/livez").await.text, "ok");
+}
+
+#[tokio::test]
+async fn a_clients_requests_and_watches_share_one_connection() {
+    let server = Server::start().await;
+    server.environment("one", "a").await;
+    let environments: Api<Environment> = Api::namespaced(server.kube(), "default");
+    // Those that come at once before there is a connection may each begin one.
+    environments.get("one").await.unwrap();
+    let held = async || {
+        let metrics = server.get("/metrics").await.text;
+        let name = "boatyard_flow_held{what=\"connections\"} ";
+        let held = metrics.lines().find_map(|line| line.strip_prefix(name));
+        held.unwrap().parse::<u32>().unwrap()
+    };
+    let before = held().await;
+    let mut watches = Vec::new();
+    for _ in 0..20 {
+        let stream = environments.watch(&WatchParams::default(), "0").await;
+        let mut stream = Box::pin(stream.unwrap());
+        stream.try_next().await.unwrap().unwrap();
+        watches.push(stream);
+    }
+    let gets = (0..100).map(|_| environments.get("one"));
+    for got in futures::future::join_all(gets).await {
+        got.unwrap();
+    }
+    assert_eq!(held().await, before);
 }
 
 #[tokio::test]
