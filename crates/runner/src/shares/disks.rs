@@ -106,6 +106,7 @@ impl Disks {
         }
         let wanted = self.plan.observe(now, passed, &seen);
         self.exposed = self.plan.exposed();
+        tracing::trace!(?seen, ?wanted, "disks were counted");
         self.hold(now, environments, wanted);
     }
 
