@@ -4,9 +4,11 @@
 //! Work-conserving and by need. A disk is everybody's as long as nobody suffers: only when an
 //! environment that takes little of a disk waits long for it are those that take much slowed, first a
 //! little (most of what hurts are bursts and long queues, not the amount), then more, never below half
-//! of what they took. What is calm again is let go in steps; what has nobody to protect at once. A
-//! hold must help: if those who waited wait as long as before, it is lifted and not tried again for a
-//! while, so that a slow disk, a journal or a full processor is not paid for by throughput.
+//! of what they took. What is calm again is let go in steps, the later the more often that was too
+//! soon; what has nobody to protect at once. Who was helped once is protected from the first moment
+//! the next time, since until waiting shows it has been waited for. A hold must help: if those who
+//! waited wait as long as before, it is lifted and not tried again for a while, so that a slow disk,
+//! a journal or a full processor is not paid for by throughput.
 //!
 //! Equals are not held apart: who takes half of an even share or more suffers from nobody.
 //!
@@ -63,11 +65,13 @@ const LEAST_WAIT: Duration = Duration::from_millis(3);
 /// So many times what it waits when nobody is in its way is suffering.
 const SUFFERS: u32 = 2;
 /// A hold begins with this part of what was taken, in percent, and each step is the same of the last.
-const STEP: u64 = 85;
+const STEP: u64 = 90;
 /// Nobody is held below this part.
 const LEAST: u64 = 50;
 /// Letting go adds so much at a time.
-const LET_GO: u64 = 10;
+const LET_GO: u64 = 5;
+/// What is taken is the mean of so many observations: a disk takes a lot at once, and then nothing.
+const LASTING: u64 = 8;
 /// Nobody is held to less than this in a second.
 const LEAST_RATE: Amount = Amount {
     bytes: 8 << 20,
@@ -75,8 +79,13 @@ const LEAST_RATE: Amount = Amount {
 };
 /// A change is given so long to show.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Calm for so long, and holds are loosened.
+/// Calm for so long, and holds are loosened; doubled each time that was too soon, up to the most.
 const CALM: Duration = Duration::from_secs(2);
+const MOST_CALM: Duration = Duration::from_secs(128);
+/// Suffering so soon after a hold was let go says that this was too soon.
+const RELAPSE: Duration = Duration::from_secs(60);
+/// For so long it is remembered who was helped.
+const REMEMBERED: Duration = Duration::from_secs(600);
 /// After so long a hold has helped or will not.
 const TRIAL: Duration = Duration::from_secs(5);
 /// For so long nobody is held after that, doubled each time up to the most.
@@ -112,6 +121,18 @@ impl Amount {
         }
     }
 
+    /// A part of the way from what was to what is, the whole of it when there is no `part`.
+    fn towards(self, now: Self, part: u64) -> Self {
+        let of = |before: u64, now: u64| {
+            let part = part.max(1);
+            (before / part * (part - 1)).saturating_add(now / part)
+        };
+        Self {
+            bytes: of(self.bytes, now.bytes),
+            requests: of(self.requests, now.requests),
+        }
+    }
+
     /// Halfway from what was to what is.
     fn smooth(self, now: Self) -> Self {
         Self {
@@ -126,10 +147,16 @@ impl Amount {
 struct Known {
     read: Amount,
     write: Amount,
+    /// Reading and writing in the longer run, and of how many observations; the first may be of a
+    /// part of its time only.
+    lasting: [Amount; 2],
+    observed: u64,
     /// Of a request.
     wait: Option<Duration>,
     /// The same while nobody is in its way.
     alone: Option<Duration>,
+    /// When holding others helped it last.
+    helped: Option<Duration>,
     seen: Duration,
 }
 
@@ -148,8 +175,12 @@ impl Known {
             (self.read.smooth(read), self.write.smooth(write))
         };
         if fresh {
-            self.wait = None;
+            (self.wait, self.observed) = (None, 0);
         }
+        for (lasting, now) in self.lasting.iter_mut().zip([read, write]) {
+            *lasting = lasting.towards(now, self.observed);
+        }
+        self.observed = (self.observed + 1).min(LASTING);
         let requests = seen.read.requests + seen.write.requests;
         if let Some(waited) = seen.waited {
             // One that has not been answered yet waits all the same.
@@ -157,6 +188,11 @@ impl Known {
             self.wait = Some(self.wait.map_or(wait, |before| (before + wait) / 2));
         }
         self.seen = now;
+    }
+
+    fn was_helped(&self, now: Duration) -> bool {
+        self.helped
+            .is_some_and(|helped| now.saturating_sub(helped) < REMEMBERED)
     }
 
     /// How long it waits for a request, if that is too long.
@@ -196,6 +232,13 @@ struct Disk<K> {
     began: (Duration, Duration),
     changed: Duration,
     calm: Option<Duration>,
+    /// Who suffered since.
+    suffered: BTreeSet<K>,
+    /// How much was enough when it helped last, in percent.
+    enough: u64,
+    /// How long it must be calm, and when holds were loosened last.
+    ease: Duration,
+    eased: Option<Duration>,
     /// When there was somebody to protect.
     needed: Duration,
     /// Nobody is held before, and for how long the next time.
@@ -211,6 +254,10 @@ impl<K> Default for Disk<K> {
             began: Default::default(),
             changed: Duration::ZERO,
             calm: None,
+            suffered: BTreeSet::new(),
+            enough: STEP,
+            ease: CALM,
+            eased: None,
             needed: Duration::ZERO,
             resigned: Duration::ZERO,
             patience: RESIGNED,
@@ -232,17 +279,25 @@ impl<K: Clone + Ord> Disk<K> {
             known.count(now, passed, one);
         }
         self.known
-            .retain(|_, known| now.saturating_sub(known.seen) < FORGOTTEN);
+            .retain(|_, known| now.saturating_sub(known.seen) < FORGOTTEN || known.was_helped(now));
         let (heavy, light) = self.sides(now);
         self.learn(now, &heavy);
         if !light.is_empty() {
             self.needed = now;
         }
         self.release(now);
-        let worst = light
-            .iter()
-            .filter_map(|key| self.known.get(key)?.suffers())
-            .max();
+        let mut worst = None;
+        for key in &light {
+            let Some(known) = self.known.get(key) else {
+                continue;
+            };
+            if let Some(wait) = known.suffers() {
+                worst = worst.max(Some(wait));
+                self.suffered.insert(key.clone());
+            } else if self.held.is_empty() && now >= self.resigned && known.was_helped(now) {
+                self.begin(now, self.enough, &heavy);
+            }
+        }
         match worst {
             Some(worst) => self.hold(now, worst, &heavy),
             None => self.loosen(now),
@@ -306,11 +361,32 @@ impl<K: Clone + Ord> Disk<K> {
         }
         if self.held.is_empty() {
             self.calm = None;
+            self.suffered.clear();
+        }
+    }
+
+    /// Holds those who take much to a part of it.
+    fn begin(&mut self, now: Duration, percent: u64, heavy: &[K]) {
+        for key in heavy {
+            let Some(known) = self.known.get(key) else {
+                continue;
+            };
+            let held = Held {
+                took: known.lasting,
+                percent,
+                used: now,
+            };
+            self.held.insert(key.clone(), held);
+            self.changed = now;
         }
     }
 
     fn hold(&mut self, now: Duration, worst: Duration, heavy: &[K]) {
         self.calm = None;
+        if let Some(eased) = self.eased.take() {
+            let too_soon = now.saturating_sub(eased) < RELAPSE.max(self.ease);
+            self.ease = if too_soon { self.ease * 2 } else { CALM }.min(MOST_CALM);
+        }
         let mut begins = self.held.is_empty();
         if now.saturating_sub(self.began.0) < SETTLE {
             // It shows only by and by how bad it is.
@@ -320,35 +396,29 @@ impl<K: Clone + Ord> Disk<K> {
             return;
         }
         let mut changed = false;
-        for key in heavy {
+        for (key, held) in &mut self.held {
             let Some(known) = self.known.get(key) else {
                 continue;
             };
-            match self.held.get_mut(key) {
-                Some(held) => {
-                    let next = (held.percent * STEP / 100).max(LEAST);
-                    changed |= next != held.percent;
-                    held.percent = next;
-                    // It does something else now.
-                    for (took, does) in held.took.iter_mut().zip([known.read, known.write]) {
-                        if took.cost() < MATTERS && does.cost() >= HEAVY {
-                            *took = does;
-                            changed = true;
-                            begins = true;
-                        }
-                    }
-                }
-                None => {
-                    let held = Held {
-                        took: [known.read, known.write],
-                        percent: STEP,
-                        used: now,
-                    };
-                    self.held.insert(key.clone(), held);
+            let next = (held.percent * STEP / 100).max(LEAST);
+            changed |= next != held.percent;
+            held.percent = next;
+            // It does something else now.
+            for (took, does) in held.took.iter_mut().zip([known.read, known.write]) {
+                if took.cost() < MATTERS && does.cost() >= HEAVY {
+                    *took = does;
                     changed = true;
+                    begins = true;
                 }
             }
         }
+        let new: Vec<K> = heavy
+            .iter()
+            .filter(|key| !self.held.contains_key(key))
+            .cloned()
+            .collect();
+        changed |= !new.is_empty();
+        self.begin(now, STEP, &new);
         if begins {
             self.began = (now, worst);
         }
@@ -359,6 +429,9 @@ impl<K: Clone + Ord> Disk<K> {
             && worst * 4 > self.began.1 * 3
         {
             self.held.clear();
+            for known in self.known.values_mut() {
+                known.helped = None;
+            }
             self.resigned = now + self.patience;
             self.patience = (self.patience * 2).min(MOST_RESIGNED);
         }
@@ -368,17 +441,32 @@ impl<K: Clone + Ord> Disk<K> {
         if self.held.is_empty() {
             return;
         }
-        let calm = *self.calm.get_or_insert(now);
-        if now.saturating_sub(calm) < CALM || now.saturating_sub(self.changed) < SETTLE {
+        let calm = now.saturating_sub(*self.calm.get_or_insert(now));
+        if calm >= SETTLE {
+            // It helped.
+            self.patience = RESIGNED;
+            for key in std::mem::take(&mut self.suffered) {
+                if let Some(known) = self.known.get_mut(&key) {
+                    known.helped = Some(now);
+                    let percents = self.held.values().map(|held| held.percent);
+                    self.enough = percents.min().unwrap_or(STEP);
+                }
+            }
+        }
+        if calm < self.ease || now.saturating_sub(self.changed) < self.ease.min(CALM) {
             return;
         }
-        // It helped.
-        self.patience = RESIGNED;
-        self.changed = now;
+        (self.changed, self.eased) = (now, Some(now));
         self.held.retain(|_, held| {
             held.percent += LET_GO;
             held.percent < 100
         });
+        if self.held.is_empty() {
+            // Whether there is anything left to be protected from has to show.
+            for known in self.known.values_mut() {
+                known.helped = None;
+            }
+        }
     }
 }
 
@@ -415,6 +503,16 @@ impl<K: Clone + Ord> Disks<K> {
             each.map(|(key, held)| ((key.clone(), *device), held.limit()))
         });
         held.collect()
+    }
+
+    /// Whether somebody took much of a disk when it was observed last.
+    #[must_use]
+    pub fn are_flooded(&self) -> bool {
+        self.0.values().any(|disk| {
+            let now = disk.known.values().map(|known| known.seen).max();
+            let mut known = disk.known.values();
+            known.any(|known| Some(known.seen) == now && known.cost() >= HEAVY)
+        })
     }
 
     /// Whose waiting decides something, at the last observation: those in whose way somebody is.

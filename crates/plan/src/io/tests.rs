@@ -152,6 +152,63 @@ fn nobody_is_held_below_half_of_what_it_took() {
 }
 
 #[test]
+fn who_was_helped_once_is_protected_from_the_first_moment_the_next_time() {
+    let mut world = World::new(queue);
+    world.paces(10, &[("small", SMALL)]);
+    world.paces(12, &[("flood", FLOOD), ("small", SMALL)]);
+    world.paces(10, &[("flood", FLOOD)]);
+    assert!(world.held.is_empty());
+    world.pace(&[("flood", FLOOD), ("small", SMALL)]);
+    let limit = world.limit("flood").unwrap().write.unwrap();
+    assert!(limit.bytes <= FLOOD.bytes * 9 / 10, "{limit:?}");
+    // One that waits for nothing was never helped.
+    let mut world = World::new(|_| Duration::from_millis(1));
+    world.paces(10, &[("flood", FLOOD)]);
+    world.pace(&[("flood", FLOOD), ("other", SMALL)]);
+    assert!(world.held.is_empty());
+}
+
+#[test]
+fn letting_go_is_tried_the_less_the_more_often_it_was_too_soon() {
+    let mut world = World::new(queue);
+    world.paces(10, &[("small", SMALL)]);
+    let mut free = [0, 0];
+    for free in &mut free {
+        for _ in 0..600 {
+            world.pace(&[("flood", FLOOD), ("small", SMALL)]);
+            *free += u32::from(world.held.is_empty());
+        }
+    }
+    assert!(free[0] > 0 && free[1] <= 6, "{free:?}");
+    // It is not given away for that: what is held is what was needed.
+    let kept = world.moved["flood"] * 100 / (600 * FLOOD.bytes);
+    assert!(kept >= 50, "{kept} %");
+}
+
+#[test]
+fn what_a_flood_takes_is_its_mean_and_not_a_moments() {
+    let mut world = World::new(queue);
+    // As a disk takes it that has a store before it: a lot at once, then little.
+    for pace in 0..60 {
+        let now = if pace % 4 == 0 {
+            writes(900, 900)
+        } else {
+            writes(100, 100)
+        };
+        if pace < 12 {
+            world.pace(&[("flood", now)]);
+        } else {
+            world.pace(&[("flood", now), ("small", SMALL)]);
+        }
+        if let Some(limit) = world.limit("flood") {
+            let bytes = limit.write.unwrap().bytes / MIB;
+            assert!((150..450).contains(&bytes), "{bytes} MiB");
+        }
+    }
+    assert!(world.limit("flood").is_some());
+}
+
+#[test]
 fn a_hold_that_does_not_help_is_lifted_and_seldom_tried_again() {
     // The disk is slow, or something else is: it does not matter what is moved.
     let mut world =

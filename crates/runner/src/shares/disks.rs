@@ -1,8 +1,8 @@
 //! Disks in the loop: what environments do with them is counted, who waits is looked at, and who is in
 //! the way is held (`plan::io`).
 //!
-//! Counted twice a second, and only of those that used a processor since or lately did something with a
-//! disk. Where the kernel tells no pressure of single cgroups (version 1), tasks that stand still are
+//! Counted twice a second, and twice as often while somebody takes much; only of those that used a
+//! processor since or lately did something with a disk. Where the kernel tells no pressure of single cgroups (version 1), tasks that stand still are
 //! looked for in between: often only while somebody is in the way, and only of those in whose way.
 //!
 //! Crash behaviour: nothing is stored. Limits that stand when an environment is first seen were a
@@ -17,8 +17,9 @@ use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often it is counted and decided.
+/// How often it is counted and decided, and how often while somebody takes much.
 const PACE: Duration = Duration::from_millis(500);
+const HURRIED: Duration = Duration::from_millis(250);
 /// How often waiting is looked for while somebody is in the way, and while nobody is.
 const OFTEN: Duration = Duration::from_millis(20);
 const SELDOM: Duration = Duration::from_millis(100);
@@ -52,6 +53,7 @@ pub(super) struct Disks {
     plan: Plan<Id>,
     counted: BTreeMap<Id, Counted>,
     exposed: BTreeSet<Id>,
+    hurried: bool,
     stand: BTreeMap<(Id, Device), IoLimit>,
     written: Duration,
     at: Option<Duration>,
@@ -84,7 +86,8 @@ impl Disks {
     pub(super) fn round(&mut self, now: Duration, environments: &Environments) {
         self.look(now, environments);
         let passed = self.at.map(|at| now.saturating_sub(at));
-        if passed.is_some_and(|passed| passed < PACE) {
+        let pace = if self.hurried { HURRIED } else { PACE };
+        if passed.is_some_and(|passed| passed < pace) {
             return;
         }
         self.at = Some(now);
@@ -106,6 +109,7 @@ impl Disks {
         }
         let wanted = self.plan.observe(now, passed, &seen);
         self.exposed = self.plan.exposed();
+        self.hurried = self.plan.are_flooded();
         tracing::trace!(?seen, ?wanted, "disks were counted");
         self.hold(now, environments, wanted);
     }
@@ -162,7 +166,7 @@ impl Disks {
                 counted.active = Some(now);
             }
             // One that waits for its first answer is there too.
-            let waits = waited.is_some_and(|waited| waited * 10 > PACE);
+            let waits = waited.is_some_and(|waited| waited * 10 > HURRIED);
             if moved || (lately && waits) {
                 seen.push(one);
             }

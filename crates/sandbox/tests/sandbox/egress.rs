@@ -21,6 +21,8 @@ struct Sea {
     world: World,
     names: Arc<Mutex<BTreeMap<&'static str, Known>>>,
     _far: Machine,
+    /// With its resolv.conf.
+    _folder: tempfile::TempDir,
 }
 
 fn sea() -> Sea {
@@ -56,9 +58,8 @@ fn sea() -> Sea {
     }
     let names: Arc<Mutex<BTreeMap<&'static str, Known>>> = Arc::default();
     resolver(Arc::clone(&names));
-    let folder = std::env::temp_dir().join(format!("by-egress-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let resolv_conf = folder.join("resolv.conf");
+    let folder = tempfile::tempdir().unwrap();
+    let resolv_conf = folder.path().join("resolv.conf");
     std::fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
     let world = World::with(|options| {
         options.network = true;
@@ -68,6 +69,7 @@ fn sea() -> Sea {
         world,
         names,
         _far: far,
+        _folder: folder,
     }
 }
 
