@@ -68,6 +68,7 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
             }
         }
     }
+    let (cache_from, cache_to) = registry_caches(&wanted.cache_from, wanted.cache_to.as_deref())?;
     let request = verbs::Build {
         file,
         context: folder,
@@ -87,8 +88,8 @@ pub(crate) async fn run(global: &Global, wanted: args::Build) -> Result<(), Fail
         names,
         no_cache: wanted.no_cache,
         push: wanted.push,
-        cache_from: registry_caches(&wanted.cache_from)?,
-        cache_to: wanted.cache_to.as_deref().map(registry_cache).transpose()?,
+        cache_from,
+        cache_to,
         class_name: None,
     };
     output::platform(wanted.platform.as_deref())?;
@@ -200,13 +201,20 @@ fn pair<'a>(text: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> 
         .ok_or_else(|| Failure::new(format!("{option} {text} has no `=`")).code(2))
 }
 
-/// Several caches.
-pub(crate) fn registry_caches(texts: &[String]) -> Result<Vec<String>, Failure> {
-    texts.iter().map(|text| registry_cache(text)).collect()
+/// The caches of `--cache-from`, and that of `--cache-to`.
+pub(crate) fn registry_caches(
+    from: &[String],
+    to: Option<&str>,
+) -> Result<(Vec<String>, Option<String>), Failure> {
+    let from = from
+        .iter()
+        .map(|text| registry_cache(text))
+        .collect::<Result<_, _>>()?;
+    Ok((from, to.map(registry_cache).transpose()?))
 }
 
 /// A name, alone or as buildx writes it.
-pub(crate) fn registry_cache(text: &str) -> Result<String, Failure> {
+fn registry_cache(text: &str) -> Result<String, Failure> {
     if !text.contains('=') {
         return Ok(text.to_owned());
     }

@@ -429,11 +429,15 @@ impl<K: Clone + Ord> Disk<K> {
             && worst * 4 > self.began.1 * 3
         {
             self.held.clear();
-            for known in self.known.values_mut() {
-                known.helped = None;
-            }
+            self.forget_helped();
             self.resigned = now + self.patience;
             self.patience = (self.patience * 2).min(MOST_RESIGNED);
+        }
+    }
+
+    fn forget_helped(&mut self) {
+        for known in self.known.values_mut() {
+            known.helped = None;
         }
     }
 
@@ -445,15 +449,17 @@ impl<K: Clone + Ord> Disk<K> {
         if calm >= SETTLE {
             // It helped.
             self.patience = RESIGNED;
+            if !self.suffered.is_empty() {
+                let percents = self.held.values().map(|held| held.percent);
+                self.enough = percents.min().unwrap_or(STEP);
+            }
             for key in std::mem::take(&mut self.suffered) {
                 if let Some(known) = self.known.get_mut(&key) {
                     known.helped = Some(now);
-                    let percents = self.held.values().map(|held| held.percent);
-                    self.enough = percents.min().unwrap_or(STEP);
                 }
             }
         }
-        if calm < self.ease || now.saturating_sub(self.changed) < self.ease.min(CALM) {
+        if calm < self.ease || now.saturating_sub(self.changed) < CALM {
             return;
         }
         (self.changed, self.eased) = (now, Some(now));
@@ -463,9 +469,7 @@ impl<K: Clone + Ord> Disk<K> {
         });
         if self.held.is_empty() {
             // Whether there is anything left to be protected from has to show.
-            for known in self.known.values_mut() {
-                known.helped = None;
-            }
+            self.forget_helped();
         }
     }
 }

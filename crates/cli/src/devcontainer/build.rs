@@ -49,16 +49,14 @@ async fn built(global: &Global, asked: &Build) -> Result<Map<String, serde_json:
         return Err(Problem::told(told));
     }
     let spec = up::plain_spec(&located, additional, &Identity::of(&[], Some(&located)))?;
+    let (cache_from, cache_to) =
+        crate::build::registry_caches(&asked.cache_from, asked.cache_to.as_deref())?;
     let wanted = Prepare {
         spec,
         opened_only: true,
         no_cache: asked.no_cache,
-        cache_from: crate::build::registry_caches(&asked.cache_from)?,
-        cache_to: asked
-            .cache_to
-            .as_deref()
-            .map(crate::build::registry_cache)
-            .transpose()?,
+        cache_from,
+        cache_to,
     };
     let made = prepare(global, wanted).await?;
     let base = made.ok_or_else(|| Problem::told(NOT_ALLOWED))?;

@@ -65,16 +65,14 @@ async fn brought_up(global: &Global, up: &Up, log: &Log) -> Result<Map<String, V
                 || build::base(&located)?.1.is_some()
                 || !features::request(&located, additional)?.features.is_empty()
             {
+                let (cache_from, cache_to) =
+                    crate::build::registry_caches(&up.cache_from, up.cache_to.as_deref())?;
                 let wanted = Prepare {
                     spec: spec.clone(),
                     opened_only: false,
                     no_cache: up.build_no_cache,
-                    cache_from: crate::build::registry_caches(&up.cache_from)?,
-                    cache_to: up
-                        .cache_to
-                        .as_deref()
-                        .map(crate::build::registry_cache)
-                        .transpose()?,
+                    cache_from,
+                    cache_to,
                 };
                 let described = "An error occurred setting up the container.";
                 let prepared = crate::up::prepare(global, wanted).await;

@@ -7,7 +7,7 @@ use kube::client::Body;
 use std::convert::Infallible;
 use tokio::sync::mpsc;
 
-/// What was asked, and where to its answer goes.
+/// What was asked, and where its answer goes.
 struct Asked {
     method: http::Method,
     body: Value,
