@@ -130,8 +130,7 @@ struct Rounds {
     groups: Groups,
     watched: BTreeMap<Id, Watched>,
     disks: disks::Disks,
-    count: usize,
-    listed: Option<Duration>,
+    listed: Listed,
     used: Option<Duration>,
     active: Duration,
     before: Duration,
@@ -144,8 +143,7 @@ impl Rounds {
             groups,
             watched: BTreeMap::new(),
             disks: disks::Disks::default(),
-            count: 0,
-            listed: None,
+            listed: Listed::default(),
             used: None,
             active: Duration::ZERO,
             before: now(),
@@ -158,14 +156,10 @@ impl Rounds {
         let passed = now.saturating_sub(self.before);
         self.before = now;
         let count = self.groups.count();
-        let is_old = self
-            .listed
-            .is_none_or(|listed| now.saturating_sub(listed) > RELIST);
-        if count != self.count || (is_old && !self.watched.is_empty()) {
+        if self.listed.is_due(count, now) {
             // A keystroke passes through this process twice; it has new threads now and then.
             group::hasten_threads();
-            self.list(now);
-            self.count = count;
+            self.listed = Listed(self.list(now).then_some((count, now)));
         }
         let used = self.groups.usage();
         let spent = match (used, self.used) {
@@ -185,8 +179,7 @@ impl Rounds {
             }
             if gone {
                 self.watched.retain(|_, watched| !watched.is_gone());
-                self.listed = None;
-                self.count = usize::MAX;
+                self.listed = Listed(None);
             }
         }
         if is_active || self.disks.is_due() {
@@ -197,15 +190,16 @@ impl Rounds {
         pause.max(cost * REST)
     }
 
-    fn list(&mut self, now: Duration) {
+    /// Finds who is new; false when somebody could not be met yet.
+    fn list(&mut self, now: Duration) -> bool {
         let ids = match self.groups.list() {
             Ok(ids) => ids,
             Err(error) => {
                 tracing::debug!(%error, "the cgroups cannot be listed; trying again");
-                return;
+                return false;
             }
         };
-        self.listed = Some(now);
+        let mut all_met = true;
         self.watched.retain(|id, _| ids.contains(id));
         for id in ids {
             if self.watched.contains_key(&id) {
@@ -218,9 +212,44 @@ impl Rounds {
                 }
                 Ok(None) => {}
                 // Just being made, or removed.
-                Err(error) if error.is_gone() => self.listed = None,
+                Err(error) if error.is_gone() => all_met = false,
                 Err(error) => tracing::debug!(%id, %error, "its cgroups cannot be opened"),
             }
         }
+        all_met
+    }
+}
+
+/// How many environments there were when all of them were met last, and when.
+#[derive(Default)]
+struct Listed(Option<(usize, Duration)>);
+
+impl Listed {
+    /// Whether to list them again, now that there are so many.
+    fn is_due(&self, count: usize, now: Duration) -> bool {
+        match self.0 {
+            Some((before, when)) => {
+                count != before || (count > 0 && now.saturating_sub(when) > RELIST)
+            }
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! When environments are listed.
+    use super::*;
+
+    #[test]
+    fn they_are_listed_until_all_are_met_then_when_their_number_changes_and_now_and_then() {
+        let second = Duration::from_secs(1);
+        // Somebody was only being made, though the number did not change any more.
+        assert!(Listed(None).is_due(1, second));
+        let met = Listed(Some((1, second)));
+        assert!(!met.is_due(1, second * 2));
+        assert!(met.is_due(2, second * 2));
+        assert!(met.is_due(1, second * 4));
+        assert!(!Listed(Some((0, second))).is_due(0, second * 60));
     }
 }

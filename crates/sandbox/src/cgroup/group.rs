@@ -187,9 +187,13 @@ impl Group {
         let id_base = {
             use std::os::unix::fs::MetadataExt;
             let inner = top.join("inner");
-            std::fs::metadata(&inner)
-                .map_err(|error| failed(inner, error))?
-                .uid()
+            let owner = std::fs::metadata(&inner).map(|inner| inner.uid());
+            // The host's before it is the environment's: only being made.
+            let given = owner.and_then(|uid| match uid {
+                0 => Err(rustix::io::Errno::NOENT.into()),
+                uid => Ok(uid),
+            });
+            given.map_err(|error| failed(inner, error))?
         };
         let usage_file = if unified { "cpu.stat" } else { "cpuacct.usage" };
         let counted =
