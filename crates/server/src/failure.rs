@@ -193,6 +193,15 @@ impl Failure {
         )
     }
 
+    /// No room to store more. It says nothing of when to try again: somebody has to make room.
+    pub(crate) fn full(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "InsufficientStorage",
+            message,
+        )
+    }
+
     pub(crate) fn timeout(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
     }

@@ -153,6 +153,13 @@ impl Resources {
             Error::Compacted { .. } => Failure::expired(format!("{error}")),
             Error::Future { .. } => Failure::bad_request(format!("{error}")),
             Error::Lagged(_) => Failure::expired("the watch fell behind; list again"),
+            Error::Full { .. } => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store is full"
+                );
+                Failure::full(error.to_string())
+            }
             Error::Unavailable { .. } | Error::NotEmpty(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
                 Failure::unavailable(error.to_string())

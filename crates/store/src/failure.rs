@@ -1,6 +1,6 @@
 //! A failure of the database that several callers are told of.
 //!
-//! Owns the copyable form of [`Error::Unavailable`]: a failed commit fails every write of its
+//! Owns the copyable form of [`Error::Unavailable`] and [`Error::Full`]: a failed commit fails every write of its
 //! batch, and each caller gets an error of its own. The sentences are each implementation's.
 
 use std::borrow::Cow;
@@ -15,6 +15,8 @@ pub(crate) struct Failure {
     pub(crate) place: Arc<str>,
     /// One clause saying what and the remedy.
     pub(crate) what: Cow<'static, str>,
+    /// Whether there is no room for more, and nothing else is wrong.
+    pub(crate) full: bool,
     /// The driver's error.
     pub(crate) source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -24,7 +26,16 @@ impl Failure {
         Self {
             place: place.clone(),
             what: what.into(),
+            full: false,
             source: None,
+        }
+    }
+
+    /// Of the disk that it is on.
+    pub(crate) fn full(place: &Arc<str>, what: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            full: true,
+            ..Self::new(place, what)
         }
     }
 
@@ -44,13 +55,21 @@ impl Failure {
     }
 
     pub(crate) fn error(&self) -> Error {
-        Error::Unavailable {
-            place: self.place.to_string(),
-            what: self.what.to_string(),
-            source: self
-                .source
-                .clone()
-                .map(|source| Box::new(source) as Box<dyn std::error::Error + Send + Sync>),
+        let (place, what) = (self.place.to_string(), self.what.to_string());
+        let source = self.source.clone();
+        let source =
+            source.map(|source| Box::new(source) as Box<dyn std::error::Error + Send + Sync>);
+        match self.full {
+            true => Error::Full {
+                place,
+                what,
+                source,
+            },
+            false => Error::Unavailable {
+                place,
+                what,
+                source,
+            },
         }
     }
 }

@@ -171,7 +171,18 @@ pub enum Error {
     /// What is to be restored into has held objects before.
     #[error("the store at {0} is not empty; restore into a new one, or move it away first")]
     NotEmpty(String),
-    /// The store cannot be written or read: disk full, corrupt, read-only, not reached.
+    /// The disk it is on has no room for more. What is stored is read as ever.
+    #[error("the store at {place} failed: {what}")]
+    Full {
+        /// File or address.
+        place: String,
+        /// One clause saying what and the remedy.
+        what: String,
+        /// The driver's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The store cannot be written or read: corrupt, read-only, not reached.
     #[error("the store at {place} failed: {what}")]
     Unavailable {
         /// File or address.

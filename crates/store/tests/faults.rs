@@ -1,15 +1,18 @@
 //! Disks that are full or read-only, for real: each in a mount namespace of its own.
 //!
 //! A test starts itself again under `unshare -m` as the child, which mounts a small tmpfs over the
-//! folder it was given. Where that is not permitted (no root), it says so.
+//! folder it was given, where its temporary files are too. Where that is not permitted (no root), it
+//! says so.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use boatyard_store::contract::cluster::Cluster;
+use boatyard_store::postgres::{self, PostgresStore};
 use boatyard_store::sqlite::{Options, SqliteStore};
-use boatyard_store::{Error, Key, Revision, Store};
+use boatyard_store::{Error, Key, Revision, Scope, Store};
 use bytes::Bytes;
 
 const CHILD: &str = "BOATYARD_TEST_STORE_FOLDER";
@@ -30,6 +33,7 @@ fn in_own_mounts(test: &str) -> Option<PathBuf> {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(CHILD, folder.path())
+        .env("TMPDIR", folder.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -53,7 +57,7 @@ fn key(name: &str) -> Key {
 
 fn what(error: &Error) -> &str {
     match error {
-        Error::Unavailable { what, .. } => what,
+        Error::Unavailable { what, .. } | Error::Full { what, .. } => what,
         other => panic!("{other:?}"),
     }
 }
@@ -76,6 +80,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
         }
     };
     assert!(what(&refused).contains("the disk is full"), "{refused}");
+    assert!(matches!(refused, Error::Full { .. }), "{refused:?}");
     assert!(answered.len() > 10);
     // What is there can still be changed, for a while, and then nothing any more.
     let mut updates: usize = 0;
@@ -159,4 +164,84 @@ async fn a_read_only_disk_is_named() {
     mount(&["-o", "remount,rw"], &folder);
     let store = SqliteStore::open(Options::new(&path)).unwrap();
     assert_eq!(store.get(key("a")).await.unwrap(), Some(made));
+}
+
+/// Takes all room there is.
+fn fill(path: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path).unwrap();
+    for size in [64 * 1024, 4096, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+}
+
+/// An object that no compression makes small.
+fn noise(seed: usize) -> Bytes {
+    let mut state = seed as u64 + 1;
+    let mut digit = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        format!("{:08x}", state >> 32)
+    };
+    let text: String = (0..2500).map(|_| digit()).collect();
+    Bytes::from(format!("{{\"noise\":\"{text}\"}}"))
+}
+
+#[tokio::test]
+async fn a_full_disk_of_the_database_refuses_writes_and_takes_them_again_with_room() {
+    let test = "a_full_disk_of_the_database_refuses_writes_and_takes_them_again_with_room";
+    let Some(folder) = in_own_mounts(test) else {
+        return;
+    };
+    mount(
+        &["-t", "tmpfs", "-o", "size=256m,mode=1777", "tmpfs"],
+        &folder,
+    );
+    let cluster = Cluster::start();
+    cluster.create("boats");
+    let address = cluster.address("boats");
+    let open = || PostgresStore::open(postgres::Options::new(&address));
+    let store = open().await.unwrap();
+    let mut answered = Vec::new();
+    for number in 0..3 {
+        let made = store.create(key(&number.to_string()), noise(number)).await;
+        answered.push(made.unwrap());
+    }
+    fill(&folder.join("filling"));
+    let refused = loop {
+        let number = answered.len();
+        match store.create(key(&number.to_string()), noise(number)).await {
+            Ok(stored) => answered.push(stored),
+            Err(error) => break error,
+        }
+        assert!(number < 5000, "the disk never gets full");
+    };
+    assert!(matches!(refused, Error::Full { .. }), "{refused:?}");
+    assert!(what(&refused).contains("its disk is full"), "{refused}");
+    // Reads go on, here and at a server that starts now, and nothing of what was refused is there.
+    let other = open().await.unwrap();
+    for store in [&store, &other] {
+        for stored in &answered {
+            let read = store.get(stored.key.clone()).await.unwrap();
+            assert_eq!(read.as_ref(), Some(stored));
+        }
+        let all = Scope {
+            resource: "boats".to_owned(),
+            namespace: None,
+        };
+        let listed = store.list(all, None, None, None).await.unwrap();
+        assert_eq!(listed.items.len(), answered.len());
+    }
+    // With room the same store writes again, and so does the other.
+    std::fs::remove_file(folder.join("filling")).unwrap();
+    for store in [&store, &other] {
+        let number = answered.len();
+        let made = store.create(key(&number.to_string()), noise(number)).await;
+        answered.push(made.unwrap());
+    }
+    for stored in &answered {
+        let read = store.get(stored.key.clone()).await.unwrap();
+        assert_eq!(read.as_ref(), Some(stored));
+    }
 }

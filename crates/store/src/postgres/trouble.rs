@@ -68,8 +68,13 @@ impl Trouble {
             Some(error) => Cow::from(format!("{what} (it said: {})", error.message())),
             None => what.into(),
         };
+        let full = database.is_some_and(|error| *error.code() == SqlState::DISK_FULL);
+        let failure = match full {
+            true => Failure::full(place, what),
+            false => Failure::new(place, what),
+        };
         Self {
-            failure: Failure::new(place, what).because(error),
+            failure: failure.because(error),
             lost: fatal,
             passing,
         }
@@ -89,7 +94,7 @@ const UNREACHABLE: &str =
 fn sentence(code: &SqlState) -> (&'static str, bool) {
     match code.code() {
         "28000" => (
-            "it refused the login; check the user, TLS mode and pg_hba.conf",
+            "it refused the login; check the user, TLS mode, sslcert and pg_hba.conf",
             false,
         ),
         "28P01" => (
@@ -137,11 +142,20 @@ fn transport(error: &tokio_postgres::Error) -> (&'static str, bool) {
         let inner = cause
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return (
-                "its TLS certificate was refused; check sslmode, sslrootcert and the host's name",
-                false,
-            );
+        match inner.and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::AlertReceived(_)) => {
+                return (
+                    "it broke off TLS; check that it trusts who issued the certificate in sslcert",
+                    false,
+                );
+            }
+            Some(_) => {
+                return (
+                    "its TLS certificate was refused; check sslmode, sslrootcert and the host's name",
+                    false,
+                );
+            }
+            None => {}
         }
         source = cause.source();
     }

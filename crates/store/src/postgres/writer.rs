@@ -142,6 +142,7 @@ impl Writer {
         let served = match self.doubt.take() {
             Some(_) => served.map_err(|failure| Failure {
                 what: DOUBT.into(),
+                full: false,
                 ..failure
             }),
             None => served,

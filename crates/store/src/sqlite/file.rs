@@ -144,7 +144,7 @@ impl File {
             // there is none, and without space for it, which the next look tells.
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
-        (!self.has_reserve()).then(|| Failure::new(&self.place, FULL))
+        (!self.has_reserve()).then(|| Failure::full(&self.place, FULL))
     }
 
     /// Folding the log into the file may take as much again as it has.
@@ -395,7 +395,9 @@ fn failure(place: &Arc<str>, source: rusqlite::Error) -> Failure {
         _ => None,
     };
     let what = match code.map(|error| (error.code, error.extended_code)) {
-        Some((ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE)) => FULL,
+        Some((ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE)) => {
+            return Failure::full(place, FULL).because(source);
+        }
         Some((ErrorCode::ReadOnly, _)) => READ_ONLY,
         Some((ErrorCode::DatabaseCorrupt, _)) => DAMAGED,
         Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => IN_USE,

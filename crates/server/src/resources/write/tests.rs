@@ -41,6 +41,39 @@ impl Authorizer for Counted {
 }
 
 #[tokio::test]
+async fn a_store_without_room_is_told_from_one_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = sqlite::Options::new(folder.path().join("store.db"));
+    let store = Arc::new(SqliteStore::open(options).unwrap());
+    let resources = Resources::new(store, Arc::new(authorize::Rules));
+    let target = Target {
+        kind: resources.kinds.find("", "v1", "namespaces").unwrap(),
+        namespace: "",
+        name: "default",
+        subresource: "",
+    };
+    let (place, what) = ("here".to_owned(), "so it is".to_owned());
+    let full = boatyard_store::Error::Full {
+        place: place.clone(),
+        what: what.clone(),
+        source: None,
+    };
+    let failing = boatyard_store::Error::Unavailable {
+        place,
+        what,
+        source: None,
+    };
+    for (error, code, reason) in [
+        (full, 507, "InsufficientStorage"),
+        (failing, 503, "ServiceUnavailable"),
+    ] {
+        let told = Resources::store_failure(&target, "default", error);
+        assert_eq!((told.code.as_u16(), told.reason), (code, reason));
+        assert_eq!(told.message, "the store at here failed: so it is");
+    }
+}
+
+#[tokio::test]
 async fn only_a_write_that_another_outran_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let options = sqlite::Options::new(folder.path().join("store.db"));
