@@ -6,10 +6,10 @@
 use crate::args::{Database, Global, Local};
 use crate::connect;
 use crate::failure::Failure;
-use boatyard_store::archive::{self, Snapshot};
+use boatyard_store::archive::{self, Backup};
 use boatyard_store::postgres::PostgresStore;
 use boatyard_store::sqlite::SqliteStore;
-use boatyard_store::{Store, postgres, sqlite};
+use boatyard_store::{Revision, Store, postgres, sqlite};
 use http_body_util::BodyExt;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write};
@@ -86,7 +86,7 @@ pub(crate) async fn backup(global: &Global, path: &Path) -> Result<(), Failure> 
             }
         }
         file.sync_all().map_err(broken)?;
-        let snapshot = read(&part)?;
+        let backup = read(&part)?;
         std::fs::rename(&part, path).map_err(broken)?;
         let folder = path
             .parent()
@@ -95,10 +95,10 @@ pub(crate) async fn backup(global: &Global, path: &Path) -> Result<(), Failure> 
         folder
             .and_then(|folder| folder.sync_all())
             .map_err(broken)?;
-        Ok(snapshot)
+        Ok((backup.objects.len(), backup.revision))
     };
     match written.await {
-        Ok(snapshot) => told(&snapshot, "in", &path.display().to_string()),
+        Ok(count) => told(count, "in", &path.display().to_string()),
         Err(failure) => {
             // A part is of no use to anyone.
             let _ = std::fs::remove_file(&part);
@@ -107,10 +107,10 @@ pub(crate) async fn backup(global: &Global, path: &Path) -> Result<(), Failure> 
     }
 }
 
-fn read(path: &Path) -> Result<Snapshot, Failure> {
+fn read(path: &Path) -> Result<Backup, Failure> {
     let opened = File::open(path).map_err(archive::Error::from);
-    let snapshot = opened.and_then(|file| Snapshot::read(&mut BufReader::new(file)));
-    snapshot.map_err(|error| Failure::from_error(&error).prefixed(&path.display().to_string()))
+    let backup = opened.and_then(|file| Backup::read(&mut BufReader::new(file)));
+    backup.map_err(|error| Failure::from_error(&error).prefixed(&path.display().to_string()))
 }
 
 /// `boatyard server restore`.
@@ -119,22 +119,20 @@ pub(crate) async fn restore(
     path: &Path,
     database: &Database,
 ) -> Result<(), Failure> {
-    let snapshot = read(path)?;
-    let count = snapshot.clone();
+    let backup = read(path)?;
+    let count = (backup.objects.len(), backup.revision);
     let place = match address(database)? {
         Some(address) => {
-            postgres::restore(&address, snapshot)
-                .await
-                .map_err(failed)?;
+            postgres::restore(&address, backup).await.map_err(failed)?;
             "the database".to_owned()
         }
         None => {
             let file = file_of(local);
-            sqlite::restore(&file, snapshot).map_err(failed)?;
+            sqlite::restore(&file, backup).map_err(failed)?;
             file.display().to_string()
         }
     };
-    told(&count, "restored into", &place)
+    told(count, "restored into", &place)
 }
 
 /// `boatyard server check`.
@@ -149,13 +147,13 @@ pub(crate) async fn check(local: &Local, database: &Database) -> Result<(), Fail
     let store = open(local, database).await?;
     let snapshot = store.snapshot().await.map_err(failed)?;
     store.close().await.map_err(failed)?;
-    told(&snapshot, "sound in", "the store")
+    let count = (snapshot.objects.len(), snapshot.revision);
+    told(count, "sound in", "the store")
 }
 
-fn told(snapshot: &Snapshot, what: &str, place: &str) -> Result<(), Failure> {
+fn told((count, at): (usize, Revision), what: &str, place: &str) -> Result<(), Failure> {
+    let at = at.0;
     crate::output::print(&format!(
-        "{} objects at revision {} {what} {place}\n",
-        snapshot.objects.len(),
-        snapshot.revision.0
+        "{count} objects at revision {at} {what} {place}\n"
     ))
 }

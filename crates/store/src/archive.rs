@@ -9,12 +9,13 @@
 //! It holds whatever the store does, secrets included: files of it are their reader's keys.
 
 use std::io::BufRead;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Key, Revision, Stored};
+use crate::{Item, Key, Revision, Stored};
 
 /// How far the counter jumps: beyond what can have been written since the backup, at ten thousand
 /// changes a second for a day. etcd's restore from a snapshot does the same.
@@ -23,9 +24,19 @@ pub(crate) const JUMP: u64 = 1_000_000_000;
 /// Version of the form.
 const FORM: u32 = 1;
 
-/// Everything at one revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything a store holds at one revision. It takes little room beside the store, whatever is
+/// written or deleted meanwhile: an object is made when it is asked for.
+#[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// Of the last change.
+    pub revision: Revision,
+    /// In key order.
+    pub objects: Vec<Item>,
+}
+
+/// The same as it was read from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
     /// Of the last change.
     pub revision: Revision,
     /// In key order.
@@ -96,7 +107,7 @@ struct Object<'a> {
 /// What a line is made of.
 enum Part {
     Header(Header),
-    Object(Stored),
+    Object(Arc<Stored>),
     End,
 }
 
@@ -114,42 +125,65 @@ fn object(stored: &Stored) -> Result<Vec<u8>, serde_json::Error> {
     })
 }
 
+/// The lines of a file, each with its end.
+fn lines(
+    revision: Revision,
+    objects: impl ExactSizeIterator<Item = Arc<Stored>> + Send + 'static,
+) -> impl Iterator<Item = Result<Bytes, Error>> + Send + 'static {
+    let count = objects.len() as u64;
+    let header = Header {
+        boatyard: FORM,
+        revision,
+    };
+    let (mut hasher, mut number) = (crc32fast::Hasher::new(), 0);
+    let texts = std::iter::once(Part::Header(header))
+        .chain(objects.map(Part::Object))
+        .chain(std::iter::once(Part::End));
+    texts.map(move |part| {
+        number += 1;
+        let text = match part {
+            Part::Header(header) => serde_json::to_vec(&header),
+            Part::Object(stored) => object(&stored),
+            Part::End => serde_json::to_vec(&Line {
+                object: None,
+                end: Some(End {
+                    objects: count,
+                    checksum: hasher.clone().finalize(),
+                }),
+            }),
+        };
+        let line = number;
+        let mut text = text.map_err(|source| Error::Foreign { line, source })?;
+        text.push(b'\n');
+        hasher.update(&text);
+        Ok(text.into())
+    })
+}
+
 impl Snapshot {
-    /// The lines of its file, each with its end.
+    /// The lines of its file, each with its end, made one by one.
     ///
     /// # Errors
     /// [`Error::Foreign`] when an object is no JSON.
     pub fn lines(self) -> impl Iterator<Item = Result<Bytes, Error>> + Send + 'static {
-        let count = self.objects.len() as u64;
-        let header = Header {
-            boatyard: FORM,
-            revision: self.revision,
-        };
-        let (mut hasher, mut number) = (crc32fast::Hasher::new(), 0);
-        let texts = std::iter::once(Part::Header(header))
-            .chain(self.objects.into_iter().map(Part::Object))
-            .chain(std::iter::once(Part::End));
-        texts.map(move |part| {
-            number += 1;
-            let text = match part {
-                Part::Header(header) => serde_json::to_vec(&header),
-                Part::Object(stored) => object(&stored),
-                Part::End => serde_json::to_vec(&Line {
-                    object: None,
-                    end: Some(End {
-                        objects: count,
-                        checksum: hasher.clone().finalize(),
-                    }),
-                }),
-            };
-            let line = number;
-            let mut text = text.map_err(|source| Error::Foreign { line, source })?;
-            text.push(b'\n');
-            hasher.update(&text);
-            Ok(text.into())
-        })
+        lines(
+            self.revision,
+            self.objects.into_iter().map(|item| item.stored()),
+        )
     }
 
+    /// All of it, as its file would be read.
+    #[must_use]
+    pub fn whole(&self) -> Backup {
+        let stored = |item: &Item| Stored::clone(&item.stored());
+        Backup {
+            revision: self.revision,
+            objects: self.objects.iter().map(stored).collect(),
+        }
+    }
+}
+
+impl Backup {
     /// Reads and checks one.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::archive::Snapshot;
-use crate::{Error, Key, Revision, Scope, Store, Stored};
+use crate::archive::Backup;
+use crate::{Error, Item, Key, Revision, Scope, Store, Stored};
 
 /// Runs every check, each on a store of its own.
 ///
@@ -69,7 +69,7 @@ where
 ///
 /// # Panics
 /// When the snapshot is not what is there.
-pub async fn worth_a_backup(store: &dyn Store) -> Snapshot {
+pub async fn worth_a_backup(store: &dyn Store) -> Backup {
     for number in 0..20 {
         let stored = create(store, &format!("boat{number}")).await;
         if number % 3 == 0 {
@@ -88,9 +88,21 @@ pub async fn worth_a_backup(store: &dyn Store) -> Snapshot {
     }
     let snapshot = store.snapshot().await.unwrap();
     let listed = store.list(boats(), None, None, None).await.unwrap();
-    assert_eq!(snapshot.objects, listed.stored());
+    assert_eq!(snapshot.whole().objects, listed.stored());
     assert_eq!(snapshot.revision, listed.revision);
-    snapshot
+    // It has the store's own objects, none of them unpacked, and keeps them as they were.
+    let one = |(one, other): (&Item, &Item)| Arc::ptr_eq(&one.0, &other.0);
+    assert!(snapshot.objects.iter().zip(&listed.items).all(one));
+    let whole = snapshot.whole();
+    let last = whole.objects.last().unwrap();
+    store
+        .update(last.key.clone(), last.revision, data("later"))
+        .await
+        .unwrap();
+    let lines: Vec<Bytes> = snapshot.lines().map(Result::unwrap).collect();
+    let backup = Backup::read(&mut &lines.concat()[..]).unwrap();
+    assert_eq!(backup, whole);
+    backup
 }
 
 /// Checks that a store holds what was restored, that nobody can read on from before, and that it
@@ -98,8 +110,8 @@ pub async fn worth_a_backup(store: &dyn Store) -> Snapshot {
 ///
 /// # Panics
 /// When it does not.
-pub async fn restored(store: &dyn Store, snapshot: &Snapshot) {
-    let found = store.snapshot().await.unwrap();
+pub async fn restored(store: &dyn Store, snapshot: &Backup) {
+    let found = store.snapshot().await.unwrap().whole();
     assert_eq!(found.objects, snapshot.objects);
     assert!(found.revision > snapshot.revision);
     // What was written after the backup was lost with the old store, and a client may have seen it.

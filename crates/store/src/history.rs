@@ -414,11 +414,7 @@ impl History {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             revision: Revision(self.revision),
-            objects: self
-                .live
-                .iter()
-                .map(|live| Stored::clone(&live.0.stored()))
-                .collect(),
+            objects: self.live.iter().map(|live| Item(live.0.clone())).collect(),
         }
     }
 

@@ -48,7 +48,7 @@ use self::follower::Follower;
 use self::link::Link;
 use self::memory::Memory;
 use self::writer::Writer;
-use crate::archive::Snapshot;
+use crate::archive::{Backup, Snapshot};
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
 use crate::held::Sweeper;
@@ -197,11 +197,11 @@ impl PostgresStore {
 ///
 /// # Errors
 /// [`Error::NotEmpty`]; [`Error::Unavailable`] as for [`PostgresStore::open`].
-pub async fn restore(address: &str, snapshot: Snapshot) -> Result<(), Error> {
+pub async fn restore(address: &str, backup: Backup) -> Result<(), Error> {
     let link = Link::new(Address::parse(address)?);
     let session = link.open().await.map_err(|trouble| trouble.failure)?;
-    let begins = snapshot.begins();
-    let restored = log::restore(&session, &snapshot.versions(), begins).await;
+    let begins = backup.begins();
+    let restored = log::restore(&session, &backup.versions(), begins).await;
     match restored.map_err(|trouble| trouble.failure)? {
         true => Ok(()),
         false => Err(Error::NotEmpty(link.place().to_string())),

@@ -25,7 +25,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
 
 use self::file::File;
-use crate::archive::Snapshot;
+use crate::archive::{Backup, Snapshot};
 use crate::batch::{QUEUE, Request, Write};
 use crate::failure::Failure;
 use crate::held::Sweeper;
@@ -138,18 +138,13 @@ impl SqliteStore {
 ///
 /// # Errors
 /// [`Error::NotEmpty`]; [`Error::Unavailable`] as for [`SqliteStore::open`].
-pub fn restore(path: &std::path::Path, snapshot: Snapshot) -> Result<(), Error> {
+pub fn restore(path: &std::path::Path, backup: Backup) -> Result<(), Error> {
     let (mut file, history) = File::open(path)?;
     if history.revision() > 0 {
         return Err(Error::NotEmpty(path.display().to_string()));
     }
-    let begins = snapshot.begins();
-    let restored = file.commit(
-        &snapshot.versions(),
-        writer::now_millis(),
-        Some(begins),
-        &[],
-    );
+    let begins = backup.begins();
+    let restored = file.commit(&backup.versions(), writer::now_millis(), Some(begins), &[]);
     restored.map_err(|failure| failure.error())?;
     file.close()
 }

@@ -514,7 +514,7 @@ async fn a_backup_is_for_administrators() {
     }
     let given = server.get("/backup").await;
     assert_eq!(given.status, 200);
-    let read = boatyard_store::archive::Snapshot::read(&mut given.text.as_bytes()).unwrap();
+    let read = boatyard_store::archive::Backup::read(&mut given.text.as_bytes()).unwrap();
     assert!(
         read.objects
             .iter()
