@@ -64,7 +64,7 @@ pub(crate) fn remote(server: &str, global: &Global) -> Result<Endpoint, Failure>
             authority: server.to_owned(),
             config,
         },
-        token: Some(token),
+        token: Some(token.into()),
     })
 }
 

@@ -10,6 +10,8 @@ use crate::connect;
 use crate::failure::Failure;
 use crate::stored;
 use boatyard_link::client::{Address, Endpoint};
+use boatyard_link::token::Token;
+use boatyard_server::RunnerTokens;
 use boatyard_store::Store;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use std::net::SocketAddr;
@@ -184,13 +186,19 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
     let store = stored::open(local, &Database::default()).await?;
     let server = open_server(local, daemon.listen, Vec::new(), None, store.clone()).await?;
-    let token = server.runner_token(RUNNER).await;
-    let token = token.map_err(|error| Failure::from_error(&error))?;
+    let tokens = server.runner_tokens();
+    let token = tokens.mint(RUNNER).await;
+    let token = Token::from(token.map_err(|error| Failure::from_error(&error))?);
     spawn_server(&mut services, server, &shutdown);
     let endpoint = Endpoint {
         address: Address::Unix(local.socket.clone()),
-        token: Some(token),
+        token: Some(token.clone()),
     };
+    let until = shutdown.clone();
+    services.spawn(async move {
+        until.run_until_cancelled(keep_known(tokens, token)).await;
+        Ok(())
+    });
     let runner = open_runner(
         local,
         RUNNER,
@@ -202,6 +210,21 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     spawn_runner(&mut services, runner, &shutdown);
     let outcome = until_told(services, shutdown).await;
     outcome.and(close(&*store).await)
+}
+
+/// Gives the runner of this process another token whenever the one it has is good no longer: it is
+/// part of this server, whoever deletes its Runner or takes its token for another.
+async fn keep_known(tokens: RunnerTokens, token: Token) {
+    const AGAIN: Duration = Duration::from_secs(1);
+    loop {
+        token.refused().await;
+        match tokens.mint(RUNNER).await {
+            Ok(minted) => token.replace(minted),
+            Err(error) => tracing::info!(%error, "the runner {RUNNER} has no token yet"),
+        }
+        // Two that take it from each other do so at this pace.
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Lets the store finish what it writes.

@@ -2,8 +2,10 @@
 //!
 //! Gives a [`kube::Client`] for everything that is a resource, whose requests and watches share one
 //! connection, and [`Endpoint::upgrade`] for streams, which have one each. It retries nothing and
-//! keeps no cache; a refused or broken connection is one sentence.
+//! keeps no cache; a refused or broken connection is one sentence. A connection whose other end
+//! vanished without a word is given up and replaced by the next request's.
 
+use crate::token::Token;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -20,9 +22,25 @@ use tower::ServiceExt;
 
 /// How long connecting, and the answer to an upgrade, may take.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How often a connection that many requests share is asked whether it lives. One that does not
-/// answer within [`DEADLINE`] is given up, and with it all that waits there.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long an endpoint's connections for resources may be silent.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// One that many requests share is asked whether it lives when nothing came for so long, though
+    /// nobody waits for anything either.
+    keep_alive: Duration,
+    /// It is given up when it does not answer within this, and with it all that waits there. Both
+    /// together are well below what a runner's Lease lasts.
+    answer: Duration,
+    /// HTTP/1.1 cannot ask. Longer than the server lets any watch last that says nothing.
+    silence: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    keep_alive: Duration::from_secs(10),
+    answer: Duration::from_secs(10),
+    silence: Duration::from_secs(320),
+};
 
 /// Where the API is and who we are there.
 #[derive(Clone, Debug)]
@@ -30,7 +48,7 @@ pub struct Endpoint {
     /// The way there.
     pub address: Address,
     /// Bearer token; over the unix socket, peer credentials serve when there is none.
-    pub token: Option<String>,
+    pub token: Option<Token>,
 }
 
 /// The way to an API server.
@@ -237,8 +255,10 @@ impl Endpoint {
         })
     }
 
-    fn authorize<B>(&self, request: &mut Request<B>) -> Result<(), http::Error> {
-        if let Some(token) = &self.token {
+    /// Puts on a request who asks, and answers which token that took.
+    fn authorize<B>(&self, request: &mut Request<B>) -> Result<Option<Arc<str>>, http::Error> {
+        let token = self.token.as_ref().map(Token::now);
+        if let Some(token) = &token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
             value.set_sensitive(true);
             request.headers_mut().insert(header::AUTHORIZATION, value);
@@ -247,12 +267,23 @@ impl Endpoint {
         let agent = concat!("boatyard/", env!("CARGO_PKG_VERSION"));
         let agents = request.headers_mut().entry(header::USER_AGENT);
         agents.or_insert(HeaderValue::from_static(agent));
-        Ok(())
+        Ok(token)
+    }
+
+    /// Notes whether the server knew the token of a request.
+    fn answered(&self, used: Option<&Arc<str>>, code: StatusCode) {
+        if let (Some(token), Some(used)) = (&self.token, used) {
+            token.answered(used, code == StatusCode::UNAUTHORIZED);
+        }
     }
 
     /// A client for resources.
     #[must_use]
     pub fn kube(&self) -> kube::Client {
+        self.kube_with(PATIENCE)
+    }
+
+    fn kube_with(&self, patience: Patience) -> kube::Client {
         let endpoint = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let endpoint = endpoint.clone();
@@ -260,13 +291,14 @@ impl Endpoint {
         });
         let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(DEADLINE)
+            .http2_keep_alive_interval(patience.keep_alive)
+            .http2_keep_alive_timeout(patience.answer)
+            .http2_keep_alive_while_idle(true)
             .build(connector);
         let endpoint = self.clone();
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
             let pool = pool.clone();
-            let prepared = endpoint.authorize(&mut request).and_then(|()| {
+            let prepared = endpoint.authorize(&mut request).and_then(|used| {
                 let path = request
                     .uri()
                     .path_and_query()
@@ -276,14 +308,15 @@ impl Endpoint {
                     .authority("boatyard")
                     .path_and_query(path)
                     .build()?;
-                Ok(request)
+                Ok((request, used))
             });
+            let endpoint = endpoint.clone();
             async move {
-                let request = prepared.map_err(tower::BoxError::from)?;
-                pool.clone()
-                    .oneshot(request)
-                    .await
-                    .map_err(tower::BoxError::from)
+                let (request, used) = prepared.map_err(tower::BoxError::from)?;
+                let answering = tokio::time::timeout(patience.silence, pool.oneshot(request));
+                let response = answering.await??;
+                endpoint.answered(used.as_ref(), response.status());
+                Ok::<_, tower::BoxError>(response.map(|body| Heard::new(body, patience.silence)))
             }
         });
         kube::Client::new(service, boatyard_api::DEFAULT_NAMESPACE)
@@ -316,12 +349,14 @@ impl Endpoint {
                 .header(header::UPGRADE, protocol)
                 .body(Empty::<Bytes>::new())
                 .map_err(|e| broken(e.into()))?;
-            self.authorize(&mut request).map_err(|e| broken(e.into()))?;
+            let used = self.authorize(&mut request);
+            let used = used.map_err(|e| broken(e.into()))?;
             sender.ready().await.map_err(|e| broken(e.into()))?;
             let response = sender
                 .send_request(request)
                 .await
                 .map_err(|e| broken(e.into()))?;
+            self.answered(used.as_ref(), response.status());
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Err(refusal(response).await);
             }
@@ -333,6 +368,50 @@ impl Endpoint {
         tokio::time::timeout(DEADLINE, upgrading)
             .await
             .unwrap_or_else(|_| Err(Error::Timeout(self.place())))
+    }
+}
+
+/// A body that breaks when nothing comes of it for too long.
+struct Heard {
+    body: Incoming,
+    silence: Duration,
+    end: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Heard {
+    fn new(body: Incoming, silence: Duration) -> Self {
+        let end = Box::pin(tokio::time::sleep(silence));
+        Self { body, silence, end }
+    }
+}
+
+impl http_body::Body for Heard {
+    type Data = Bytes;
+    type Error = tower::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, tower::BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            let end = tokio::time::Instant::now() + self.silence;
+            self.end.as_mut().reset(end);
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let over = self.end.as_mut().poll(context);
+        over.map(|()| {
+            Some(Err(
+                std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+            ))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -7,15 +7,18 @@
 //! nobody here looks into. Multiplexing is yamux (one flow-control window per stream).
 //!
 //! A newer connection of the same runner replaces the older; when the connection ends, every
-//! stream in it ends, and the runner dials again.
+//! stream in it ends, and the runner dials again. Both ends ask each other whether they live, and
+//! give up a connection on which nothing comes: its other end may have vanished without a word.
 
 use futures::future::poll_fn;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -29,6 +32,10 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a runner that is not connected is waited for: it dials again at once, and one that was
 /// just started on a slow machine takes a while.
 const REDIAL: Duration = Duration::from_secs(15);
+/// How often yamux gets to ask whether the other end lives; it does not more often than this.
+const PING: Duration = Duration::from_secs(10);
+/// A connection on which nothing came for so long is dead.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Streams waiting to be opened or accepted per connection.
 const BACKLOG: usize = 64;
 
@@ -127,9 +134,8 @@ impl Registry {
             runner,
             opens,
         };
-        let connection = yamux::Connection::new(stream.compat(), config(), yamux::Mode::Client);
         let (inbound, _) = mpsc::channel(1);
-        drive(connection, requests, inbound).await;
+        drive(stream, yamux::Mode::Client, requests, inbound).await;
     }
 
     /// Whether the runner is connected.
@@ -241,10 +247,9 @@ where
 {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     let (_keep, requests) = mpsc::channel(1);
-    let connection = yamux::Connection::new(stream.compat(), config(), yamux::Mode::Server);
     let driving = async move {
         let _keep = _keep;
-        drive(connection, requests, sender).await;
+        drive(stream, yamux::Mode::Server, requests, sender).await;
     };
     (receiver, driving)
 }
@@ -259,14 +264,34 @@ fn config() -> yamux::Config {
 
 /// Moves a connection forward until it ends: yamux does all its I/O inside its poll functions.
 async fn drive<S>(
-    mut connection: yamux::Connection<Compat<S>>,
+    stream: S,
+    mode: yamux::Mode,
     mut requests: mpsc::Receiver<Opened>,
     inbound: mpsc::Sender<Incoming>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let heard = Arc::new(AtomicBool::new(false));
+    let stream = Listened {
+        stream,
+        heard: heard.clone(),
+    };
+    let mut connection = yamux::Connection::new(stream.compat(), config(), mode);
     let mut opening: Option<Opened> = None;
+    let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING, PING);
+    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut silent = Duration::ZERO;
     poll_fn(|context| {
+        // What is polled below sends what is due. A process that slept through ticks counts one.
+        while pings.poll_tick(context).is_ready() {
+            silent = match heard.swap(false, Ordering::Relaxed) {
+                true => Duration::ZERO,
+                false => silent + PING,
+            };
+            if silent > SILENCE {
+                return Poll::Ready(());
+            }
+        }
         loop {
             if opening.is_none()
                 && let Poll::Ready(Some(request)) = requests.poll_recv(context)
@@ -296,6 +321,49 @@ async fn drive<S>(
         }
     })
     .await;
+}
+
+/// A stream that remembers that something was read from it.
+struct Listened<S> {
+    stream: S,
+    heard: Arc<AtomicBool>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 async fn write_json<T: Serialize>(stream: &mut Stream, value: &T) -> std::io::Result<()> {

@@ -3,6 +3,7 @@
 //! One watch for the whole runner. A start asks for its class itself (`objects`), since what is known
 //! here may be a moment old: once for the steps that follow each other, and not for a later start.
 
+use crate::context::Context;
 use crate::failure::Failed;
 use crate::worker::Worker;
 use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec};
@@ -55,8 +56,8 @@ pub(crate) async fn of_start(
 }
 
 /// Follows them until dropped.
-pub(crate) async fn follow(client: kube::Client, known: watch::Sender<Known>) {
-    let classes: Api<EnvironmentClass> = Api::all(client);
+pub(crate) async fn follow(context: Context, known: watch::Sender<Known>) {
+    let classes: Api<EnvironmentClass> = Api::all(context.client.clone());
     let stream = watcher::watcher(classes, watcher::Config::default());
     tokio::pin!(stream);
     let mut listed = BTreeMap::new();
@@ -85,11 +86,13 @@ pub(crate) async fn follow(client: kube::Client, known: watch::Sender<Known>) {
             }
             Ok(None) => return,
             Err(error) => {
-                tracing::info!(
-                    error = crate::failure::chain(&error),
-                    "the watch of classes ended; watching again"
-                );
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                if !context.is_refused() {
+                    tracing::info!(
+                        error = crate::failure::chain(&error),
+                        "the watch of classes ended; watching again"
+                    );
+                }
+                context.pause(Duration::from_millis(500)).await;
             }
         }
     }

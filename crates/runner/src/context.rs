@@ -6,11 +6,13 @@ use crate::layout::Layout;
 use crate::record::Slots;
 use boatyard_image::Images;
 use boatyard_image::build::Builder;
+use boatyard_link::token::Token;
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::{Id, Spec};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -47,6 +49,10 @@ pub(crate) struct Context {
     pub(crate) turns: crate::objects::Turns,
     /// The API, as this runner.
     pub(crate) client: kube::Client,
+    /// Where that is, for messages.
+    pub(crate) server: String,
+    /// What it knows this runner by.
+    pub(crate) token: Option<Token>,
 }
 
 impl Context {
@@ -54,6 +60,20 @@ impl Context {
     #[allow(clippy::disallowed_methods, reason = "the runner's clock")]
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    /// Whether the server said last that it does not know this runner; `registration` tells people.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.token.as_ref().is_some_and(Token::is_refused)
+    }
+
+    /// Waits before the server is asked again after it failed to answer or refused to, and for as
+    /// long as it does not know this runner.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+        if let Some(token) = &self.token {
+            token.good().await;
+        }
     }
 
     /// Runs blocking work on a thread for that.
@@ -118,7 +138,7 @@ impl Context {
             if matches!(observed, Observed::Exited { .. }) {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
             observed = self.observe(&id, &state).await?;
         }
         self.remove(&id, &state).await?;

@@ -45,14 +45,12 @@ pub(crate) async fn run(context: Context, endpoint: Endpoint, shutdown: Cancella
                     }
                 }
             }
+            Err(_) if context.is_refused() => {}
             Err(error) => {
                 tracing::info!(%error, server = endpoint.place(), "not connected; dialling again")
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = shutdown.cancelled() => {}
-        }
+        shutdown.run_until_cancelled(context.pause(PAUSE)).await;
     }
 }
 

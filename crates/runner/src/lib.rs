@@ -36,6 +36,7 @@ mod mounts;
 mod objects;
 mod passwd;
 pub mod record;
+mod registration;
 mod resources;
 mod services;
 mod session;
@@ -52,19 +53,18 @@ pub use configuration::DEFAULT_IMAGE;
 pub use failure::Failed;
 pub use isolation::Sandbox;
 
-use boatyard_api::{Environment, RunnerStatus};
+use boatyard_api::Environment;
 use boatyard_image::Images;
 use boatyard_image::build::Builder;
 use boatyard_link::client::Endpoint;
 use boatyard_sandbox::Sandboxes;
 use context::Context;
 use futures::TryStreamExt;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::Api;
 use kube::runtime::watcher;
 use layout::Layout;
 use record::{Slots, Uid};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -221,8 +221,10 @@ impl Service {
             kills: known_kills,
             board: resources::board::Board::default(),
             garbage: garbage::Collector::default(),
-            turns: objects::Turns::default(),
+            turns: objects::Turns::of(options.endpoint.token.clone()),
             client,
+            server: options.endpoint.place(),
+            token: options.endpoint.token.clone(),
         };
         Ok(Self {
             context,
@@ -260,8 +262,8 @@ impl Service {
             let clock = own.clone();
             let work = async {
                 tokio::join!(
-                    heartbeats(own.clone()),
-                    classes::follow(own.client.clone(), classes),
+                    registration::keep(own.clone()),
+                    classes::follow(own.clone(), classes),
                     kernel_log::follow(kills, move || clock.now()),
                     resources::board::take_back(own.clone()),
                     garbage::run(own.clone(), garbage),
@@ -379,11 +381,14 @@ async fn dispatch(context: Context, shutdown: CancellationToken) {
             }
             Ok(None) => break,
             Err(error) => {
-                tracing::info!(
-                    error = failure::chain(&error),
-                    "the watch ended; watching again"
-                );
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                if !context.is_refused() {
+                    tracing::info!(
+                        error = failure::chain(&error),
+                        "the watch ended; watching again"
+                    );
+                }
+                let pause = context.pause(std::time::Duration::from_millis(500));
+                shutdown.run_until_cancelled(pause).await;
             }
         }
     }
@@ -443,54 +448,5 @@ fn report_orphans(context: &Context, listed: &[Uid]) {
         if !known {
             tracing::info!(path = %entry.path().display(), "state of an environment that the server does not know; it is kept");
         }
-    }
-}
-
-async fn heartbeats(context: Context) {
-    const FIRST: std::time::Duration = std::time::Duration::from_millis(300);
-    let mut registered = false;
-    let mut again = FIRST;
-    loop {
-        if !registered {
-            match objects::register(&context.client, &context.runner, &about()).await {
-                Ok(()) => registered = true,
-                Err(error) => tracing::info!(%error, "not registered yet"),
-            }
-        }
-        let beat = objects::heartbeat(&context.client, &context.runner, context.now()).await;
-        if let Err(error) = &beat {
-            tracing::info!(%error, "the heartbeat was not written");
-        }
-        let pause = if registered && beat.is_ok() {
-            again = FIRST;
-            objects::HEARTBEAT
-        } else {
-            // A server whose disk is full logs every refusal.
-            again = (again * 2).min(objects::HEARTBEAT);
-            again
-        };
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// What this host is.
-fn about() -> RunnerStatus {
-    let system = rustix::system::uname();
-    let memory = rustix::system::sysinfo().totalram;
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    RunnerStatus {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: system.release().to_string_lossy().into_owned(),
-        architecture: architecture.to_owned(),
-        capacity: BTreeMap::from([
-            ("cpu".to_owned(), Quantity(cpus.to_string())),
-            ("memory".to_owned(), Quantity(memory.to_string())),
-        ]),
-        ..RunnerStatus::default()
     }
 }

@@ -12,6 +12,7 @@ use crate::status;
 use boatyard_api::environment::{EnvironmentSpec, EnvironmentStatus, Phase, ResourcesStatus};
 use boatyard_api::words::{DEFAULT_CLASS, FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
 use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec, Runner, RunnerStatus};
+use boatyard_link::token::Token;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -21,7 +22,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, watch};
 
 /// Name under which the runner's writes are recorded.
 const FIELD_MANAGER: &str = "boatyard-runner";
@@ -139,13 +140,30 @@ async fn patch_metadata(
     timely(client.request::<Value>(request)).await.map(|_| ())
 }
 
-/// Whose turn it is to write a status: first come, first served.
+/// Whose turn it is to write a status: first come, first served; nobody's while the server does not
+/// know this runner.
 #[derive(Clone, Debug)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns {
+    free: Arc<Semaphore>,
+    token: Option<Token>,
+}
 
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(WRITES)))
+impl Turns {
+    /// Those of the bearer of a token.
+    pub(crate) fn of(token: Option<Token>) -> Self {
+        let free = Arc::new(Semaphore::new(WRITES));
+        Self { free, token }
+    }
+
+    async fn next(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        if let Some(token) = &self.token {
+            token.good().await;
+        }
+        self.free.acquire().await
+    }
+
+    fn are_none(&self) -> bool {
+        self.token.as_ref().is_some_and(Token::is_refused)
     }
 }
 
@@ -168,7 +186,7 @@ pub(crate) async fn write_status(
             }
             Ok(()) = used.changed() => last = gathered(&mut newest).await.is_err(),
         }
-        let turn = turns.0.acquire().await;
+        let turn = turns.next().await;
         let status = newest.borrow_and_update().clone();
         let status = status::with_resources(status, used.borrow_and_update().as_ref());
         if status == written || status == EnvironmentStatus::default() {
@@ -197,7 +215,9 @@ pub(crate) async fn write_status(
                     return;
                 }
                 drop(turn);
-                tracing::info!(%error, "the status was not written; trying again");
+                if !turns.are_none() {
+                    tracing::info!(%error, "the status was not written; trying again");
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 newest.mark_changed();
             }

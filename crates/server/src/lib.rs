@@ -152,6 +152,20 @@ pub struct Service {
     shutdown: CancellationToken,
 }
 
+/// Gives tokens to runners in the server's own name: to the one of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct RunnerTokens(Tokens);
+
+impl RunnerTokens {
+    /// A fresh token for a runner; an earlier one is good no longer.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub async fn mint(&self, runner: &str) -> Result<String, Error> {
+        Ok(self.0.mint(Bearer::Runner(runner)).await?)
+    }
+}
+
 impl Service {
     /// Opens sockets and writes the objects every server has.
     ///
@@ -236,12 +250,10 @@ impl Service {
         self.tls.as_ref().map(listen::Tls::address)
     }
 
-    /// A fresh token for a runner.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    pub async fn runner_token(&self, name: &str) -> Result<String, Error> {
-        Ok(self.handler.tokens.mint(Bearer::Runner(name)).await?)
+    /// What gives tokens to runners, also while this serves.
+    #[must_use]
+    pub fn runner_tokens(&self) -> RunnerTokens {
+        RunnerTokens(self.handler.tokens.clone())
     }
 
     /// Serves until `shutdown`, then lets requests under way end.

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::identity;
 use boatyard_link::client::{Address, Endpoint, Error, Upgraded};
 use boatyard_link::tls;
+use boatyard_link::token::Token;
 use boatyard_link::tunnel::Target;
 use boatyard_store::{Event, Key, Scope, Store};
 use bytes::Bytes;
@@ -34,7 +35,7 @@ pub(crate) struct Place {
 pub(crate) struct Peers {
     pub(crate) own: Place,
     store: Arc<dyn Store>,
-    token: Arc<str>,
+    token: Token,
     config: Arc<tokio_rustls::rustls::ClientConfig>,
 }
 
@@ -107,7 +108,7 @@ impl Peers {
                 authority: place.address.clone(),
                 config: self.config.clone(),
             },
-            token: Some(self.token.to_string()),
+            token: Some(self.token.clone()),
         };
         let kind = serde_json::to_value(target.kind).unwrap_or_default();
         let path = format!(

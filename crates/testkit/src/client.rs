@@ -32,7 +32,7 @@ impl Client {
                 authority: address.to_string(),
                 config: boatyard_link::tls::client_config(authority).unwrap(),
             },
-            token: Some(token.to_owned()),
+            token: Some(token.into()),
         })
     }
 
@@ -59,7 +59,7 @@ impl Client {
     #[must_use]
     pub fn endpoint(&self, token: &str) -> Endpoint {
         Endpoint {
-            token: Some(token.to_owned()),
+            token: Some(token.into()),
             ..self.endpoint.clone()
         }
     }

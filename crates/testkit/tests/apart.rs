@@ -20,7 +20,7 @@ impl Drop for Process {
 #[test]
 fn a_runner_joins_with_a_token_and_its_environments_are_used_through_the_server() {
     // Ends after the daemon, which removes what runs on it.
-    let runner = std::cell::OnceCell::new();
+    let mut runner = std::cell::OnceCell::new();
     let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
     let file = |name: &str| daemon.folder().join(name);
     std::fs::write(file("edge.token"), daemon.cli(&["token", "edge"]).ok()).unwrap();
@@ -107,7 +107,93 @@ fn a_runner_joins_with_a_token_and_its_environments_are_used_through_the_server(
     let ran: Ran = edge(&["ls"]).output().unwrap().into();
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("who are you"), "{ran:?}");
+
+    // A runner that was deleted stays out, which it says once and nothing else about it.
+    let since = "cat /proc/1/stat | cut -d ' ' -f 22";
+    let began = daemon.sh("far", since).ok();
+    delete_runner(&daemon, "edge");
+    let log = || std::fs::read_to_string(file("edge.log")).unwrap();
+    let before = log().len();
+    let said = "does not know the token of the runner edge";
+    wait::until("the runner to say that it is out", || {
+        log().contains(said).then_some(())
+    });
+    assert_ne!(daemon.cli(&["get", "runners", "edge"]).code, 0);
+    assert_ne!(daemon.sh("far", "true").code, 0);
+    // With another token it takes up what went on meanwhile.
+    std::fs::write(file("edge.token"), daemon.cli(&["token", "edge"]).ok()).unwrap();
+    drop(runner.take());
+    let after = log().split_off(before);
+    assert_eq!(after.matches(said).count(), 1, "{after}");
+    assert!(!after.contains("who are you"), "{after}");
+    assert!(after.lines().count() <= 8, "{after}");
+    let log = std::fs::File::create(file("again.log")).unwrap();
+    let process = edge(&["runner", "--name", "edge"])
+        .stderr(log)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(runner.set(Process(process)).is_ok());
+    let again = wait::until("the runner to be back", || {
+        let ran = daemon.sh("far", since);
+        (ran.code == 0).then_some(ran.stdout)
+    });
+    assert_eq!(again, began);
+    daemon.cli(&["get", "runners", "edge"]).ok();
     daemon.cli(&["rm", "--force", "far"]).ok();
+}
+
+/// Deletes a Runner as an administrator.
+fn delete_runner(daemon: &Daemon, name: &str) {
+    use kube::api::DeleteParams;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (runners, now) = (runners(daemon), DeleteParams::default());
+        runners.delete(name, &now).await.unwrap();
+    });
+}
+
+fn runners(daemon: &Daemon) -> kube::Api<boatyard_api::Runner> {
+    let endpoint = boatyard_link::client::Endpoint {
+        address: boatyard_link::client::Address::Unix(daemon.socket()),
+        token: None,
+    };
+    kube::Api::all(endpoint.kube())
+}
+
+#[test]
+fn the_runner_of_a_daemon_registers_again_by_itself_and_its_environments_go_on() {
+    let daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("kept", r#"{"image": "test:latest"}"#);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    let since = "cat /proc/1/stat | cut -d ' ' -f 22";
+    let began = daemon.sh("kept", since).ok();
+    let uid = || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let runner = runtime.block_on(async { runners(&daemon).get_opt("local").await.unwrap() });
+        runner.and_then(|runner| runner.metadata.uid)
+    };
+    let mut before = wait::until("the runner to register", uid);
+    let reached = || {
+        let ran = daemon.sh("kept", since);
+        (ran.code == 0).then_some(ran.stdout)
+    };
+    // As often as it happens.
+    for _ in 0..2 {
+        delete_runner(&daemon, "local");
+        before = wait::until("another Runner", || uid().filter(|uid| *uid != before));
+        assert_eq!(wait::until("the runner to be connected", reached), began);
+    }
+    // Its token is taken from it.
+    daemon.cli(&["token", "local"]).ok();
+    assert_eq!(wait::until("the runner to be connected", reached), began);
+    assert_eq!(uid().unwrap(), before);
+    // It is given environments as ever.
+    let folder = daemon.project("more", r#"{"image": "test:latest"}"#);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    assert!(!daemon.log().contains("does not know"), "{}", daemon.log());
+    assert!(!daemon.log().contains("ERROR"), "{}", daemon.log());
 }
 
 #[test]

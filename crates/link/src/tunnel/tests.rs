@@ -77,3 +77,66 @@ async fn a_lost_connection_is_not_connected() {
     let error = registry.open("r1", &target()).await.err().unwrap();
     assert!(matches!(error, Error::NotConnected(name) if name == "r1"));
 }
+
+/// A runner's end that yamux does not serve.
+fn vanished(registry: &Registry) -> (tokio::io::DuplexStream, tokio::task::JoinHandle<()>) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let serving = registry.clone();
+    let serve = tokio::spawn(async move { serving.serve("r1".into(), near).await });
+    (far, serve)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_other_end_went_silent_is_given_up_by_both_ends() {
+    let registry = Registry::new();
+    let began = tokio::time::Instant::now();
+    let (_held, serve) = vanished(&registry);
+    serve.await.unwrap();
+    assert!(!registry.connected("r1"));
+    assert!(
+        began.elapsed() <= SILENCE + 2 * PING,
+        "{:?}",
+        began.elapsed()
+    );
+    let (near, _held) = tokio::io::duplex(64 * 1024);
+    let (mut incoming, driving) = accept(near);
+    driving.await;
+    assert!(incoming.recv().await.is_none());
+    assert!(
+        began.elapsed() <= (SILENCE + 2 * PING) * 2,
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn ends_that_say_nothing_else_go_on_asking_each_other() {
+    let registry = Registry::new();
+    let (mut near, serve) = vanished(&registry);
+    let (mut far, dialled) = tokio::io::duplex(64 * 1024);
+    let (incoming, driving) = accept(dialled);
+    let driving = tokio::spawn(driving);
+    // All that goes from server to runner and back is pings and their answers, one each way.
+    let (mut asked, mut answered) = (0, 0);
+    let (mut there, mut back) = ([0; 4096], [0; 4096]);
+    let exchanging = async {
+        while asked < 2 * 2 * 12 || answered < 2 * 2 * 12 {
+            tokio::select! {
+                read = near.read(&mut there) => {
+                    let read = read.unwrap();
+                    asked += read;
+                    far.write_all(&there[..read]).await.unwrap();
+                }
+                read = far.read(&mut back) => {
+                    let read = read.unwrap();
+                    answered += read;
+                    near.write_all(&back[..read]).await.unwrap();
+                }
+            }
+        }
+    };
+    let exchanged = tokio::time::timeout(3 * PING, exchanging).await;
+    assert!(exchanged.is_ok(), "{asked} and {answered} bytes");
+    assert!(!serve.is_finished() && !driving.is_finished());
+    drop(incoming);
+}

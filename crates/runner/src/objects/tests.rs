@@ -47,7 +47,7 @@ fn status(message: &str, phase: Phase) -> EnvironmentStatus {
 async fn few_statuses_are_written_at_once_and_what_waits_is_overtaken_by_what_is_newer() {
     const COUNT: usize = 3 * WRITES;
     let (client, mut asked) = server();
-    let turns = Turns::default();
+    let turns = Turns::of(None);
     let (mut statuses, mut used) = (Vec::new(), Vec::new());
     for number in 0..COUNT {
         let mut object = Environment::new(&format!("e-{number}"), EnvironmentSpec::default());

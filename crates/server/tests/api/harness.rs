@@ -146,7 +146,7 @@ impl Server {
         // Of one that listens everywhere, what its certificate is for.
         let address = service.address().unwrap().to_string();
         let address = address.replace("0.0.0.0", "127.0.0.1");
-        let runner_token = service.runner_token("r1").await.unwrap();
+        let runner_token = service.runner_tokens().mint("r1").await.unwrap();
         let task = tokio::spawn({
             let shutdown = shutdown.clone();
             async move { service.run(shutdown).await.unwrap() }
@@ -212,7 +212,7 @@ impl Server {
                 authority: self.address.clone(),
                 config: self.tls_config(),
             },
-            token: Some(token.to_owned()),
+            token: Some(token.into()),
         }
     }
 

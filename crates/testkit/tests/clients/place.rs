@@ -77,7 +77,7 @@ fn client_of(server: &Server) -> kube::Client {
             authority: server.address().to_string(),
             config: boatyard_link::tls::client_config(&authority).unwrap(),
         },
-        token: Some(token),
+        token: Some(token.into()),
     };
     endpoint.kube()
 }

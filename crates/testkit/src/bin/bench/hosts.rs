@@ -33,7 +33,11 @@ pub(crate) fn main(arguments: &[String]) {
         for number in numbers {
             let endpoint = Endpoint {
                 address: Address::Unix(socket.into()),
-                token: Some(std::fs::read_to_string(token(folder, number)).unwrap()),
+                token: Some(
+                    std::fs::read_to_string(token(folder, number))
+                        .unwrap()
+                        .into(),
+                ),
             };
             hosts.start(&name(number), endpoint);
         }
