@@ -2,6 +2,7 @@
 //!
 //! One watch for the whole runner. A start asks for its class itself (`objects`), since what is known
 //! here may be a moment old: once for the steps that follow each other, and not for a later start.
+//! Many that start together share an answer, though none that was asked for before they were.
 
 use crate::context::Context;
 use crate::failure::Failed;
@@ -10,8 +11,9 @@ use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec};
 use futures::TryStreamExt;
 use kube::api::Api;
 use kube::runtime::watcher;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -45,7 +47,7 @@ pub(crate) async fn of_start(
         return Ok(asked.class.clone());
     }
     let at = Instant::now();
-    let class = crate::objects::class(&worker.context.client, &object.spec).await?;
+    let class = worker.context.class(&object.spec).await?;
     worker.asked = Some(Asked {
         generation,
         name: name.clone(),
@@ -53,6 +55,76 @@ pub(crate) async fn of_start(
         class: class.clone(),
     });
     Ok(class)
+}
+
+/// Questions about classes that are under way. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Questions(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By class, while anybody waits.
+    open: std::sync::Mutex<HashMap<String, Arc<Question>>>,
+    /// Counts beginnings, of waiting and of asking.
+    turns: AtomicU64,
+}
+
+/// The last answer about a class; held by whoever asks.
+type Question = tokio::sync::Mutex<Option<Answer>>;
+
+#[derive(Debug)]
+struct Answer {
+    asked: u64,
+    given: Result<EnvironmentClassSpec, Failed>,
+}
+
+impl Questions {
+    /// What `asking` says of a class, or what another was told who began to ask after this was called.
+    pub(crate) async fn ask(
+        &self,
+        class: &str,
+        asking: impl Future<Output = Result<EnvironmentClassSpec, Failed>>,
+    ) -> Result<EnvironmentClassSpec, Failed> {
+        let turn = || self.0.turns.fetch_add(1, Ordering::Relaxed);
+        let called = turn();
+        let question = self.open().entry(class.to_owned()).or_default().clone();
+        let _interest = Interest {
+            questions: self,
+            class,
+        };
+        let mut last = question.lock().await;
+        if let Some(last) = last.as_ref().filter(|last| last.asked > called) {
+            return last.given.clone();
+        }
+        let asked = turn();
+        let given = asking.await;
+        *last = Some(Answer {
+            asked,
+            given: given.clone(),
+        });
+        given
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Arc<Question>>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody's in a question, which the last one forgets.
+struct Interest<'a> {
+    questions: &'a Questions,
+    class: &'a str,
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        let mut open = self.questions.open();
+        let question = open.get(self.class);
+        // The map's, and that of who is going.
+        if question.is_some_and(|question| Arc::strong_count(question) <= 2) {
+            open.remove(self.class);
+        }
+    }
 }
 
 /// Follows them until dropped.
@@ -106,3 +178,6 @@ fn change(
         change(Arc::make_mut(known.get_or_insert_default()));
     });
 }
+
+#[cfg(test)]
+mod tests;

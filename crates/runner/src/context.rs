@@ -4,6 +4,9 @@ use crate::failure::Failed;
 use crate::isolation::Sandbox;
 use crate::layout::Layout;
 use crate::record::Slots;
+use boatyard_api::EnvironmentClassSpec;
+use boatyard_api::environment::EnvironmentSpec;
+use boatyard_api::words::DEFAULT_CLASS;
 use boatyard_image::Images;
 use boatyard_image::build::Builder;
 use boatyard_link::token::Token;
@@ -39,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) device_directories: Arc<[PathBuf]>,
     /// The classes as they are now.
     pub(crate) classes: tokio::sync::watch::Receiver<crate::classes::Known>,
+    /// What is being asked about them.
+    pub(crate) questions: crate::classes::Questions,
     /// Processes that were killed because memory ran out.
     pub(crate) kills: crate::kernel_log::Kills,
     /// Live figures.
@@ -74,6 +79,16 @@ impl Context {
         if let Some(token) = &self.token {
             token.good().await;
         }
+    }
+
+    /// The class of an environment as the server has it now.
+    pub(crate) async fn class(
+        &self,
+        spec: &EnvironmentSpec,
+    ) -> Result<EnvironmentClassSpec, Failed> {
+        let name = spec.class_name.as_deref().unwrap_or(DEFAULT_CLASS);
+        let asking = crate::objects::class(&self.client, name);
+        self.questions.ask(name, asking).await
     }
 
     /// Runs blocking work on a thread for that.

@@ -366,7 +366,7 @@ pub(crate) async fn changed(
             continue;
         }
         *looked = Instant::now();
-        let class = crate::objects::class(&context.client, spec).await;
+        let class = context.class(spec).await;
         let bytes = class.ok().and_then(|class| class.resources.disk);
         let bytes = bytes.and_then(|size| boatyard_api::quantity::bytes(&size).ok());
         if let Some(bytes) = bytes.filter(|bytes| *bytes > disk.bytes) {

@@ -109,7 +109,7 @@ pub(crate) async fn of(
     context: &Context,
     spec: &EnvironmentSpec,
 ) -> Result<Option<Egress>, Failed> {
-    let class = crate::objects::class(&context.client, spec).await?;
+    let class = context.class(spec).await?;
     allowed(spec, &class)
 }
 

@@ -218,6 +218,7 @@ impl Service {
             calls: lifecycle::Calls::default(),
             device_directories: options.device_directories.into(),
             classes: known_classes,
+            questions: classes::Questions::default(),
             kills: known_kills,
             board: resources::board::Board::default(),
             garbage: garbage::Collector::default(),

@@ -9,8 +9,8 @@
 
 use crate::failure::Failed;
 use crate::status;
-use boatyard_api::environment::{EnvironmentSpec, EnvironmentStatus, Phase, ResourcesStatus};
-use boatyard_api::words::{DEFAULT_CLASS, FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
+use boatyard_api::environment::{EnvironmentStatus, Phase, ResourcesStatus};
+use boatyard_api::words::{FINALIZER_RUNNER, NAMESPACE_RUNNERS, condition};
 use boatyard_api::{Environment, EnvironmentClass, EnvironmentClassSpec, Runner, RunnerStatus};
 use boatyard_link::token::Token;
 use jiff::Timestamp;
@@ -56,12 +56,8 @@ fn api(client: &Client, object: &Environment) -> Api<Environment> {
     )
 }
 
-/// The environment's class.
-pub(crate) async fn class(
-    client: &Client,
-    spec: &EnvironmentSpec,
-) -> Result<EnvironmentClassSpec, Failed> {
-    let name = spec.class_name.as_deref().unwrap_or(DEFAULT_CLASS);
+/// A class.
+pub(crate) async fn class(client: &Client, name: &str) -> Result<EnvironmentClassSpec, Failed> {
     let classes: Api<EnvironmentClass> = Api::all(client.clone());
     let class = timely(classes.get_opt(name)).await?;
     let class = class.ok_or_else(|| {
