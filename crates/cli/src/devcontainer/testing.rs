@@ -224,7 +224,12 @@ fn twice(
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
     let metadata = boatyard_devcontainer::json_of(&file.to_string_lossy(), &text);
     let metadata = metadata.map_err(|error| Failure::new(error.to_string()))?;
-    let (others, env) = other_options(&metadata["options"]);
+    let (others, env) = other_options(&metadata["options"], |count| {
+        match asked.permit_randomization {
+            true => at_random(count),
+            false => 0,
+        }
+    });
     let mut configuration = json!({"image": asked.base_image, "features": {feature: others}});
     if let Some(user) = &asked.remote_user {
         configuration["remoteUser"] = user.as_str().into();
@@ -240,9 +245,20 @@ fn twice(
     })
 }
 
+/// One of so many.
+fn at_random(count: usize) -> usize {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
+    usize::try_from(random % count).unwrap_or_default()
+}
+
 /// Options that are not the defaults, as far as the metadata names others, and what a script is
-/// told. Always the same ones: a test that fails fails again.
-fn other_options(options: &Value) -> (Map<String, Value>, BTreeMap<String, Option<String>>) {
+/// told. Of several others it is the one that `choose`, given their number, says.
+fn other_options(
+    options: &Value,
+    mut choose: impl FnMut(usize) -> usize,
+) -> (Map<String, Value>, BTreeMap<String, Option<String>>) {
     let (mut others, mut env) = (Map::new(), BTreeMap::new());
     let told = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -253,12 +269,12 @@ fn other_options(options: &Value) -> (Map<String, Value>, BTreeMap<String, Optio
         let known = [&option["proposals"], &option["enum"]];
         let other = match option["type"].as_str() {
             Some("boolean") => Some(Value::Bool(!default.as_bool().unwrap_or_default())),
-            Some("string") => known
-                .into_iter()
-                .filter_map(Value::as_array)
-                .flatten()
-                .find(|value| *value != default)
-                .cloned(),
+            Some("string") => {
+                let named = known.into_iter().filter_map(Value::as_array).flatten();
+                let others: Vec<&Value> = named.filter(|value| *value != default).collect();
+                let chosen = (!others.is_empty()).then(|| others[choose(others.len())]);
+                chosen.cloned()
+            }
             _ => None,
         };
         let variable = variable(name);
@@ -296,6 +312,11 @@ async fn one(
     asked: &FeaturesTest,
 ) -> Result<bool, Problem> {
     log.info(&format!("Starting test '{}'...", test.name));
+    if test.again.is_some() {
+        // So that what chance has chosen can be had again.
+        let options = &test.configuration["features"];
+        log.info(&format!("Options of the first time: {options}"));
+    }
     let workspace = Workspace::make(project, test)?;
     let located = configuration::of_folder(workspace.0.clone())?;
     let label = format!("boatyard.dev/feature-test={}", workspace.0.display());
@@ -393,7 +414,7 @@ mod tests {
             "free": {"type": "string", "default": "x"},
             "with-flag": {"type": "boolean", "default": true}
         });
-        let (others, env) = other_options(&options);
+        let (others, env) = other_options(&options, |_| 0);
         let wanted = json!({"favorite": "gold", "kind": "a", "with-flag": false});
         assert_eq!(Value::Object(others), wanted);
         let told: Vec<String> = env
@@ -410,5 +431,22 @@ mod tests {
             "WITH_FLAG__DEFAULT=true",
         ];
         assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn chance_chooses_among_all_that_are_no_default_and_nothing_else() {
+        let options = json!({
+            "color": {"type": "string", "proposals": ["red", "gold", "blue"], "default": "gold"},
+            "only": {"type": "string", "enum": ["one"], "default": "one"}
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let (others, _) = other_options(&options, at_random);
+            assert_eq!(others.keys().collect::<Vec<_>>(), ["color"]);
+            seen.insert(others["color"].as_str().map(str::to_owned));
+        }
+        let wanted = ["blue", "red"].map(|color| Some(color.to_owned()));
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), wanted);
+        assert_eq!(at_random(0), 0);
     }
 }
