@@ -189,6 +189,7 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
     let tokens = server.runner_tokens();
     let token = tokens.mint(RUNNER).await;
     let token = Token::from(token.map_err(|error| Failure::from_error(&error))?);
+    let tunnels = server.tunnels();
     spawn_server(&mut services, server, &shutdown);
     let endpoint = Endpoint {
         address: Address::Unix(local.socket.clone()),
@@ -207,6 +208,7 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
         &daemon.devices,
         &daemon.garbage,
     )?;
+    tunnels.meet(runner.neighbour());
     spawn_runner(&mut services, runner, &shutdown);
     let outcome = until_told(services, shutdown).await;
     outcome.and(close(&*store).await)

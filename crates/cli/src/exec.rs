@@ -10,11 +10,13 @@ use crate::failure::Failure;
 use boatyard_link::client::{Endpoint, Upgraded};
 use boatyard_link::frames::{Channel, Incoming, Sender};
 use boatyard_wire::{Control, Process, Reply, Request, WindowSize};
+use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -163,15 +165,11 @@ fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Sends standard input, window changes and signals until aborted.
 async fn send(mut sender: Sender<Upgraded>, tty: bool) {
-    let (chunks, mut input) = mpsc::channel::<Vec<u8>>(4);
-    // A thread of its own: a read of a terminal cannot be cancelled.
-    std::thread::spawn(move || {
-        if tty {
-            // Whoever types waits for this process too.
-            boatyard_sandbox::group::hasten_threads();
-        }
-        read_stdin(&chunks);
-    });
+    let mut input = Input::open(tty);
+    if tty {
+        // Whoever types waits for this process too.
+        boatyard_sandbox::group::hasten_threads();
+    }
     let mut resized = signal(SignalKind::window_change()).ok();
     let mut interrupted = signal(SignalKind::interrupt()).ok();
     let mut terminated = signal(SignalKind::terminate()).ok();
@@ -179,7 +177,7 @@ async fn send(mut sender: Sender<Upgraded>, tty: bool) {
     let mut open = true;
     loop {
         let sent = tokio::select! {
-            chunk = input.recv(), if open => match chunk {
+            chunk = input.read(), if open => match chunk {
                 Some(chunk) => sender.stdin(&chunk).await,
                 None => {
                     open = false;
@@ -197,10 +195,56 @@ async fn send(mut sender: Sender<Upgraded>, tty: bool) {
     }
 }
 
+/// Standard input.
+enum Input {
+    /// A terminal, opened once more, so that its other users' reads go on waiting.
+    Terminal(pipe::Receiver),
+    /// Whatever else, read by a thread: such a read cannot be cancelled.
+    Thread(mpsc::Receiver<Vec<u8>>),
+}
+
+/// Bytes read at once.
+const CHUNK: usize = 32 * 1024;
+
+impl Input {
+    fn open(tty: bool) -> Self {
+        match tty.then(Self::terminal) {
+            Some(Ok(terminal)) => Self::Terminal(terminal),
+            // Of another user, or there is no /proc.
+            Some(Err(_)) | None => {
+                let (chunks, input) = mpsc::channel(4);
+                std::thread::spawn(move || read_stdin(&chunks));
+                Self::Thread(input)
+            }
+        }
+    }
+
+    fn terminal() -> std::io::Result<pipe::Receiver> {
+        let name = rustix::termios::ttyname(std::io::stdin(), Vec::new())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let terminal = rustix::fs::open(name, flags, Mode::empty())?;
+        // Read like a pipe: as a stream, when there is something.
+        pipe::Receiver::from_owned_fd_unchecked(terminal)
+    }
+
+    /// The next bytes; None at the end.
+    async fn read(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Thread(input) => input.recv().await,
+            Self::Terminal(terminal) => {
+                let mut buffer = vec![0; CHUNK];
+                let length = terminal.read(&mut buffer).await.ok()?;
+                buffer.truncate(length);
+                (length > 0).then_some(buffer)
+            }
+        }
+    }
+}
+
 fn read_stdin(chunks: &mpsc::Sender<Vec<u8>>) {
     use std::io::Read;
     let mut stdin = std::io::stdin().lock();
-    let mut buffer = vec![0; 32 * 1024];
+    let mut buffer = vec![0; CHUNK];
     while let Ok(length) = stdin.read(&mut buffer) {
         if length == 0 || chunks.blocking_send(buffer[..length].to_vec()).is_err() {
             return;

@@ -5,18 +5,20 @@
 //! keeps no cache; a refused or broken connection is one sentence. A connection whose other end
 //! vanished without a word is given up and replaced by the next request's.
 
+use crate::handover;
 use crate::token::Token;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tower::ServiceExt;
 
@@ -153,7 +155,26 @@ impl hyper_util::client::legacy::connect::Connection for Connection {
 }
 
 /// A raw stream after an upgrade.
-pub struct Upgraded(TokioIo<hyper::upgrade::Upgraded>);
+pub struct Upgraded(Way);
+
+/// The connection itself, or a socket that was handed over on it.
+enum Way {
+    Carried(TokioIo<hyper::upgrade::Upgraded>),
+    Handed {
+        socket: UnixStream,
+        /// Open for as long as the other is used.
+        _beside: TokioIo<hyper::upgrade::Upgraded>,
+    },
+}
+
+impl Upgraded {
+    fn stream(&mut self) -> Pin<&mut (dyn Socket + '_)> {
+        match &mut self.0 {
+            Way::Carried(stream) => Pin::new(stream),
+            Way::Handed { socket, .. } => Pin::new(socket),
+        }
+    }
+}
 
 impl AsyncRead for Upgraded {
     fn poll_read(
@@ -161,7 +182,7 @@ impl AsyncRead for Upgraded {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        self.stream().poll_read(context, buffer)
     }
 }
 
@@ -171,19 +192,19 @@ impl AsyncWrite for Upgraded {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        self.stream().poll_write(context, bytes)
     }
     fn poll_flush(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        self.stream().poll_flush(context)
     }
     fn poll_shutdown(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        self.stream().poll_shutdown(context)
     }
 }
 
@@ -195,8 +216,8 @@ async fn within_deadline<T>(
         .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }
 
-async fn unix(path: &Path) -> std::io::Result<Box<dyn Socket>> {
-    Ok(Box::new(UnixStream::connect(path).await?))
+async fn unix(path: &Path) -> std::io::Result<UnixStream> {
+    within_deadline(UnixStream::connect(path)).await
 }
 
 async fn tls(
@@ -226,13 +247,18 @@ impl Endpoint {
         }
     }
 
-    /// A socket for one upgrade, which HTTP/1.1 alone has.
-    async fn dial(&self) -> std::io::Result<Box<dyn Socket>> {
+    /// A socket for one upgrade, which HTTP/1.1 alone has; one of this host with another descriptor,
+    /// by which something may be handed over.
+    async fn dial(&self) -> std::io::Result<(Box<dyn Socket>, Option<OwnedFd>)> {
         match &self.address {
-            Address::Unix(path) => within_deadline(unix(path)).await,
+            Address::Unix(path) => {
+                let socket = unix(path).await?;
+                let line = socket.as_fd().try_clone_to_owned()?;
+                Ok((Box::new(socket), Some(line)))
+            }
             Address::Tls { authority, config } => {
                 let socket = within_deadline(tls(authority, config.clone())).await?;
-                Ok(Box::new(socket))
+                Ok((Box::new(socket), None))
             }
         }
     }
@@ -240,7 +266,7 @@ impl Endpoint {
     /// A socket for resources: HTTP/2 if the other end has it, as ours does. A proxy may not.
     async fn connect(&self) -> std::io::Result<Connection> {
         let (socket, http2): (Box<dyn Socket>, bool) = match &self.address {
-            Address::Unix(path) => (within_deadline(unix(path)).await?, true),
+            Address::Unix(path) => (Box::new(unix(path).await?), true),
             Address::Tls { authority, config } => {
                 let mut config = rustls::ClientConfig::clone(config);
                 config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -328,7 +354,7 @@ impl Endpoint {
     /// When the server cannot be reached or refuses.
     pub async fn upgrade(&self, path: &str, protocol: &'static str) -> Result<Upgraded, Error> {
         let place = self.place();
-        let socket = self.dial().await.map_err(|source| Error::Connect {
+        let (socket, line) = self.dial().await.map_err(|source| Error::Connect {
             place: place.clone(),
             source,
         })?;
@@ -351,6 +377,10 @@ impl Endpoint {
                 .map_err(|e| broken(e.into()))?;
             let used = self.authorize(&mut request);
             let used = used.map_err(|e| broken(e.into()))?;
+            if line.is_some() {
+                let yes = HeaderValue::from_static("1");
+                request.headers_mut().insert(handover::HEADER, yes);
+            }
             sender.ready().await.map_err(|e| broken(e.into()))?;
             let response = sender
                 .send_request(request)
@@ -360,10 +390,23 @@ impl Endpoint {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Err(refusal(response).await);
             }
+            let line = line.filter(|_| response.headers().contains_key(handover::HEADER));
             let upgraded = hyper::upgrade::on(response)
                 .await
                 .map_err(|e| broken(e.into()))?;
-            Ok(Upgraded(TokioIo::new(upgraded)))
+            let mut stream = TokioIo::new(upgraded);
+            let Some(line) = line else {
+                return Ok(Upgraded(Way::Carried(stream)));
+            };
+            let taken = async {
+                stream.write_all(&[handover::READY]).await?;
+                handover::take(line).await
+            };
+            let socket = taken.await.map_err(|e| broken(e.into()))?;
+            Ok(Upgraded(Way::Handed {
+                socket,
+                _beside: stream,
+            }))
         };
         tokio::time::timeout(DEADLINE, upgrading)
             .await

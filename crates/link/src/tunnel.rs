@@ -13,12 +13,14 @@
 use futures::future::poll_fn;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -108,6 +110,21 @@ type Opened = oneshot::Sender<Result<yamux::Stream, yamux::ConnectionError>>;
 pub struct Registry {
     runners: Arc<Mutex<HashMap<String, mpsc::Sender<Opened>>>>,
     connected: Arc<tokio::sync::Notify>,
+    neighbour: Arc<OnceLock<Neighbour>>,
+}
+
+/// A runner in the server's own process, whose environments are reached without its tunnel.
+pub struct Neighbour {
+    /// Its name.
+    pub runner: String,
+    /// Where the agent's socket of an environment is, by the environment's uid; None of what is none.
+    pub agents: Box<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Neighbour {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.runner)
+    }
 }
 
 impl Registry {
@@ -159,6 +176,19 @@ impl Registry {
         };
         let waited = tokio::time::timeout(REDIAL, waiting).await;
         waited.map_err(|_| Error::NotConnected(runner.to_owned()))
+    }
+
+    /// Makes a runner of this process known; the first one counts.
+    pub fn meet(&self, neighbour: Neighbour) {
+        let _ = self.neighbour.set(neighbour);
+    }
+
+    /// The agent's socket of an environment, where the runner is of this process and the environment
+    /// runs.
+    pub async fn near(&self, runner: &str, environment_uid: &str) -> Option<UnixStream> {
+        let neighbour = self.neighbour.get().filter(|near| near.runner == runner)?;
+        let socket = (neighbour.agents)(environment_uid)?;
+        UnixStream::connect(socket).await.ok()
     }
 
     /// Opens a stream to `target` on `runner`.

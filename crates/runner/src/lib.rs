@@ -57,6 +57,7 @@ use boatyard_api::Environment;
 use boatyard_image::Images;
 use boatyard_image::build::Builder;
 use boatyard_link::client::Endpoint;
+use boatyard_link::tunnel::Neighbour;
 use boatyard_sandbox::Sandboxes;
 use context::Context;
 use futures::TryStreamExt;
@@ -235,6 +236,19 @@ impl Service {
             fair_shares: options.fair_shares,
             garbage: options.garbage,
         })
+    }
+
+    /// How a server in this process reaches its environments.
+    #[must_use]
+    pub fn neighbour(&self) -> Neighbour {
+        let layout = self.context.layout.clone();
+        Neighbour {
+            runner: self.context.runner.clone(),
+            agents: Box::new(move |uid| {
+                let uid = Uid::try_from(uid.to_owned()).ok()?;
+                Some(layout.environment(&uid).agent_socket())
+            }),
+        }
     }
 
     /// Runs until shutdown; environments go on.

@@ -256,6 +256,12 @@ impl Service {
         RunnerTokens(self.handler.tokens.clone())
     }
 
+    /// The ways to runners; one of this process is made known there.
+    #[must_use]
+    pub fn tunnels(&self) -> Registry {
+        self.handler.tunnels.clone()
+    }
+
     /// Serves until `shutdown`, then lets requests under way end.
     ///
     /// # Errors

@@ -8,13 +8,17 @@ mod patient;
 use crate::Error;
 use crate::http_api::Handler;
 use crate::identity::Caller;
+use boatyard_link::handover::{self, Line};
 use boatyard_link::tls::Authority;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use patient::patient;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,9 +107,11 @@ impl Unix {
                 .peer_cred()
                 .ok()
                 .map(|peer| Caller::local(peer.uid(), peer.gid()));
+            let line = stream.as_fd().try_clone_to_owned().ok();
+            let line = line.map(|line| Line(Arc::new(line)));
             let (handler, shutdown) = (handler.clone(), shutdown.clone());
             connections.spawn(async move {
-                converse(stream, handler, peer, shutdown).await;
+                converse(stream, handler, peer, line, shutdown).await;
                 drop(place);
             });
         }
@@ -185,7 +191,7 @@ impl Tls {
                 if let Ok(Ok(stream)) =
                     tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await
                 {
-                    converse(stream, handler, None, shutdown).await;
+                    converse(stream, handler, None, None, shutdown).await;
                 }
                 drop(place);
             });
@@ -197,8 +203,14 @@ impl Tls {
     }
 }
 
-async fn converse<S>(stream: S, handler: Handler, peer: Option<Caller>, shutdown: CancellationToken)
-where
+/// Answers what comes on a connection; on a `line` something may be handed over to its client.
+async fn converse<S>(
+    stream: S,
+    handler: Handler,
+    peer: Option<Caller>,
+    line: Option<Line>,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = handler.flow.limits;
@@ -226,7 +238,12 @@ where
     let asked = Arc::new(tokio::sync::Notify::new());
     let first = asked.clone();
     let place = Arc::new(OnceLock::new());
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(line) = &line
+            && request.headers().contains_key(handover::HEADER)
+        {
+            request.extensions_mut().insert(line.clone());
+        }
         let (handler, peer, place) = (handler.clone(), peer.clone(), place.clone());
         let upgraded = upgraded.clone();
         first.notify_one();

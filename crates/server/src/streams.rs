@@ -4,7 +4,8 @@
 //! `lifecycle` runs lifecycle commands, its `usage` tells live figures, a runner's
 //! `connect` to the runner's own verbs, a runner's `tunnel` is the runner dialling in, and its
 //! `relay` is another server with a stream for a runner that is connected here. The stream is
-//! opened before the upgrade is answered, so that a refusal is a Status.
+//! opened before the upgrade is answered, so that a refusal is a Status. A client of this host is given
+//! the agent's socket itself where the runner is of this process (`link::handover`).
 
 use crate::failure::Failure;
 use crate::flow::Held;
@@ -16,13 +17,15 @@ use crate::objects::meta;
 use crate::request::Query;
 use crate::resources::Target;
 use boatyard_link::client;
+use boatyard_link::handover::{self, Line};
 use boatyard_link::tunnel::{self, TargetKind};
 use futures::StreamExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::UnixStream;
 
 /// How long a runner whose server is gone gets to dial in at another.
 const REDIAL: Duration = Duration::from_secs(10);
@@ -222,6 +225,12 @@ async fn forward(
         local: caller.local,
         admin: caller.is_admin(),
     };
+    if kind == TargetKind::Agent
+        && let Some(line) = request.extensions().get::<Line>().cloned()
+        && let Some(agent) = handler.tunnels.near(runner, uid).await
+    {
+        return Ok(hand_over(handler, request, line, agent, held));
+    }
     match reach(handler, runner, &target).await? {
         Far::Here(far) => Ok(splice(handler, request, far, Some(held))),
         Far::There(far) => Ok(splice(handler, request, far, Some(held))),
@@ -301,6 +310,42 @@ where
         }
     });
     switching(PROTOCOL)
+}
+
+/// Answers with the upgrade, gives the client the agent's own socket, and counts the stream for as
+/// long as the connection beside it is open.
+fn hand_over(
+    handler: &Handler,
+    request: Request<Incoming>,
+    line: Line,
+    agent: UnixStream,
+    held: Held,
+) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(request);
+    let shutdown = handler.shutdown.clone();
+    tokio::spawn(async move {
+        let _counted = held;
+        let Ok(near) = upgrade.await else { return };
+        let mut near = TokioIo::new(near);
+        let lasting = async {
+            // What it says before it reads by itself would be lost to it.
+            if near.read_u8().await? != handover::READY {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+            line.give(&agent)?;
+            drop((line, agent));
+            near.read_u8().await
+        };
+        // Its end, by whichever side, is all there is to know.
+        tokio::select! {
+            _ = lasting => {}
+            () = shutdown.cancelled() => {}
+        }
+    });
+    let mut response = switching(PROTOCOL);
+    let yes = HeaderValue::from_static("1");
+    response.headers_mut().insert(handover::HEADER, yes);
+    response
 }
 
 fn switching(protocol: &'static str) -> Response<Body> {

@@ -105,6 +105,16 @@ impl Typist {
         }
     }
 
+    /// Waits until the client has ended by itself; says with which code.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn ended(mut self) -> Option<i32> {
+        // Whoever does not read its terminal holds it up.
+        while self.read(DEADLINE) {}
+        self.child.wait().unwrap().code()
+    }
+
     fn write(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let written = rustix::io::write(&self.terminal, bytes).unwrap();

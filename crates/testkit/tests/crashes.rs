@@ -1,7 +1,9 @@
 //! Kills at any time: environments outlive the runner, and nothing half-made stays.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use boatyard_testkit::{Daemon, wait};
+use boatyard_testkit::{Daemon, Typist, wait};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 const CONFIG: &str = r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts", "waitFor": "postStartCommand"}"#;
 
@@ -38,6 +40,60 @@ fn running_environments_and_their_processes_survive_a_killed_daemon() {
 }
 
 #[test]
+fn open_shells_and_commands_go_on_without_the_daemon_and_beside_its_successor() {
+    let mut daemon = Daemon::start();
+    daemon.import_image();
+    let folder = daemon.project("app", r#"{"image": "test:latest"}"#);
+    daemon.cli(&["up", &folder]).ok();
+    let mut typist = Typist::sit_down(&daemon, "app");
+    let command = daemon.client(&[
+        "exec",
+        "app",
+        "--",
+        "sh",
+        "-c",
+        "echo begun; read word; echo $word; exit 7",
+    ]);
+    let command = Waiting::start(command);
+    daemon.kill();
+    typist.line("echo a''lone; cd /tmp");
+    typist.wait_for(b"alone");
+    daemon.run(&[]);
+    typist.line("echo be''side $PWD");
+    typist.wait_for(b"beside /tmp");
+    assert_eq!(command.tell("heard\n"), ("heard\n".to_owned(), Some(7)));
+    assert_eq!(daemon.sh("app", "echo new").ok(), "new\n");
+    // Each ends with its environment, by whoever's hand.
+    daemon.cli(&["stop", "app"]).ok();
+    assert!(matches!(typist.ended(), Some(125 | 137)));
+}
+
+/// A client that has begun and waits for a word.
+struct Waiting {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Waiting {
+    fn start(mut command: Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        Self { child, output }
+    }
+
+    /// Says the word; answers what was said then and how it ended.
+    fn tell(mut self, word: &str) -> (String, Option<i32>) {
+        let mut input = self.child.stdin.take().unwrap();
+        input.write_all(word.as_bytes()).unwrap();
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        (said, self.child.wait().unwrap().code())
+    }
+}
+
+#[test]
 fn after_a_power_cut_environments_start_again_with_what_they_had_written() {
     let mut daemon = Daemon::start();
     daemon.import_image();
@@ -54,7 +110,7 @@ fn after_a_power_cut_environments_start_again_with_what_they_had_written() {
 }
 
 /// Kills the daemon after a growing pause into each verb, until the verb is done before the kill.
-fn sweep(verb: &dyn Fn(&Daemon) -> std::process::Child, settle: &dyn Fn(&Daemon)) {
+fn sweep(verb: &dyn Fn(&Daemon) -> Child, settle: &dyn Fn(&Daemon)) {
     let mut daemon = Daemon::start();
     daemon.import_image();
     let mut pause = std::time::Duration::ZERO;
