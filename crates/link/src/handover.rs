@@ -103,15 +103,17 @@ mod tests {
     async fn a_socket_is_handed_over_and_speaks_when_the_giver_is_gone() {
         let (server, client) = UnixStream::pair().unwrap();
         let (far, mut environment) = UnixStream::pair().unwrap();
-        let taking = tokio::spawn(take(fd(&client)));
-        Line(Arc::new(fd(&server))).give(&far).unwrap();
-        drop((server, far));
-        let mut taken = taking.await.unwrap().unwrap();
+        let giving = async {
+            Line(Arc::new(fd(&server))).give(&far).unwrap();
+            drop((server, far));
+        };
+        let (taken, ()) = tokio::join!(take(fd(&client)), giving);
+        let mut taken = taken.unwrap();
         taken.write_all(b"to").await.unwrap();
         environment.write_all(b"fro").await.unwrap();
         let mut read = [0; 2];
         environment.read_exact(&mut read).await.unwrap();
-        assert_eq!(&read, b"to");
+        assert_eq!(read, *b"to");
         drop(environment);
         let mut rest = Vec::new();
         taken.read_to_end(&mut rest).await.unwrap();

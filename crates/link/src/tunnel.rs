@@ -118,8 +118,11 @@ pub struct Neighbour {
     /// Its name.
     pub runner: String,
     /// Where the agent's socket of an environment is, by the environment's uid; None of what is none.
-    pub agents: Box<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>,
+    pub agents: Agents,
 }
+
+/// From an environment's uid to a path.
+pub type Agents = Box<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
 
 impl std::fmt::Debug for Neighbour {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -135,19 +135,24 @@ pub struct Demand {
 /// Whether an environment that may go beyond its limit for a moment keeps to it on the average.
 ///
 /// The kernel hands a quota out to processors by 5 ms, and what lies with them unused is lost to
-/// the others: a quota of exactly the limit stops the shell as soon as the builders have come near it.
-/// So the whole gets more than its limit, the builders the limit less what the shells use, and this
-/// keeps account; who goes on using more is held to the limit itself until all of it is paid back.
+/// the others; what a process does within the kernel is charged when it has been done. A quota of
+/// exactly the limit stops the shell as soon as the builders have come near it. So the whole gets more
+/// than its limit, the builders the limit less what the shells use, and this keeps account: builders
+/// that have used more get a little less, and who goes on all the same is held to the limit itself,
+/// until all of it is paid back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// Used beyond the limit, less what was left unused since.
     debt: Duration,
+    frugal: bool,
     strict: bool,
 }
 
 /// The average may be above the limit by this part of it: quotas are not rewritten for less.
 const LENIENCE: u32 = 40;
-/// Beyond this much time of the limit somebody does go on.
+/// Beyond this much time of the limit the builders' quota alone does not keep them to it.
+const OVERRUN: Duration = Duration::from_millis(50);
+/// Beyond this much somebody does go on.
 const CREDIT: Duration = Duration::from_millis(250);
 
 impl Account {
@@ -159,7 +164,17 @@ impl Account {
         self.debt = (self.debt + used).saturating_sub(allowance + allowance / LENIENCE);
         // What cannot be paid back in a minute would be a punishment.
         self.debt = self.debt.min(allowed(CREDIT) * 4);
-        self.strict = self.debt > allowed(CREDIT) || (self.strict && !self.debt.is_zero());
+        let beyond = |credit: Duration, before: bool| {
+            self.debt > allowed(credit) || (before && !self.debt.is_zero())
+        };
+        let (frugal, strict) = (beyond(OVERRUN, self.frugal), beyond(CREDIT, self.strict));
+        (self.frugal, self.strict) = (frugal, strict);
+    }
+
+    /// Whether the builders are to have a little less than the limit.
+    #[must_use]
+    pub fn is_frugal(&self) -> bool {
+        self.frugal
     }
 
     /// Whether the whole is to be held to the limit itself.
@@ -172,9 +187,10 @@ impl Account {
 /// Quotas for a limit in thousandths of one processor; None for no limit.
 ///
 /// The builders together have the limit less what the interactive classes use, of which up to a
-/// quarter is kept for them; the whole has that quarter on top ([`Account`] says why it may). Where
-/// the account is overdrawn the whole has its limit, and the builders stay a tenth below it. Each group
-/// of builders may have what the others leave, and its even part when all want all.
+/// quarter is kept for them; the whole has as much again on top ([`Account`] says why it may: with less
+/// the builders' overruns stop the shell). Where more was used the builders stay a tenth below, and
+/// where the account is overdrawn the whole has its limit. Each group of builders may have what the
+/// others leave, and its even part when all want all.
 ///
 /// Builders are the builds, the nested and the groups made inside beside the classes, where engines put
 /// their containers: takes what each of those used lately, and answers a quota for each.
@@ -189,9 +205,11 @@ pub fn caps(
 ) -> Option<(Caps, Vec<Quota>)> {
     let limit = limit_millis?.max(10);
     let interactive = demand.interactive.saturating_mul(5) / 4;
-    let (above, below) = match account.is_strict() {
-        true => (0, (limit / 10).max(2)),
-        false => ((limit / 4).max(20), 0),
+    let above = if account.is_strict() { 0 } else { limit };
+    let below = if account.is_frugal() {
+        (limit / 10).max(2)
+    } else {
+        0
     };
     let builders = limit - (below + interactive).min(limit / 4);
     let used: Vec<u64> = [demand.builds, demand.nested]

@@ -223,8 +223,9 @@ fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
     };
     let mut typist = Typist::sit_down(&daemon, "one");
     typist.line("sh -c ': mark-burns; while :; do :; done' &");
-    wait::until("builders with the limit and room above it", || {
-        (stand()?.0 == ms(25) / 2 && stand()?.1 > ms(7)).then_some(())
+    let why = || format!("{:?} {:?}", stand(), classes(&daemon, "mark-burns"));
+    wait::until_or("builders with the limit and room above it", why, || {
+        (stand()?.0 == ms(20) && stand()?.1 > ms(7)).then_some(())
     });
     assert_eq!(group.limits().unwrap().cpu_millis, Some(100));
 

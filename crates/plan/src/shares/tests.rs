@@ -370,24 +370,27 @@ fn builders_together_keep_to_the_limit_and_the_whole_has_room_above_it() {
         nested,
     };
     let patient = Account::default();
+    let mut frugal = Account::default();
+    frugal.charge(1000, ms(1000), ms(1100));
+    assert!(frugal.is_frugal() && !frugal.is_strict());
     let mut strict = Account::default();
     strict.charge(1000, ms(1000), ms(2000));
-    assert!(strict.is_strict());
+    assert!(strict.is_frugal() && strict.is_strict());
     assert_eq!(caps(None, &demand(0, 0, 0), &[], &patient), None);
-    // limit; demand; whether the account is overdrawn; quotas of whole, builds and nested in
-    // thousandths of a processor.
-    for (limit, demand, is_strict, wanted) in [
-        (1000, demand(0, 0, 0), false, (1250, 1000, 1000)),
-        (1000, demand(0, 980, 0), false, (1250, 1000, 500)),
-        (2000, demand(100, 1800, 0), false, (2500, 1875, 937)),
-        (1000, demand(0, 490, 490), false, (1250, 500, 500)),
-        (1000, demand(0, 780, 200), false, (1250, 780, 500)),
-        (1000, demand(900, 0, 0), false, (1250, 750, 750)),
-        (50, demand(0, 40, 0), false, (70, 50, 25)),
-        (1000, demand(0, 980, 0), true, (1000, 900, 450)),
-        (1000, demand(900, 100, 0), true, (1000, 750, 640)),
+    // limit; demand; how the account stands; quotas of whole, builds and nested in thousandths of a
+    // processor.
+    for (limit, demand, account, wanted) in [
+        (1000, demand(0, 0, 0), &patient, (2000, 1000, 1000)),
+        (1000, demand(0, 980, 0), &patient, (2000, 1000, 500)),
+        (2000, demand(100, 1800, 0), &patient, (4000, 1875, 937)),
+        (1000, demand(0, 490, 490), &patient, (2000, 500, 500)),
+        (1000, demand(0, 780, 200), &patient, (2000, 780, 500)),
+        (1000, demand(900, 0, 0), &patient, (2000, 750, 750)),
+        (50, demand(0, 40, 0), &patient, (100, 50, 25)),
+        (1000, demand(0, 980, 0), &frugal, (2000, 900, 450)),
+        (1000, demand(0, 980, 0), &strict, (1000, 900, 450)),
+        (1000, demand(900, 100, 0), &strict, (1000, 750, 640)),
     ] {
-        let account = if is_strict { &strict } else { &patient };
         let (caps, _) = caps(Some(limit), &demand, &[], account).unwrap();
         let millis = |quota: &super::Quota| quota.quota.as_micros() / 100;
         let found = (
@@ -395,7 +398,7 @@ fn builders_together_keep_to_the_limit_and_the_whole_has_room_above_it() {
             millis(&caps.builds),
             millis(&caps.nested),
         );
-        assert_eq!(found, wanted, "{limit} {demand:?} {is_strict}");
+        assert_eq!(found, wanted, "{limit} {demand:?} {account:?}");
         assert_eq!(caps.whole.burst.as_micros() / 100, u128::from(limit));
         assert!(caps.builds.burst.is_zero());
         assert!(millis(&caps.builds) < millis(&caps.whole));
@@ -411,16 +414,24 @@ fn who_goes_on_above_the_limit_is_held_to_it_until_it_is_paid_back() {
         for _ in 0..times {
             account.charge(1000, ms(200), ms(millis));
         }
-        account.is_strict()
+        (account.is_frugal(), account.is_strict())
     };
-    assert!(!spend(400, 1), "a moment");
-    assert!(!spend(204, 1000), "what is not worth a write");
-    assert!(!spend(0, 1));
-    assert!(spend(250, 20), "a quarter more, for seconds");
-    assert!(spend(200, 10), "not paid back by keeping to the limit");
-    assert!(!spend(0, 10));
-    assert!(spend(2000, 1000));
-    assert!(!spend(0, 6), "a debt has an end");
+    let (calm, frugal, strict) = ((false, false), (true, false), (true, true));
+    assert_eq!(spend(240, 1), calm, "a moment");
+    assert_eq!(spend(204, 1000), calm, "what is not worth a write");
+    assert_eq!(spend(0, 1), calm);
+    assert_eq!(spend(220, 4), frugal, "builders that overrun");
+    assert_eq!(spend(190, 3), frugal, "until it is paid back");
+    assert_eq!(spend(190, 3), calm);
+    assert_eq!(spend(250, 20), strict, "a quarter more, for seconds");
+    assert_eq!(
+        spend(200, 10),
+        strict,
+        "not paid back by keeping to the limit"
+    );
+    assert_eq!(spend(0, 10), calm);
+    assert_eq!(spend(2000, 1000), strict);
+    assert_eq!(spend(0, 6), calm, "a debt has an end");
 }
 
 /// Groups that engines make beside the classes are builders as `nested` is.
