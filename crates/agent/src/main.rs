@@ -2,8 +2,9 @@
 //!
 //! Owns: reaping, running processes for callers (pipes or terminal), durable tasks, shutting the
 //! environment down, and connections from inside. Does not: mount, configure the network, set
-//! limits (the sandbox did that before the agent started) or judge who may call: the listening
-//! socket it inherits is the only way in, and only the runner holds the other end.
+//! limits (the sandbox did that before the agent started, but for those that would end the agent:
+//! [`limit`]) or judge who may call: the listening socket it inherits is the only way in, and only
+//! the runner holds the other end.
 //!
 //! One thread polls everything; only a task's log has a thread of its own, because writing to a
 //! disk may block. Everything that touches files a hostile environment controls (`/etc/passwd`, the
@@ -19,6 +20,7 @@ mod task;
 
 mod buffer;
 mod failure;
+mod limit;
 mod mask;
 mod pump;
 mod spawn;
@@ -31,31 +33,38 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let mut user = None;
-    match arguments.next() {
-        None => {}
-        Some(word) if word == "--user" => {
-            user = arguments
-                .next()
-                .and_then(|ids| ids.to_str().and_then(server::ids));
-            if user.is_none() {
-                complain("write --user UID:GID");
+    let (mut user, mut limits) = (None, Vec::new());
+    while let Some(word) = arguments.next() {
+        let mut value = || arguments.next().and_then(|value| value.into_string().ok());
+        match word.to_str() {
+            Some("--user") => {
+                user = value().and_then(|ids| server::ids(&ids));
+                if user.is_none() {
+                    complain("write --user UID:GID");
+                    return ExitCode::from(2);
+                }
+            }
+            Some("--limit") => match value().and_then(|text| limit::Limit::parse(&text)) {
+                Some(limit) => limits.push(limit),
+                None => {
+                    complain("write --limit cpu=SOFT:HARD or --limit rttime=SOFT:HARD");
+                    return ExitCode::from(2);
+                }
+            },
+            Some(stage::ARGUMENT) => return stage::run(),
+            Some("--version") => {
+                let _ = writeln!(std::io::stdout(), "{}", env!("CARGO_PKG_VERSION"));
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                complain(
+                    "boatyard-agent takes no other arguments: the runner starts it inside environments",
+                );
                 return ExitCode::from(2);
             }
         }
-        Some(word) if word == stage::ARGUMENT => return stage::run(),
-        Some(word) if word == "--version" => {
-            let _ = writeln!(std::io::stdout(), "{}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Some(_) => {
-            complain(
-                "boatyard-agent takes no other arguments: the runner starts it inside environments",
-            );
-            return ExitCode::from(2);
-        }
     }
-    match server::Server::start(user) {
+    match server::Server::start(user, limits) {
         Ok(server) => server.run(),
         Err(failure) => {
             complain(&failure.message);

@@ -3,6 +3,7 @@
 //! Everything here returns at once whatever the environment's files are; the stage does the rest.
 
 use crate::failure::Failure;
+use crate::limit::Limit;
 use crate::stage::{self, Order};
 use boatyard_wire::Process;
 use rustix::fs::{Mode, OFlags};
@@ -23,6 +24,8 @@ pub(crate) struct Provision {
     pub(crate) null: OwnedFd,
     /// Soft limit of open files before the agent raised its own.
     pub(crate) open_files: Option<u64>,
+    /// Limits that the agent itself does not have.
+    pub(crate) limits: Vec<Limit>,
     /// The agent's effective ids are the container user's: a stage begins as root again.
     pub(crate) raise: bool,
 }
@@ -103,6 +106,7 @@ pub(crate) fn spawn(
             ..process
         },
         open_files: provision.open_files,
+        limits: provision.limits.clone(),
     };
     if let Some(size) = size {
         let (master, slave) = terminal(size).map_err(|error| match error {

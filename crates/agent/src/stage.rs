@@ -11,6 +11,7 @@
 //! blocks one call. It is single-threaded, so the per-thread credential calls change the process.
 
 use crate::failure::Failure;
+use crate::limit::Limit;
 use crate::user::{self, User};
 use boatyard_wire::{Class, Process, Reply};
 use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid};
@@ -39,6 +40,8 @@ pub(crate) struct Order {
     pub(crate) process: Process,
     /// The soft limit of open files the agent found at its start and raised for itself.
     pub(crate) open_files: Option<u64>,
+    /// Of the processor's time.
+    pub(crate) limits: Vec<Limit>,
 }
 
 /// Becomes the process ordered, or reports why not.
@@ -84,6 +87,7 @@ fn become_process(order: Order, fds: Vec<OwnedFd>) -> Result<Never, Failure> {
     let Order {
         process,
         open_files,
+        limits,
     } = order;
     let [stdin, stdout, stderr] = three(fds)?;
     rustix::process::setsid().map_err(|error| Failure::internal("cannot make a session", error))?;
@@ -107,6 +111,10 @@ fn become_process(order: Order, fds: Vec<OwnedFd>) -> Result<Never, Failure> {
             maximum,
         };
         let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    }
+    for limit in limits {
+        let taken = limit.take();
+        taken.map_err(|error| Failure::internal("cannot limit the processor's time", error))?;
     }
     // The agent blocks what it reads from a descriptor; the program starts with nothing blocked.
     nix::sys::signal::SigSet::empty()

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 pub type Ulimits = BTreeMap<String, (i64, i64)>;
 
 /// Names of limits that are taken.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "as",
     "core",
+    "cpu",
     "data",
     "fsize",
     "locks",
@@ -19,17 +20,13 @@ const NAMES: [&str; 14] = [
     "nproc",
     "rss",
     "rtprio",
+    "rttime",
     "sigpending",
     "stack",
 ];
 
 /// Why a limit is not taken; None when it is.
 pub(crate) fn refusal(name: &str, (soft, hard): (i64, i64)) -> Option<String> {
-    if ["cpu", "rttime"].contains(&name) {
-        return Some(format!(
-            "has the limit {name}, which would end the whole environment: what of the processor it gets is its class's; leave it out"
-        ));
-    }
     if !NAMES.contains(&name) {
         return Some(format!(
             "has the limit {name:?}; there are {}",
@@ -70,6 +67,8 @@ mod tests {
         assert_eq!(of("nofile=1024:2048"), good("nofile", 1024, 2048));
         assert_eq!(of("memlock=-1"), good("memlock", -1, -1));
         assert_eq!(of("core=0:-1"), good("core", 0, -1));
+        assert_eq!(of("cpu=10"), good("cpu", 10, 10));
+        assert_eq!(of("rttime=1:2"), good("rttime", 1, 2));
         for wrong in [
             "",
             "nofile",
@@ -78,7 +77,6 @@ mod tests {
             "nofile=2:1",
             "nofile=-1:5",
             "nofile=-2",
-            "cpu=10",
             "files=3",
             "nofile=1:2:3",
         ] {

@@ -8,6 +8,7 @@
 use crate::agent;
 use crate::failure::Failed;
 use crate::record::{ImageRecord, Resolved};
+use boatyard_devcontainer::Ulimits;
 use boatyard_sandbox::spec::{ProcessLimit, Swap};
 use boatyard_wire::{Class, Process};
 use std::path::Path;
@@ -15,9 +16,30 @@ use std::path::Path;
 /// Name of the task and of its log.
 const TASK: &str = "container";
 
-/// The agent's command line.
-pub(crate) fn agent(resolved: &Resolved, swap: Swap) -> Vec<String> {
+/// Limits of the processor's time: they would end PID 1, so the agent gives them to what it starts.
+const OF_TIME: [&str; 2] = ["cpu", "rttime"];
+
+/// The agent's command line in any container.
+pub(crate) fn agent_of<'a>(ulimits: impl IntoIterator<Item = &'a Ulimits>) -> Vec<String> {
     let mut argv = vec!["boatyard-agent".to_owned()];
+    let limits = ulimits.into_iter().flatten();
+    for (name, (soft, hard)) in limits.filter(|(name, _)| OF_TIME.contains(&name.as_str())) {
+        // -1 is none.
+        let bound =
+            |value: i64| u64::try_from(value).map_or(String::new(), |some| some.to_string());
+        let limit = format!("{name}={}:{}", bound(*soft), bound(*hard));
+        argv.extend(["--limit".to_owned(), limit]);
+    }
+    argv
+}
+
+/// That of the environment's own.
+pub(crate) fn agent<'a>(
+    resolved: &Resolved,
+    swap: Swap,
+    ulimits: impl IntoIterator<Item = &'a Ulimits>,
+) -> Vec<String> {
+    let mut argv = agent_of(ulimits);
     let (uid, gid) = resolved.container_ids;
     if uid != 0 {
         let (uid, gid) = (Swap::other(swap.uid, uid), Swap::other(swap.gid, gid));
@@ -78,8 +100,8 @@ pub(crate) async fn start(
     }
 }
 
-/// Limits of processes as a sandbox takes them.
-pub(crate) fn limits(wanted: &boatyard_devcontainer::Ulimits) -> Vec<ProcessLimit> {
+/// Limits of processes as a sandbox takes them: all but those of [`agent_of`].
+pub(crate) fn limits(wanted: &Ulimits) -> Vec<ProcessLimit> {
     // -1 is none.
     let bound = |value: i64| u64::try_from(value).ok();
     let limit = |(name, (soft, hard)): (&String, &(i64, i64))| ProcessLimit {
@@ -87,5 +109,8 @@ pub(crate) fn limits(wanted: &boatyard_devcontainer::Ulimits) -> Vec<ProcessLimi
         soft: bound(*soft),
         hard: bound(*hard),
     };
-    wanted.iter().map(limit).collect()
+    let others = wanted
+        .iter()
+        .filter(|(name, _)| !OF_TIME.contains(&name.as_str()));
+    others.map(limit).collect()
 }

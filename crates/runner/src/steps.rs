@@ -322,13 +322,13 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
     };
     let mut company = None;
     let mut contents = Vec::new();
-    let mut rlimits = container::limits(&resolved.plan.ulimits);
+    let mut ulimits = vec![&resolved.plan.ulimits];
     if let Some(project) = &project {
         let (of, with) = project.network(&worker.id, &project.plan.service)?;
         (network, company) = (of, Some(Box::new(with)));
         if let Some(service) = project.plan.main() {
             contents = project.contents(service)?;
-            rlimits.extend(container::limits(&service.ulimits));
+            ulimits.push(&service.ulimits);
         }
     }
     let mut spec = Spec {
@@ -356,7 +356,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
         limits,
         init: Init {
             executable: worker.context.agent.clone(),
-            argv: container::agent(resolved, swap),
+            argv: container::agent(resolved, swap, ulimits.iter().copied()),
             env: env
                 .into_iter()
                 .map(|(name, value)| format!("{name}={value}"))
@@ -364,7 +364,7 @@ async fn start(worker: &mut Worker, object: &Environment) -> Result<Option<Strin
             listener: true,
         },
         nofile: None,
-        rlimits,
+        rlimits: ulimits.into_iter().flat_map(container::limits).collect(),
         devices: devices.devices,
         company,
         swap,

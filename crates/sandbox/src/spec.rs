@@ -106,7 +106,7 @@ pub struct Spec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessLimit {
     /// Its name in lower case and without `RLIMIT_`; limits of the processor's time are none, since
-    /// they would end PID 1.
+    /// they would end PID 1; the agent gives them to what it starts.
     pub name: String,
     /// None for no limit.
     pub soft: Option<u64>,

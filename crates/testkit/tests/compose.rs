@@ -483,17 +483,55 @@ volumes: {own: , none: , short: , store: , whole: }
 }
 
 #[test]
-fn limits_of_processes_that_would_end_the_environment_are_refused_by_name_and_place() {
+fn a_limit_of_the_processors_time_ends_the_process_and_not_the_environment() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let compose = "services: {app: {image: test:latest, ulimits: {cpu: 1}}}";
-    let folder = project(&daemon, "app", &json!({}), compose);
-    let refused = daemon.cli(&["up", &folder, "--detach"]);
-    assert_ne!(refused.code, 0);
-    assert!(
-        refused.stderr.contains("ulimits") && refused.stderr.contains("would end the whole"),
-        "{refused:?}"
+    let compose = "services:
+  app:
+    image: test:latest
+    ulimits: {cpu: {soft: 1, hard: 2}, rttime: 5000}
+  worker:
+    image: test:latest
+    command: [sh, -c, 'ulimit -t > /shared/limit; exec sleep 1000']
+    ulimits: {cpu: 7}
+    volumes: [shared:/shared]
+volumes: {shared: {}}
+";
+    let compose = compose.replacen(
+        "    ulimits: {cpu: {",
+        "    volumes: [shared:/shared]\n    ulimits: {cpu: {",
+        1,
     );
+    let folder = project(&daemon, "app", &json!({}), &compose);
+    daemon.cli(&["up", &folder, "--detach"]).ok();
+    let limits = "ulimit -S -t; ulimit -H -t; grep 'realtime timeout' /proc/self/limits";
+    let told = daemon.sh("app", limits).ok();
+    let told: Vec<&str> = told.split_whitespace().collect();
+    assert_eq!(
+        told,
+        "1 2 Max realtime timeout 5000 5000 us"
+            .split(' ')
+            .collect::<Vec<_>>()
+    );
+    let began = daemon.sh("app", "cut -d ' ' -f 22 /proc/1/stat").ok();
+    // SIGXCPU after a second, SIGKILL after two for who takes no heed.
+    assert_eq!(
+        daemon.sh("app", "exec sh -c 'while :; do :; done'").code,
+        128 + 24
+    );
+    let deaf = "exec sh -c 'trap \"\" XCPU; while :; do :; done'";
+    assert_eq!(daemon.sh("app", deaf).code, 128 + 9);
+    assert_eq!(
+        daemon.sh("app", "cut -d ' ' -f 22 /proc/1/stat").ok(),
+        began
+    );
+    let unlimited = daemon.sh("app", "grep 'cpu time' /proc/1/limits").ok();
+    assert!(unlimited.contains("unlimited"), "{unlimited}");
+    let of_worker = wait::until("the other service's", || {
+        let ran = daemon.sh("app", "cat /shared/limit");
+        (ran.code == 0 && !ran.stdout.is_empty()).then_some(ran.stdout)
+    });
+    assert_eq!(of_worker, "7\n");
 }
 
 #[test]

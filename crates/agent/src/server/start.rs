@@ -25,7 +25,10 @@ const OPEN_FILES: u64 = 4096;
 
 impl Server {
     /// Takes the listener and prepares for being PID 1, seen as a process of `user`.
-    pub(crate) fn start(user: Option<(u32, u32)>) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        user: Option<(u32, u32)>,
+        limits: Vec<crate::limit::Limit>,
+    ) -> Result<Self, Failure> {
         let listener = take_listener()?;
         close_strays(&listener);
         heed_signals()?;
@@ -68,6 +71,7 @@ impl Server {
                 provision: Provision {
                     null,
                     open_files,
+                    limits,
                     raise: user.is_some(),
                 },
                 defaults: boatyard_wire::SessionDefaults::default(),

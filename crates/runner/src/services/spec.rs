@@ -231,7 +231,7 @@ impl Project<'_> {
             },
             init: Init {
                 executable: context.agent.clone(),
-                argv: vec!["boatyard-agent".into()],
+                argv: crate::container::agent_of([&service.ulimits]),
                 env: env
                     .into_iter()
                     .map(|(name, value)| format!("{name}={value}"))
