@@ -245,3 +245,59 @@ async fn a_full_disk_of_the_database_refuses_writes_and_takes_them_again_with_ro
         assert_eq!(read.as_ref(), Some(stored));
     }
 }
+
+#[tokio::test]
+async fn a_database_that_ended_because_its_log_had_no_room_is_used_again_once_it_runs() {
+    let test = "a_database_that_ended_because_its_log_had_no_room_is_used_again_once_it_runs";
+    let Some(folder) = in_own_mounts(test) else {
+        return;
+    };
+    mount(
+        &["-t", "tmpfs", "-o", "size=256m,mode=1777", "tmpfs"],
+        &folder,
+    );
+    let mut cluster = Cluster::start();
+    cluster.create("boats");
+    // Its log on a disk of its own.
+    cluster.stop("fast");
+    let (log, aside) = (cluster.host().join("data/pg_wal"), folder.join("aside"));
+    let copy = |from: &Path, to: &Path| {
+        let status = Command::new("cp").arg("-aT").arg(from).arg(to).status();
+        assert!(status.unwrap().success());
+    };
+    copy(&log, &aside);
+    mount(&["-t", "tmpfs", "-o", "size=80m", "tmpfs"], &log);
+    copy(&aside, &log);
+    cluster.go();
+    let mut options = postgres::Options::new(cluster.address("boats"));
+    options.patience = std::time::Duration::from_secs(2);
+    let store = PostgresStore::open(options).await.unwrap();
+    let first = store.create(key("first"), noise(0)).await.unwrap();
+    fill(&log.join("filling"));
+    let mut answered = vec![first];
+    let refused = loop {
+        let number = answered.len();
+        match store.create(key(&number.to_string()), noise(number)).await {
+            Ok(stored) => answered.push(stored),
+            Err(error) => break error,
+        }
+        assert!(number < 5000, "the disk never gets full");
+    };
+    // By what it still could say of itself.
+    let told = [
+        "read again to know",
+        "try again in a moment",
+        "cannot be reached",
+    ];
+    let told = told.iter().any(|told| what(&refused).contains(told));
+    assert!(told, "{refused}");
+    // Somebody makes room, and starts it.
+    std::fs::remove_file(log.join("filling")).unwrap();
+    cluster.kill();
+    cluster.go();
+    answered.push(store.create(key("last"), noise(1)).await.unwrap());
+    for stored in &answered {
+        let read = store.get(stored.key.clone()).await.unwrap();
+        assert_eq!(read.as_ref(), Some(stored));
+    }
+}
