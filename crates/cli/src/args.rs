@@ -547,6 +547,8 @@ pub(crate) struct Runner {
     #[command(flatten)]
     pub(crate) devices: Devices,
     #[command(flatten)]
+    pub(crate) uplink: Uplink,
+    #[command(flatten)]
     pub(crate) garbage: Garbage,
 }
 
@@ -566,6 +568,18 @@ pub(crate) struct Devices {
     /// there while the host is short of memory. Once made, it stays until the host is started anew.
     #[arg(long, value_name = "SIZE", env = "BOATYARD_ZRAM", value_parser = crate::sizes::bytes)]
     pub(crate) zram: Option<u64>,
+}
+
+/// What a runner's host has of the way to the outside.
+#[derive(Debug, Args)]
+pub(crate) struct Uplink {
+    /// Bits a second that this host can send to the outside, as 50M: environments share that equally,
+    /// small packets first. Without it nobody waits here, and who sends most has most.
+    #[arg(long, value_name = "RATE", env = "BOATYARD_UPLINK_EGRESS", value_parser = crate::sizes::rate)]
+    pub(crate) uplink_egress: Option<u64>,
+    /// Bits a second that it can receive, likewise.
+    #[arg(long, value_name = "RATE", env = "BOATYARD_UPLINK_INGRESS", value_parser = crate::sizes::rate)]
+    pub(crate) uplink_ingress: Option<u64>,
 }
 
 /// When a runner removes cache that nobody uses: layers and mounts that only builds would use
@@ -612,6 +626,8 @@ pub(crate) struct Daemon {
     pub(crate) mirrors: Vec<String>,
     #[command(flatten)]
     pub(crate) devices: Devices,
+    #[command(flatten)]
+    pub(crate) uplink: Uplink,
     #[command(flatten)]
     pub(crate) garbage: Garbage,
 }

@@ -5,7 +5,9 @@
 //! lets only one of them use it. They end on SIGTERM or SIGINT; environments go on and are adopted
 //! by the next one.
 
-use crate::args::{Daemon, Database, Devices, Garbage, Global, Local, Runner, Server, ServerVerb};
+use crate::args::{
+    Daemon, Database, Devices, Garbage, Global, Local, Runner, Server, ServerVerb, Uplink,
+};
 use crate::connect;
 use crate::failure::Failure;
 use crate::stored;
@@ -83,6 +85,7 @@ fn open_runner(
     endpoint: Endpoint,
     mirrors: &[String],
     devices: &Devices,
+    uplink: &Uplink,
     garbage: &Garbage,
 ) -> Result<boatyard_runner::Service, Failure> {
     let options = boatyard_runner::Options {
@@ -95,6 +98,10 @@ fn open_runner(
         first_slot: local.first_slot,
         fair_shares: !local.no_fair_shares,
         zram: devices.zram,
+        uplink: boatyard_sandbox::spec::Bandwidth {
+            egress: uplink.uplink_egress,
+            ingress: uplink.uplink_ingress,
+        },
         device_directories: devices.directories.clone(),
         garbage: collecting(garbage)?,
     };
@@ -206,6 +213,7 @@ pub(crate) async fn run(global: &Global, daemon: Daemon) -> Result<(), Failure> 
         endpoint,
         &daemon.mirrors,
         &daemon.devices,
+        &daemon.uplink,
         &daemon.garbage,
     )?;
     tunnels.meet(runner.neighbour());
@@ -281,6 +289,7 @@ pub(crate) async fn runner(global: &Global, runner: Runner) -> Result<(), Failur
         endpoint,
         &runner.mirrors,
         &runner.devices,
+        &runner.uplink,
         &runner.garbage,
     )?;
     spawn_runner(&mut services, opened, &shutdown);

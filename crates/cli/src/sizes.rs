@@ -4,10 +4,24 @@ use std::time::Duration;
 
 /// Bytes, as the API writes sizes: `10Gi`, `500M`, `0`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    let quantity = serde_json::from_value(text.into()).map_err(|error| error.to_string());
-    let bytes = quantity
-        .and_then(|quantity| boatyard_api::quantity::bytes(&quantity).map_err(|e| e.to_string()));
-    bytes.map_err(|error| format!("no size: {error}; write 10Gi, 500M or 0"))
+    quantity(text).map_err(|error| format!("no size: {error}; write 10Gi, 500M or 0"))
+}
+
+fn quantity(text: &str) -> Result<u64, String> {
+    let quantity = serde_json::from_value(text.into()).map_err(|error| error.to_string())?;
+    boatyard_api::quantity::bytes(&quantity).map_err(|error| error.to_string())
+}
+
+/// Bits a second, as classes write them: `100M`, `1G`.
+pub(crate) fn rate(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 64_000;
+    let wrong = "no rate; write bits a second, as 50M or 1G";
+    let bits = quantity(text).map_err(|_| wrong.to_owned())?;
+    if bits < LEAST {
+        // Such as 50m, which is the twentieth part of a bit.
+        return Err("less than 64k bits a second; write it as 50M or 1G".to_owned());
+    }
+    Ok(bits)
 }
 
 /// A time: a whole number and `s`, `m`, `h` or `d`.

@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) calls: crate::lifecycle::Calls,
     /// Where devices are described.
     pub(crate) device_directories: Arc<[PathBuf]>,
+    /// Whether environments share the host's way out.
+    pub(crate) shares_uplink: bool,
     /// The classes as they are now.
     pub(crate) classes: tokio::sync::watch::Receiver<crate::classes::Known>,
     /// What is being asked about them.

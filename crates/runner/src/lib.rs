@@ -59,6 +59,7 @@ use boatyard_image::build::Builder;
 use boatyard_link::client::Endpoint;
 use boatyard_link::tunnel::Neighbour;
 use boatyard_sandbox::Sandboxes;
+use boatyard_sandbox::spec::Bandwidth;
 use context::Context;
 use futures::TryStreamExt;
 use kube::api::Api;
@@ -94,6 +95,9 @@ pub struct Options {
     pub fair_shares: bool,
     /// Swap in compressed memory for so many bytes; what is there stays.
     pub zram: Option<u64>,
+    /// What the host's way to the outside carries, in bits a second: in a direction that is known,
+    /// environments share it fairly.
+    pub uplink: Bandwidth,
     /// Where devices are described; see [`cdi::DIRECTORIES`].
     pub device_directories: Vec<PathBuf>,
     /// When unused cache goes.
@@ -155,6 +159,7 @@ impl Service {
                 &options.state_dir,
                 options.executable.clone(),
                 options.host_name_prefix.clone(),
+                options.uplink,
             )?;
             // Where that is refused, shells are slower beside builds and nothing else is.
             if let Err(error) = sandboxes.join_system() {
@@ -218,6 +223,7 @@ impl Service {
             agent,
             calls: lifecycle::Calls::default(),
             device_directories: options.device_directories.into(),
+            shares_uplink: options.uplink != Bandwidth::default(),
             classes: known_classes,
             questions: classes::Questions::default(),
             kills: known_kills,
@@ -314,7 +320,8 @@ pub fn teardown(
     }
     empty_trash(&layout).map_err(state)?;
     disk::volumes::release_all(&layout.volumes()).map_err(state)?;
-    let sandboxes = sandboxes(state_dir, executable, host_name_prefix)?;
+    let uplink = Bandwidth::default();
+    let sandboxes = sandboxes(state_dir, executable, host_name_prefix, uplink)?;
     Ok(sandboxes.teardown_host()?)
 }
 
@@ -322,12 +329,14 @@ fn sandboxes(
     state_dir: &Path,
     executable: PathBuf,
     host_name_prefix: String,
+    uplink: Bandwidth,
 ) -> Result<Sandboxes, boatyard_sandbox::Error> {
     Sandboxes::open(boatyard_sandbox::Options {
         executable,
         state_dir: state_dir.join("host"),
         cgroup_root: host_name_prefix.clone(),
         table: host_name_prefix,
+        uplink,
         ..boatyard_sandbox::Options::default()
     })
 }

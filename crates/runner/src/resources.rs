@@ -240,8 +240,10 @@ impl Keeper {
             egress: bits(limits.egress),
             ingress: bits(limits.ingress),
         };
-        // A link that was just made has no limits; of one that was found nobody knows.
-        let fresh = job.started_at.is_none().then(Bandwidth::default);
+        // A link that was just made has no limits; of one that was found nobody knows. Where the way
+        // out is shared, it is made sure of once that this one has its share.
+        let fresh = job.started_at.is_none() && !self.context.shares_uplink;
+        let fresh = fresh.then(Bandwidth::default);
         let held = self.shaped.filter(|(of, _)| *of == job.incarnation);
         let held = held.map(|(_, held)| held).or(fresh);
         if held == Some(wanted) {

@@ -75,6 +75,15 @@ pub enum Error {
         /// How long.
         seconds: u64,
     },
+    /// What shares the host's uplink could not be made, or removed.
+    #[error(
+        "the uplink cannot be shared: the kernel must have ifb, htb, tbf, u32 and mirred for that"
+    )]
+    Uplink {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The host's part of the network could not be set up.
     #[error("the host's network cannot be prepared: {what}: {detail}")]
     Host {

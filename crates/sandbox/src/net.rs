@@ -10,7 +10,8 @@
 //! names, run by the monitor for its life; [`egress`] keeps the policy of a sandbox that has one, by
 //! [`netfilter`]. A new connection to a sandbox is possible from the host
 //! itself only. [`links`] joins the sandboxes of one environment to each other by veths of their
-//! own, of which the host has no end. [`shape`] limits how fast one speaks, where that is asked for.
+//! own, of which the host has no end. [`shape`] limits how fast one speaks, and [`uplink`] shares what
+//! the host's way out carries, where that is asked for; both are made of what is in [`tc`].
 //!
 //! Crash behaviour: a veth goes with the namespace of its inner end; one that stays is removed by
 //! name, which is made from the id.
@@ -24,6 +25,8 @@ mod netfilter;
 mod netlink;
 pub(crate) mod outside;
 pub(crate) mod shape;
+mod tc;
+pub(crate) mod uplink;
 
 /// Hardware address of every host end.
 const OUTSIDE_MAC: [u8; 6] = [0x02, 0x62, 0x79, 0, 0, 1];

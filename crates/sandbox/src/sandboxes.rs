@@ -10,6 +10,7 @@
 use crate::cgroup::group::{self, Group, Groups};
 use crate::error::Error;
 use crate::net::egress::{EgressReport, Wanted};
+use crate::net::uplink::Uplink;
 use crate::protection::Protections;
 use crate::protocol::{self, HostNames, Reply, Request, Start};
 use crate::record::{self, Exit, Holder, Process, Record, Running};
@@ -23,7 +24,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// First argument of the program when it is to be the spawner.
@@ -46,6 +47,9 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Prepare the host's network (forwarding, firewall). Without it only [`crate::spec::Network::None`] works.
     pub network: bool,
+    /// What the host's way to the outside carries, in bits a second: in a direction that is known, all
+    /// sandboxes share a little less than that fairly; see `net::uplink`. Heeded with `network` alone.
+    pub uplink: Bandwidth,
     /// The host's resolvers, read when it changes.
     pub resolv_conf: PathBuf,
     /// Mount image layers by path as kernels before 6.13 need it.
@@ -66,6 +70,7 @@ impl Default for Options {
             interface_prefix: "by".to_owned(),
             state_dir: PathBuf::from("/var/lib/boatyard/host"),
             network: true,
+            uplink: Bandwidth::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             attach_layers: false,
             kill_at: 0,
@@ -106,6 +111,7 @@ pub struct Sandboxes(Arc<Inner>);
 struct Inner {
     options: Options,
     spawner: Mutex<Option<Spawner>>,
+    uplink: Mutex<Uplink>,
 }
 
 /// How long a start may take before it is given up.
@@ -137,10 +143,14 @@ impl Sandboxes {
         if options.network {
             net::host::prepare(&options)?;
         }
+        let carries = Some(options.uplink).filter(|_| options.network);
+        let uplink = Uplink::prepare(host_names(&options), &carries.unwrap_or_default());
+        let uplink = uplink.map_err(|source| Error::Uplink { source })?;
         let spawner = Spawner::start(&options)?;
         Ok(Self(Arc::new(Inner {
             options,
             spawner: Mutex::new(Some(spawner)),
+            uplink: Mutex::new(uplink),
         })))
     }
 
@@ -163,7 +173,11 @@ impl Sandboxes {
             });
         }
         match protocol::receive(reply.as_fd()) {
-            Ok(Some((Reply::Started(running), _))) => Ok(running),
+            Ok(Some((Reply::Started(running), _))) => {
+                // Better unshared than not started; [`Self::shape`] tries again and tells.
+                let _ = self.uplink().join(&spec.id);
+                Ok(running)
+            }
             Ok(Some((Reply::AlreadyRunning, _))) => Err(Error::AlreadyRunning(spec.id.clone())),
             Ok(Some((Reply::Failed(failure), _))) => Err(Error::Start {
                 id: spec.id.clone(),
@@ -312,6 +326,8 @@ impl Sandboxes {
         net::egress::remove(&self.host_names(), id).map_err(failed("remove its egress policy"))?;
         cgroup::remove(&self.0.options.cgroup_root, id).map_err(failed("remove its cgroups"))?;
         net::outside::remove(&self.host_names(), id).map_err(failed("remove its veth"))?;
+        let left = self.uplink().leave(id);
+        left.map_err(failed("remove its share of the uplink"))?;
         let directory = match rustix::fs::open(
             state,
             OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
@@ -482,7 +498,9 @@ impl Sandboxes {
     /// # Errors
     /// When the kernel has not what it takes.
     pub fn shape(&self, id: &Id, bandwidth: &Bandwidth) -> Result<(), Error> {
-        net::shape::apply(&self.host_names(), id, bandwidth).map_err(|source| Error::Io {
+        let mut uplink = self.uplink();
+        let applied = net::shape::apply(&self.host_names(), &mut uplink, id, bandwidth);
+        applied.map_err(|source| Error::Io {
             id: id.clone(),
             what: "limit its network".to_owned(),
             source,
@@ -512,10 +530,12 @@ impl Sandboxes {
         })
     }
 
-    /// Undoes what [`Self::open`] changed on the host: firewall, forwarding, empty cgroups. For
+    /// Undoes what [`Self::open`] changed on the host: firewall, forwarding, queues, empty cgroups. For
     /// uninstallation and tests; sandboxes that run lose their network.
     pub fn teardown_host(&self) -> Result<(), Error> {
         net::host::teardown(&self.0.options)?;
+        let removed = self.uplink().remove();
+        removed.map_err(|source| Error::Uplink { source })?;
         // The spawner stands in one of the cgroups; it is started again when needed.
         drop(
             self.0
@@ -531,14 +551,12 @@ impl Sandboxes {
     }
 
     fn host_names(&self) -> HostNames {
-        let options = &self.0.options;
-        HostNames {
-            cgroup_root: options.cgroup_root.clone(),
-            interface_prefix: options.interface_prefix.clone(),
-            table: options.table.clone(),
-            attach_layers: options.attach_layers,
-            resolv_conf: options.resolv_conf.clone(),
-        }
+        host_names(&self.0.options)
+    }
+
+    fn uplink(&self) -> MutexGuard<'_, Uplink> {
+        let uplink = self.0.uplink.lock();
+        uplink.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request and answers the socket the reply will come on. A spawner that was killed is
@@ -569,6 +587,16 @@ impl Sandboxes {
             }
         }
         Err(failed(io::Error::from(io::ErrorKind::BrokenPipe)))
+    }
+}
+
+fn host_names(options: &Options) -> HostNames {
+    HostNames {
+        cgroup_root: options.cgroup_root.clone(),
+        interface_prefix: options.interface_prefix.clone(),
+        table: options.table.clone(),
+        attach_layers: options.attach_layers,
+        resolv_conf: options.resolv_conf.clone(),
     }
 }
 

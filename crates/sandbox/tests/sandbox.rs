@@ -30,5 +30,7 @@ mod network;
 mod shape;
 #[path = "sandbox/unified.rs"]
 mod unified;
+#[path = "sandbox/uplink.rs"]
+mod uplink;
 #[path = "sandbox/view.rs"]
 mod view;

@@ -81,6 +81,7 @@ impl Hosts {
             host_name_prefix: name.to_owned(),
             first_slot: 0,
             fair_shares: false,
+            uplink: boatyard_sandbox::spec::Bandwidth::default(),
             zram: None,
             device_directories: Vec::new(),
             garbage: boatyard_runner::Garbage::default(),

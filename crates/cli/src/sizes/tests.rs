@@ -34,3 +34,18 @@ fn sizes_are_quantities() {
     assert_eq!(bytes("10Gi"), Ok(10 << 30));
     assert!(bytes("much").unwrap_err().contains("write 10Gi"));
 }
+
+#[test]
+fn rates_are_bits_a_second() {
+    assert_eq!(rate("64k"), Ok(64_000));
+    assert_eq!(rate("1.5G"), Ok(1_500_000_000));
+    for wrong in ["", "50Mbit", "fast", "-1M", "1G/200M"] {
+        let error = rate(wrong).unwrap_err();
+        assert!(error.contains("bits a second, as 50M"), "{wrong}: {error}");
+    }
+    // A unit that means thousandths, and a number without one.
+    for little in ["50m", "0", "1000"] {
+        let error = rate(little).unwrap_err();
+        assert!(error.contains("less than 64k"), "{little}: {error}");
+    }
+}

@@ -144,6 +144,14 @@ pub(super) fn new_queue(message: TcMessage) -> Request {
     )
 }
 
+/// The same, or changes the one of that kind that is there.
+pub(super) fn put_queue(message: TcMessage) -> Request {
+    Request(
+        RouteNetlinkMessage::NewQueueDiscipline(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
 /// Deletes one.
 pub(super) fn delete_queue(message: TcMessage) -> Request {
     Request(RouteNetlinkMessage::DelQueueDiscipline(message), 0)
@@ -157,12 +165,27 @@ pub(super) fn new_class(message: TcMessage) -> Request {
     )
 }
 
+/// The same, or changes the one that is there.
+pub(super) fn put_class(message: TcMessage) -> Request {
+    Request(RouteNetlinkMessage::NewTrafficClass(message), NLM_F_CREATE)
+}
+
+/// Deletes one.
+pub(super) fn delete_class(message: TcMessage) -> Request {
+    Request(RouteNetlinkMessage::DelTrafficClass(message), 0)
+}
+
 /// Makes a filter of a queue.
 pub(super) fn new_filter(message: TcMessage) -> Request {
     Request(
         RouteNetlinkMessage::NewTrafficFilter(message),
         NLM_F_CREATE | NLM_F_EXCL,
     )
+}
+
+/// Deletes filters.
+pub(super) fn delete_filter(message: TcMessage) -> Request {
+    Request(RouteNetlinkMessage::DelTrafficFilter(message), 0)
 }
 
 /// Sets a link up.

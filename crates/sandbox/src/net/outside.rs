@@ -16,17 +16,19 @@ const NAME: usize = 15;
 
 /// Name of the host end: prefix, dash, and as much of a hash of the id as fits.
 pub(crate) fn interface(host: &HostNames, id: &Id) -> String {
+    name(host, '-', id.as_str())
+}
+
+/// Name of a device of this runner: prefix, kind, and as much of a hash of what it is for as fits.
+pub(super) fn name(host: &HostNames, kind: char, of: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let bytes = host
-        .cgroup_root
-        .bytes()
-        .chain([b'/'])
-        .chain(id.as_str().bytes());
+    let bytes = host.cgroup_root.bytes().chain([b'/']).chain(of.bytes());
     for byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
     // The low bits of this hash are the poorer ones.
-    let mut name = format!("{}-{:016x}", host.interface_prefix, hash ^ (hash >> 29));
+    let hash = hash ^ (hash >> 29);
+    let mut name = format!("{}{kind}{hash:016x}", host.interface_prefix);
     name.truncate(NAME);
     name
 }

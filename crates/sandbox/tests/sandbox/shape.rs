@@ -85,6 +85,40 @@ fn each_direction_is_held_to_its_rate_and_let_go_again() {
     assert_eq!(world.traces(), [""; 0]);
 }
 
+/// As above, on a way out so fast that nothing of it is felt.
+#[test]
+fn a_direction_that_is_shared_is_held_to_its_rate_and_let_go_again() {
+    const FAST: u64 = 40_000_000_000;
+    for (egress, ingress) in [
+        (Some(FAST), None),
+        (None, Some(FAST)),
+        (Some(FAST), Some(FAST)),
+    ] {
+        let world = World::with(|options| {
+            options.network = true;
+            options.uplink = Bandwidth { egress, ingress };
+        });
+        let address = Ipv4Addr::new(10, 215, 7, 61);
+        let mut spec = world.spec(
+            "one",
+            "nc -ll -p 4000 -e head -c 1048576 /dev/zero & nc -ll -p 4001 -e wc -c & sleep 1000",
+        );
+        spec.network = Network::Routed { address };
+        world.sandboxes.start(&spec).unwrap();
+        for (sending, receiving) in [(false, false), (true, false), (true, true), (false, false)] {
+            let rate = |held: bool| held.then_some(SLOW);
+            let bandwidth = Bandwidth {
+                egress: rate(sending),
+                ingress: rate(receiving),
+            };
+            world.sandboxes.shape(&spec.id, &bandwidth).unwrap();
+            held(address, sending, receiving);
+        }
+        world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+        assert_eq!(world.traces(), [""; 0]);
+    }
+}
+
 #[test]
 fn a_sandbox_without_a_link_is_left_alone() {
     let world = World::new();
