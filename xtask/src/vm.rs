@@ -16,8 +16,10 @@ mod machine;
 mod payload;
 mod qemu;
 
+use crate::suite::Count;
 use crate::{process, setup};
 use anyhow::{Context, Result, bail};
+use console::Report;
 use machine::{Disks, Machine};
 use payload::Form;
 use std::collections::hash_map::DefaultHasher;
@@ -36,8 +38,30 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     let form = Form::parse(rest);
     prepare(&cache, &form)?;
     let base = base(&cache)?;
+    let machines = form.machines();
+    let several = machines.len() > 1;
+    let (mut count, mut bad) = (Count::default(), Vec::new());
+    for form in machines {
+        let report = boot(root, &cache, &base, &form)?;
+        if let Err(error) = report.verdict() {
+            bad.push(format!("{form}: {error}"));
+        }
+        count.join(report.into_count());
+    }
+    if several {
+        println!("test-vm: {count} in all ({} s)", began.elapsed().as_secs());
+    }
+    if !bad.is_empty() {
+        bail!("{}", bad.join("; "));
+    }
+    Ok(())
+}
+
+/// One machine.
+fn boot(root: &Path, cache: &Path, base: &Path, form: &Form) -> Result<Report> {
+    let began = Instant::now();
     let payload = cache.join("payload");
-    payload::pack(root, &payload, &form)?;
+    payload::pack(root, &payload, form)?;
     let built = began.elapsed().as_secs();
     let machine = Machine {
         disks: Disks {
@@ -45,7 +69,8 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
             initrd: base.join("initrd"),
             root: base.join("root.ext4"),
             payload: payload.with_extension("ext4"),
-            scratch: scratch(&cache)?,
+            scratch: scratch(cache)?,
+            speed: form.speed(),
         },
         memory: form.memory(),
         longest: form.longest(),
@@ -53,11 +78,11 @@ pub(crate) fn run(root: &Path, rest: &[&str]) -> Result<()> {
     };
     let report = machine.boot()?;
     println!(
-        "test-vm: {} (set-up and build {built} s, machine {} s)",
+        "test-vm {form}: {} (set-up and build {built} s, machine {} s)",
         report.summary(),
         began.elapsed().as_secs() - built
     );
-    report.verdict()
+    Ok(report)
 }
 
 /// Programs on this side. Unlike other tests' needs they are large, so `make test` goes without.

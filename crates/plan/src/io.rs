@@ -4,8 +4,9 @@
 //! Work-conserving and by need. A disk is everybody's as long as nobody suffers: only when an
 //! environment that takes little of a disk waits long for it are those that take much slowed, first a
 //! little (most of what hurts are bursts and long queues, not the amount), then more, never below half
-//! of what they took. What is calm again is let go in steps, the later the more often that was too
-//! soon; what has nobody to protect at once. Who was helped once is protected from the first moment
+//! of what they took; where a long queue stands, at half until it is gone, which costs nothing as the disk
+//! is busy with the queue. What is calm again is let go in steps that grow, past what was taken, the later
+//! the more often that was too soon; what has nobody to protect at once. Who was helped once is protected from the first moment
 //! the next time, since until waiting shows it has been waited for. A hold must help: if those who
 //! waited wait as long as before, it is lifted and not tried again for a while, so that a slow disk,
 //! a journal or a full processor is not paid for by throughput.
@@ -68,8 +69,12 @@ const SUFFERS: u32 = 2;
 const STEP: u64 = 90;
 /// Nobody is held below this part.
 const LEAST: u64 = 50;
-/// Letting go adds so much at a time.
+/// Letting go adds so much at first, and twice as much each time; nobody is held to more than so much.
 const LET_GO: u64 = 5;
+const FREE: u64 = 200;
+/// Who waits so long waits for a queue, which is drained for so long at most.
+const DEEP: Duration = Duration::from_millis(30);
+const DRAIN: Duration = Duration::from_secs(3);
 /// What is taken is the mean of so many observations: a disk takes a lot at once, and then nothing.
 const LASTING: u64 = 8;
 /// Nobody is held to less than this in a second.
@@ -77,6 +82,8 @@ const LEAST_RATE: Amount = Amount {
     bytes: 8 << 20,
     requests: 200,
 };
+/// A hold that leaves this part of the wait has done what a hold can.
+const MOST_OF_IT: u32 = 4;
 /// A change is given so long to show.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Calm for so long, and holds are loosened; doubled each time that was too soon, up to the most.
@@ -133,6 +140,13 @@ impl Amount {
         }
     }
 
+    fn most(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.max(other.bytes),
+            requests: self.requests.max(other.requests),
+        }
+    }
+
     /// Halfway from what was to what is.
     fn smooth(self, now: Self) -> Self {
         Self {
@@ -157,6 +171,8 @@ struct Known {
     alone: Option<Duration>,
     /// When holding others helped it last.
     helped: Option<Duration>,
+    /// What it took before it was held the last time, and until when: since then it was held to less.
+    took: Option<([Amount; 2], Duration)>,
     seen: Duration,
 }
 
@@ -185,7 +201,15 @@ impl Known {
         if let Some(waited) = seen.waited {
             // One that has not been answered yet waits all the same.
             let wait = waited / u32::try_from(requests.max(1)).unwrap_or(u32::MAX);
-            self.wait = Some(self.wait.map_or(wait, |before| (before + wait) / 2));
+            // What is over is seen sooner than what begins: a queue that is gone is.
+            let smooth = |before| {
+                if wait < before {
+                    (before + wait * 3) / 4
+                } else {
+                    (before + wait) / 2
+                }
+            };
+            self.wait = Some(self.wait.map_or(wait, smooth));
         }
         self.seen = now;
     }
@@ -196,10 +220,10 @@ impl Known {
     }
 
     /// How long it waits for a request, if that is too long.
-    fn suffers(&self) -> Option<Duration> {
-        let alone = self.alone.unwrap_or_default();
+    fn suffers(&self, remains: Duration) -> Option<Duration> {
+        let least = self.alone.unwrap_or_default().max(remains);
         self.wait
-            .filter(|wait| *wait > LEAST_WAIT.max(alone * SUFFERS))
+            .filter(|wait| *wait > LEAST_WAIT.max(least * SUFFERS))
     }
 }
 
@@ -209,13 +233,18 @@ struct Held {
     /// What it took before.
     took: [Amount; 2],
     percent: u64,
+    /// At which it was calm last.
+    good: u64,
+    /// Until the disk's queue is gone.
+    drains: bool,
     /// When it came near its limit last.
     used: Duration,
 }
 
 impl Held {
     fn limit(&self) -> Limit {
-        let of = |took: Amount| (took.cost() >= MATTERS).then(|| took.percent(self.percent));
+        let percent = if self.drains { LEAST } else { self.percent };
+        let of = |took: Amount| (took.cost() >= MATTERS).then(|| took.percent(percent));
         Limit {
             read: of(self.took[0]),
             write: of(self.took[1]),
@@ -232,6 +261,14 @@ struct Disk<K> {
     began: (Duration, Duration),
     changed: Duration,
     calm: Option<Duration>,
+    /// Whether it was calm before it was not.
+    anew: bool,
+    /// What is waited under a hold that took most of the wait away: less would not take away more.
+    remains: Duration,
+    /// When draining began.
+    drains: Option<Duration>,
+    /// What the next letting go adds.
+    stride: u64,
     /// Who suffered since.
     suffered: BTreeSet<K>,
     /// How much was enough when it helped last, in percent.
@@ -254,6 +291,10 @@ impl<K> Default for Disk<K> {
             began: Default::default(),
             changed: Duration::ZERO,
             calm: None,
+            anew: false,
+            remains: Duration::ZERO,
+            drains: None,
+            stride: LET_GO,
             suffered: BTreeSet::new(),
             enough: STEP,
             ease: CALM,
@@ -291,7 +332,7 @@ impl<K: Clone + Ord> Disk<K> {
             let Some(known) = self.known.get(key) else {
                 continue;
             };
-            if let Some(wait) = known.suffers() {
+            if let Some(wait) = known.suffers(self.remains) {
                 worst = worst.max(Some(wait));
                 self.suffered.insert(key.clone());
             } else if self.held.is_empty() && now >= self.resigned && known.was_helped(now) {
@@ -360,7 +401,7 @@ impl<K: Clone + Ord> Disk<K> {
             self.held.clear();
         }
         if self.held.is_empty() {
-            self.calm = None;
+            (self.calm, self.drains, self.remains) = (None, None, Duration::ZERO);
             self.suffered.clear();
         }
     }
@@ -371,9 +412,19 @@ impl<K: Clone + Ord> Disk<K> {
             let Some(known) = self.known.get(key) else {
                 continue;
             };
+            let mut took = known.lasting;
+            if let Some((before, until)) = known.took
+                && now.saturating_sub(until) < RELAPSE
+            {
+                for (took, before) in took.iter_mut().zip(before) {
+                    *took = took.most(before);
+                }
+            }
             let held = Held {
-                took: known.lasting,
+                took,
                 percent,
+                good: percent,
+                drains: false,
                 used: now,
             };
             self.held.insert(key.clone(), held);
@@ -382,7 +433,8 @@ impl<K: Clone + Ord> Disk<K> {
     }
 
     fn hold(&mut self, now: Duration, worst: Duration, heavy: &[K]) {
-        self.calm = None;
+        self.anew |= self.calm.take().is_some();
+        self.stride = LET_GO;
         if let Some(eased) = self.eased.take() {
             let too_soon = now.saturating_sub(eased) < RELAPSE.max(self.ease);
             self.ease = if too_soon { self.ease * 2 } else { CALM }.min(MOST_CALM);
@@ -395,14 +447,38 @@ impl<K: Clone + Ord> Disk<K> {
         if now < self.resigned || (!begins && now.saturating_sub(self.changed) < SETTLE) {
             return;
         }
+        if let Some(began) = self.drains {
+            if self.correct() {
+                (self.began.0, self.drains) = (now, Some(now));
+                return;
+            }
+            if worst < DEEP {
+                self.drained(None);
+                self.changed = now;
+                return;
+            }
+            if now.saturating_sub(began) < DRAIN {
+                return;
+            }
+            // A longer queue than that, or none.
+            self.drained(Some(LEAST));
+        }
+        if !begins && worst < DEEP && worst * MOST_OF_IT <= self.began.1 {
+            self.remains = self.remains.max(worst);
+            return self.loosen(now);
+        }
         let mut changed = false;
         for (key, held) in &mut self.held {
             let Some(known) = self.known.get(key) else {
                 continue;
             };
-            let next = (held.percent * STEP / 100).max(LEAST);
+            let next = if held.percent > held.good {
+                held.good
+            } else {
+                (held.percent * STEP / 100).max(LEAST)
+            };
             changed |= next != held.percent;
-            held.percent = next;
+            (held.percent, held.good) = (next, held.good.min(next));
             // It does something else now.
             for (took, does) in held.took.iter_mut().zip([known.read, known.write]) {
                 if took.cost() < MATTERS && does.cost() >= HEAVY {
@@ -422,6 +498,11 @@ impl<K: Clone + Ord> Disk<K> {
         if begins {
             self.began = (now, worst);
         }
+        if changed && (begins || self.anew) && worst >= DEEP {
+            self.drains = Some(now);
+            self.held.values_mut().for_each(|held| held.drains = true);
+        }
+        self.anew = false;
         if changed {
             self.changed = now;
         } else if !begins
@@ -432,6 +513,43 @@ impl<K: Clone + Ord> Disk<K> {
             self.forget_helped();
             self.resigned = now + self.patience;
             self.patience = (self.patience * 2).min(MOST_RESIGNED);
+        }
+    }
+
+    /// Who does not come near its limit took less than was thought, of a disk that let it do more for a
+    /// moment: whether there are such.
+    fn correct(&mut self) -> bool {
+        let mut corrected = false;
+        for (key, held) in &mut self.held {
+            let Some(known) = self.known.get(key) else {
+                continue;
+            };
+            let limit = held.limit();
+            let each = [(limit.read, known.read), (limit.write, known.write)];
+            for ((limit, does), (took, lasting)) in each
+                .into_iter()
+                .zip(held.took.iter_mut().zip(known.lasting))
+            {
+                let far = |does: u64, limit: u64| does < limit / 10 * 9;
+                let is_far = limit.is_some_and(|limit| {
+                    far(does.bytes, limit.bytes) && far(does.requests, limit.requests)
+                });
+                if is_far && far(lasting.cost(), took.cost()) {
+                    *took = lasting;
+                    corrected = true;
+                }
+            }
+        }
+        corrected
+    }
+
+    /// Ends the draining, and holds to this from now on.
+    fn drained(&mut self, percent: Option<u64>) {
+        self.drains = None;
+        for held in self.held.values_mut() {
+            held.drains = false;
+            held.percent = percent.unwrap_or(held.percent);
+            held.good = held.good.min(held.percent);
         }
     }
 
@@ -446,6 +564,10 @@ impl<K: Clone + Ord> Disk<K> {
             return;
         }
         let calm = now.saturating_sub(*self.calm.get_or_insert(now));
+        if self.drains.is_some() {
+            self.drained(None);
+            self.changed = now;
+        }
         if calm >= SETTLE {
             // It helped.
             self.patience = RESIGNED;
@@ -463,11 +585,21 @@ impl<K: Clone + Ord> Disk<K> {
             return;
         }
         (self.changed, self.eased) = (now, Some(now));
-        self.held.retain(|_, held| {
-            held.percent += LET_GO;
-            held.percent < 100
+        let stride = self.stride;
+        self.stride *= 2;
+        let known = &mut self.known;
+        self.held.retain(|key, held| {
+            held.good = held.percent;
+            held.percent += stride;
+            if let Some(known) = known.get_mut(key) {
+                known.took = Some((held.took, now));
+            }
+            held.percent < FREE
         });
+        let good = self.held.values().map(|held| held.good.min(STEP));
+        self.enough = good.min().unwrap_or(STEP);
         if self.held.is_empty() {
+            self.stride = LET_GO;
             // Whether there is anything left to be protected from has to show.
             self.forget_helped();
         }

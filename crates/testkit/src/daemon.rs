@@ -401,14 +401,13 @@ impl Daemon {
     pub fn import_image_with(&self, config: &serde_json::Value) {
         let path = self.folder().join("image.tar");
         archive::write(&path, "test:latest", config);
-        self.cli(&[
-            "image",
-            "import",
-            path.to_str().unwrap(),
-            "--tag",
-            "test:latest",
-        ])
-        .ok();
+        let path = path.to_str().unwrap();
+        // By emulation, or beside others, a runner may take longer to come than a command waits for it.
+        let ran = wait::until("the runner to come", || {
+            let ran = self.cli(&["image", "import", path, "--tag", "test:latest"]);
+            (!ran.stderr.contains("is not connected to this server")).then_some(ran)
+        });
+        ran.ok();
     }
 
     /// A folder with a devcontainer.json; returns its path.

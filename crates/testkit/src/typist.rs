@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long an echo may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long what is waited for may take, by emulation too.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// An open shell in an environment.
 pub struct Typist {

@@ -29,6 +29,14 @@ impl Count {
         }
     }
 
+    /// Takes what was counted elsewhere.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.said.extend(other.said);
+    }
+
     /// Takes one line of what nextest prints. It also shows what libtest says of a failed test, and
     /// may show its summary twice.
     pub(super) fn take_summary(&mut self, line: &str) {

@@ -59,6 +59,10 @@ impl Report {
         self.count.to_string()
     }
 
+    pub(super) fn into_count(self) -> Count {
+        self.count
+    }
+
     /// Whether everything ran to its end and passed.
     pub(super) fn verdict(&self) -> Result<()> {
         if !self.up {

@@ -27,6 +27,15 @@ pub(super) struct Disks {
     pub(super) payload: PathBuf,
     /// What keeps project quotas.
     pub(super) scratch: PathBuf,
+    /// The most the last does, whatever the host's disk does.
+    pub(super) speed: Option<Speed>,
+}
+
+/// What a disk does in a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speed {
+    pub(super) bytes: u64,
+    pub(super) requests: u64,
 }
 
 pub(super) struct Machine {
@@ -126,11 +135,15 @@ impl Machine {
         ] {
             // Commas in a value are doubled.
             let path = path.display().to_string().replace(',', ",,");
+            let mut drive = format!("if=none,id={name},format=raw,snapshot=on,file={path}");
+            if let ("scratch", Some(Speed { bytes, requests })) = (name, self.disks.speed) {
+                drive += &format!(
+                    ",throttling.bps-total={bytes},throttling.iops-total={requests},throttling.iops-size=262144"
+                );
+            }
             command
                 .arg("-drive")
-                .arg(format!(
-                    "if=none,id={name},format=raw,snapshot=on,file={path}"
-                ))
+                .arg(drive)
                 .arg("-device")
                 .arg(format!("virtio-blk-pci,drive={name}"));
         }

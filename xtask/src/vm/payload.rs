@@ -1,14 +1,17 @@
 //! The disk of what runs in the machine: freshly built tests, the binary, scripts.
 //!
-//! Owns which tests those are in each form of the run. Whole: every test of crates/sandbox, those of
-//! crates/testkit that need nothing but this machine, and what a user does. Short, for every change:
+//! Owns which tests those are in each form of the run. Whole, by three machines one after the other: every
+//! test of crates/sandbox, those of crates/testkit that need nothing but this machine, and what a user
+//! does. Short, for every change:
 //! the same without what takes long by emulation. Programs are found inside by the paths at which
 //! they were built, since tests name those they start so.
 //!
 //! Read next: `run.sh`, which runs them.
 
+use super::machine::Speed;
 use crate::process;
 use anyhow::{Context, Result, bail};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use std::time::Duration;
 const RUN: &str = include_str!("run.sh");
 const UP: &str = include_str!("up.sh");
 const OVERBOOK: &str = include_str!("overbook.sh");
+const IO: &str = include_str!("io.sh");
 const HEAP: [(&str, &str); 2] = [
     ("heap.py", include_str!("heap.py")),
     ("heap.js", include_str!("heap.js")),
@@ -42,6 +46,12 @@ const FURTHER: &[&str] = &["disk", "shares", "resources", "reclaim"];
 const CORE: &str = "group:: unified:: inside:: view:: files:: members:: quotas";
 const STORIES: &str = "what_a_shell_starts a_changed_class a_builder_is_killed";
 
+/// What a slow disk does in a second, so that emulated processors fill it.
+const DISK: Speed = Speed {
+    bytes: 30 << 20,
+    requests: 1000,
+};
+
 /// What is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -51,6 +61,8 @@ pub(super) enum Form {
     Short,
     /// The measurement of overbooked memory.
     Overbook,
+    /// The measurement of a neighbour's flood at a disk of a definite speed, and its arguments.
+    Io(Vec<String>),
     /// Tests of crates/sandbox by name, and arguments for their programs.
     Chosen(Vec<String>),
     /// One program of crates/testkit, all of them (`testkit`), or what a user does (`up`), and
@@ -65,6 +77,7 @@ impl Form {
             [] => Self::Whole,
             ["short"] => Self::Short,
             ["overbook"] => Self::Overbook,
+            ["io", rest @ ..] => Self::Io(owned(rest)),
             ["up"] => Self::One("up", Vec::new()),
             ["sandbox", rest @ ..] => Self::Chosen(owned(rest)),
             ["testkit", rest @ ..] => Self::One("testkit", owned(rest)),
@@ -80,6 +93,24 @@ impl Form {
         if *self == Self::Overbook { "4G" } else { "2G" }
     }
 
+    /// One form for each machine that is booted, one after the other: everything together takes longer
+    /// than anybody waits to see whether a machine hangs.
+    pub(super) fn machines(self) -> Vec<Self> {
+        match self {
+            Self::Whole => vec![
+                Self::Chosen(Vec::new()),
+                Self::One("testkit", Vec::new()),
+                Self::One("up", Vec::new()),
+            ],
+            form => vec![form],
+        }
+    }
+
+    /// The most its disk for state does in a second, whatever the host's does: where a flood is to fill it.
+    pub(super) fn speed(&self) -> Option<Speed> {
+        matches!(self, Self::Io(_) | Self::One("testkit" | "shares", _)).then_some(DISK)
+    }
+
     /// How long the machine may run: emulation is some five times slower than the host.
     pub(super) fn longest(&self) -> Duration {
         Duration::from_secs(60 * if *self == Self::Short { 15 } else { 45 })
@@ -92,13 +123,13 @@ impl Form {
             arguments: format!("{PLAIN} {arguments}").trim_end().to_owned(),
         };
         match self {
-            Self::Whole => vec![part("sandbox", &[], ""), part("testkit", FURTHER, "")],
             Self::Short => vec![
                 part("sandbox", &["sandbox"], CORE),
                 part("testkit", &["shares", "resources"], STORIES),
             ],
             Self::Chosen(words) => vec![part("sandbox", &[], &words.join(" "))],
-            Self::One("up", _) | Self::Overbook => Vec::new(),
+            // Those of everything are its machines'.
+            Self::Whole | Self::One("up", _) | Self::Overbook | Self::Io(_) => Vec::new(),
             Self::One(name, words) => {
                 let programs = FURTHER.iter().position(|other| other == name);
                 let programs = programs.map_or(FURTHER, |at| &FURTHER[at..=at]);
@@ -109,7 +140,22 @@ impl Form {
 
     /// Whether it starts the binary `boatyard`.
     fn takes_binary(&self) -> bool {
-        matches!(self, Self::Whole | Self::Short | Self::One(..))
+        matches!(self, Self::Short | Self::Io(_) | Self::One(..))
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, words): (_, &[String]) = match self {
+            Self::Whole => ("everything", &[]),
+            Self::Short => ("short", &[]),
+            Self::Overbook => ("overbook", &[]),
+            Self::Io(words) => ("io", words),
+            Self::Chosen(words) => ("sandbox", words),
+            Self::One(name, words) => (*name, words),
+        };
+        f.write_str(name)?;
+        words.iter().try_for_each(|word| write!(f, " {word}"))
     }
 }
 
@@ -142,6 +188,13 @@ pub(super) fn pack(root: &Path, payload: &Path, form: &Form) -> Result<()> {
             }
             packed.add(&built(root, &words)?, &part)?;
         }
+        if matches!(form, Form::Io(_)) {
+            println!("test-vm: building the benchmark");
+            let words = ["build", "--package", "boatyard-testkit", "--bin", "bench"];
+            let built = built(root, &words)?;
+            let bench = built.iter().find(|program| program.name == "bench");
+            packed.copy(&bench.context("cargo built no benchmark")?.path, "bench")?;
+        }
         if form.takes_binary() {
             println!("test-vm: building the binary `boatyard`");
             process::run(process::cargo(root).args(["build", "--package", "boatyard-cli"]))?;
@@ -150,8 +203,11 @@ pub(super) fn pack(root: &Path, payload: &Path, form: &Form) -> Result<()> {
     if form.takes_binary() {
         packed.copy(&process::target(root).join("debug/boatyard"), "boatyard")?;
     }
-    if matches!(form, Form::Whole | Form::Short | Form::One("up", _)) {
-        packed.script("up.sh", UP)?;
+    if matches!(form, Form::Short | Form::One("up", _)) {
+        packed.script("up.sh", "", UP)?;
+    }
+    if let Form::Io(words) = form {
+        packed.script("io.sh", &words.join(" "), IO)?;
     }
     if *form == Form::Overbook {
         for (name, text) in HEAP {
@@ -163,7 +219,7 @@ pub(super) fn pack(root: &Path, payload: &Path, form: &Form) -> Result<()> {
                 .arg(payload)
                 .arg(root),
         )?;
-        packed.script("overbook.sh", OVERBOOK)?;
+        packed.script("overbook.sh", "", OVERBOOK)?;
     }
     write(&payload.join("tests"), &packed.tests)?;
     write(&payload.join("places"), &packed.places)?;
@@ -237,8 +293,9 @@ impl Packed<'_> {
         Ok(())
     }
 
-    fn script(&mut self, name: &str, text: &str) -> Result<()> {
-        self.tests += &format!("{name}\n");
+    fn script(&mut self, name: &str, arguments: &str, text: &str) -> Result<()> {
+        self.tests += format!("{name} {arguments}").trim_end();
+        self.tests.push('\n');
         write(&self.payload.join(name), text)
     }
 }

@@ -51,8 +51,9 @@ while read -r program arguments; do
     began=$(cut -d. -f1 /proc/uptime)
     case $program in
     # No terminal, so that progress is shown in plain lines.
+    # shellcheck disable=SC2086 -- one word for each argument
     *.sh)
-        { BOATYARD=/mnt/boatyard sh "/mnt/$program" < /dev/null; echo $? > /run/code; } 2>&1 | cat
+        { BOATYARD=/mnt/boatyard sh "/mnt/$program" $arguments < /dev/null; echo $? > /run/code; } 2>&1 | cat
         code=$(cat /run/code)
         ;;
     # shellcheck disable=SC2046 -- one word for each argument

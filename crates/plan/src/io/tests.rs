@@ -202,7 +202,8 @@ fn what_a_flood_takes_is_its_mean_and_not_a_moments() {
         }
         if let Some(limit) = world.limit("flood") {
             let bytes = limit.write.unwrap().bytes / MIB;
-            assert!((150..450).contains(&bytes), "{bytes} MiB");
+            // Of the mean, half to twice as much, where it is let go.
+            assert!((150..600).contains(&bytes), "{bytes} MiB");
         }
     }
     assert!(world.limit("flood").is_some());
@@ -316,4 +317,61 @@ fn who_is_forgotten_leaves_nothing() {
     world.paces(4, &[("flood", FLOOD), ("small", SMALL)]);
     world.paces(130, &[]);
     assert!(world.disks.0.is_empty());
+}
+
+/// A disk of so much a second before which a queue stands that takes time to go.
+struct Queued {
+    rate: u64,
+    queue: u64,
+}
+
+impl Queued {
+    /// One pace beside a flood that wants so much: what it was let do, what was moved, and how long a
+    /// request waits.
+    fn pace(&mut self, wants: u64) -> (u64, u64, Duration) {
+        let at_once = self.rate / 2;
+        // Nobody has more under way than two seconds' worth.
+        let taken = wants.min(self.rate * 2 + at_once - self.queue);
+        let moved = (self.queue + taken).min(at_once);
+        self.queue = self.queue + taken - moved;
+        let wait = Duration::from_millis(1 + self.queue * 1000 / self.rate);
+        (taken, moved, wait)
+    }
+}
+
+#[test]
+fn a_queue_at_the_disk_is_drained_and_the_disk_kept_busy() {
+    let mut disk = Queued {
+        rate: 100 * MIB,
+        queue: 0,
+    };
+    let mut disks = Disks::default();
+    let (mut long, mut moved, mut limit) = (0, 0, None);
+    for pace in 0..250 {
+        let alone = pace < 10;
+        let wants = limit.unwrap_or(disk.rate * 4) / 2;
+        let (taken, now, wait) = disk.pace(if alone { 0 } else { wants });
+        if !alone {
+            long += u32::from(wait > Duration::from_millis(20));
+            moved += now;
+        }
+        let seen = |key, bytes: u64, requests: u64, waited| Seen {
+            key,
+            device: DISK,
+            read: Amount::default(),
+            write: Amount { bytes, requests },
+            waited: Some(waited),
+        };
+        let mut all = vec![seen("small", 4 << 10, 5, wait * 5)];
+        if !alone {
+            all.push(seen("flood", taken, taken >> 19, Duration::ZERO));
+        }
+        let held = disks.observe(Duration::from_secs(100) + PACE * pace, PACE, &all);
+        let held = held.get(&("flood", DISK));
+        limit = held.map(|limit| limit.write.unwrap().bytes);
+    }
+    // Thirty would be the time the first queue takes, and six relapses.
+    assert!(long <= 30, "{long} of 240 paces");
+    let kept = moved * 100 / (120 * disk.rate);
+    assert!(kept >= 90, "{kept} %");
 }

@@ -2,8 +2,9 @@
 //! the way is held (`plan::io`).
 //!
 //! Counted twice a second, and twice as often while somebody takes much; only of those that used a
-//! processor since or lately did something with a disk. Where the kernel tells no pressure of single cgroups (version 1), tasks that stand still are
-//! looked for in between: often only while somebody is in the way, and only of those in whose way.
+//! processor since or lately did something with a disk. Tasks that stand still are looked for in between:
+//! often only while somebody is in the way, and only of those in whose way. Pressure alone, where the
+//! kernel tells it of single cgroups (version 2), does not say who waits for a journal.
 //!
 //! Crash behaviour: nothing is stored. Limits that stand when an environment is first seen were a
 //! predecessor's; the next counting lifts what is not asked for anew. A loop that ends lifts its own.
@@ -136,10 +137,12 @@ impl Disks {
         let stalled = group
             .pressure(Resource::Io)?
             .map(|pressure| pressure.some.total);
-        let waited = match (counted.stalled, stalled) {
-            (Some(before), Some(now)) => Some(now.saturating_sub(before)),
-            _ => counted.waited.take(),
-        };
+        // Pressure misses who waits for a journal, and looking what is over between two looks.
+        let pressed = counted
+            .stalled
+            .zip(stalled)
+            .map(|(before, now)| now.saturating_sub(before));
+        let waited = pressed.max(counted.waited.take());
         counted.stalled = stalled;
         let before = std::mem::replace(&mut counted.disks, disks);
         if first {
@@ -162,12 +165,10 @@ impl Disks {
                 waited,
             };
             let moved = one.read != Amount::default() || one.write != Amount::default();
-            if moved {
-                counted.active = Some(now);
-            }
-            // One that waits for its first answer is there too.
+            // One that waits for its first answer is there too, however long.
             let waits = waited.is_some_and(|waited| waited * 10 > HURRIED);
             if moved || (lately && waits) {
+                counted.active = Some(now);
                 seen.push(one);
             }
         }
@@ -194,7 +195,7 @@ impl Disks {
             let lately = counted
                 .active
                 .is_some_and(|active| now.saturating_sub(active) < LATELY);
-            if counted.stalled.is_some() || !lately || (contended && !self.exposed.contains(&of)) {
+            if !lately || (contended && !self.exposed.contains(&of)) {
                 continue;
             }
             if let Ok(Some(waiting)) = watched.group().waiting(MOST) {

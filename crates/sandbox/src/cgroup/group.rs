@@ -118,7 +118,7 @@ pub struct Group {
     io: Option<Held>,
     /// Numbers of requests, in version 1, and tasks.
     io_requests: Option<Held>,
-    io_tasks: Option<Held>,
+    io_tasks: Vec<Held>,
     io_limits: Vec<Held>,
     io_dir: Option<Dir>,
     pressure: [Option<Held>; 3],
@@ -240,11 +240,7 @@ impl Group {
                 .as_ref()
                 .filter(|_| !unified)
                 .map(|dir| dir.held("blkio.throttle.io_serviced_recursive")),
-            // Version 2 tells it by pressure.
-            io_tasks: io_dir
-                .as_ref()
-                .filter(|_| !unified)
-                .map(|dir| dir.below("inner").held("tasks")),
+            io_tasks: Self::task_files(io_dir.as_ref(), unified),
             io_limits: Self::limit_files(io_dir.as_ref(), unified),
             io_dir,
             pressure: Resource::ALL.map(|resource| {

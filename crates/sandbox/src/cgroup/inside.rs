@@ -3,6 +3,7 @@
 use super::hierarchies::all;
 use crate::error::{Failure, Step};
 use crate::init;
+use crate::protection::{self, Protection};
 use crate::root::PLAIN;
 use rustix::fs::Mode;
 use std::ffi::CString;
@@ -15,6 +16,10 @@ pub(super) fn mount() -> Result<(), Failure> {
         return Ok(());
     }
     if hierarchies.iter().any(|hierarchy| hierarchy.unified) {
+        if protection::removed(Protection::NetNamespace) {
+            // The host's /sys was bound, its cgroups with it, and these cannot be mounted over themselves.
+            init::mount(c"tmpfs", c"sys/fs/cgroup", PLAIN, None)?;
+        }
         return init::mount(c"cgroup2", c"sys/fs/cgroup", PLAIN, None);
     }
     init::mount(c"tmpfs", c"sys/fs/cgroup", PLAIN, Some(c"mode=755"))?;

@@ -28,6 +28,7 @@ fn words_choose_the_form() {
     assert_eq!(Form::parse(&[]), Form::Whole);
     assert_eq!(Form::parse(&["short"]), Form::Short);
     assert_eq!(Form::parse(&["overbook"]), Form::Overbook);
+    assert_eq!(Form::parse(&["io", "2"]), Form::Io(vec!["2".to_owned()]));
     assert_eq!(Form::parse(&["up"]), Form::One("up", Vec::new()));
     assert_eq!(
         Form::parse(&["shares", "a_storm"]),
@@ -38,4 +39,15 @@ fn words_choose_the_form() {
         Form::parse(&["quotas", "limits"]),
         Form::Chosen(vec!["quotas".to_owned(), "limits".to_owned()])
     );
+}
+
+#[test]
+fn everything_is_the_machines_of_forms_that_can_be_asked_for() {
+    let machines = Form::parse(&[]).machines();
+    let named: Vec<String> = machines.iter().map(ToString::to_string).collect();
+    assert_eq!(named, ["sandbox", "testkit", "up"]);
+    for (name, machine) in named.iter().zip(machines) {
+        assert_eq!(Form::parse(&[name]), machine);
+        assert_eq!(machine.clone().machines(), [machine]);
+    }
 }

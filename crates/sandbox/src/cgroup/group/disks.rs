@@ -6,8 +6,9 @@
 //! held. Root inside may make a cgroup after the fact and be free in it until the next writing: limits
 //! here are for fairness.
 //!
-//! Waiting is pressure where the kernel tells it of single cgroups ([`Group::pressure`]); elsewhere it
-//! is seen by looking again and again at how many tasks stand still ([`Group::waiting`]).
+//! Waiting is pressure where the kernel tells it of single cgroups ([`Group::pressure`]), and everywhere
+//! what is seen by looking again and again at how many tasks stand still ([`Group::waiting`]): pressure
+//! leaves out who waits for a journal's commit, which is most of an fsync beside a flood.
 
 use super::files::Dir;
 use super::{Error, Group, processes, sample};
@@ -52,18 +53,21 @@ impl Group {
     }
 
     /// How many of its tasks stand still at this moment, for a device almost always; of more than
-    /// `most` tasks so many are looked at and the rest taken to be like them. Members' are not among them.
-    /// None without the controller, and in version 2.
+    /// `most` tasks so many are looked at and the rest taken to be like them. Members' are not among
+    /// them, and in version 2 those of groups made inside are not. None without the controller.
     ///
     /// # Errors
     /// When it is gone.
     pub fn waiting(&self, most: usize) -> Result<Option<u32>, Error> {
-        let Some(tasks) = &self.io_tasks else {
+        if self.io_tasks.is_empty() {
             return Ok(None);
-        };
-        let (ids, _) = tasks
-            .read_ids()
-            .map_err(self.failed("read", tasks.path()))?;
+        }
+        let mut ids = Vec::new();
+        for tasks in &self.io_tasks {
+            let read = tasks.read_ids();
+            let (found, _) = read.map_err(self.failed("read", tasks.path()))?;
+            ids.extend(found);
+        }
         let stride = ids.len().div_ceil(most.max(1)).max(1);
         let looked = ids.iter().step_by(stride);
         let waiting = looked.filter(|id| processes::waits(**id)).count();
@@ -145,6 +149,20 @@ impl Group {
             }
             done => done.map_err(self.failed("write", dir.path(name))),
         }
+    }
+
+    /// The files that list tasks: of version 2 those of the classes, as a group with groups below has none.
+    pub(super) fn task_files(dir: Option<&Dir>, unified: bool) -> Vec<super::Held> {
+        let Some(inner) = dir.map(|dir| dir.below("inner")) else {
+            return Vec::new();
+        };
+        if !unified {
+            return vec![inner.held("tasks")];
+        }
+        let classes = super::Class::ALL.iter();
+        classes
+            .map(|class| inner.below(class.name()).held("cgroup.threads"))
+            .collect()
     }
 
     /// The files of limits, to be held open.

@@ -42,6 +42,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// Rounds of the quick groups; a pull takes a twentieth of it.
 const ROUNDS: usize = 200;
+/// Groups without peers.
+const ALONE: [&str; 2] = ["lag", "io"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
         .collect();
     let wanted = |group: &str| groups.is_empty() || groups.contains(&group);
     let rounds = given.unwrap_or(ROUNDS);
-    versions();
+    versions(groups.iter().any(|group| !ALONE.contains(group)) || groups.is_empty());
     let mut table = Table::default();
     if wanted("start") || wanted("exec") {
         starts::run(rounds, wanted("start"), wanted("exec"), &mut table);
@@ -148,7 +150,8 @@ fn hide_hybrid_hierarchy(arguments: &[String]) {
     panic!("unshare: {error}");
 }
 
-fn versions() {
+/// Of the host and Boatyard, and of the peers where some take part.
+fn versions(peers: bool) {
     let system = rustix::system::uname();
     println!(
         "host: {} {}, {} CPUs",
@@ -157,9 +160,9 @@ fn versions() {
         std::thread::available_parallelism().unwrap()
     );
     let boatyard = boatyard_testkit::daemon::binary();
-    for (program, arguments) in [
-        (boatyard.to_str().unwrap(), &["--version"][..]),
-        ("podman", &["--version"]),
+    print!("{}", output(Command::new(boatyard).arg("--version")));
+    let peers = peers.then_some([
+        ("podman", &["--version"][..]),
         ("crun", &["--version"]),
         ("docker-registry", &["--version"]),
         ("tar", &["--version"]),
@@ -172,7 +175,8 @@ fn versions() {
                 "storage of podman: {{.Store.GraphDriverName}}, network: {{.Host.NetworkBackend}}, runtime: {{.Host.OCIRuntime.Name}}",
             ],
         ),
-    ] {
+    ]);
+    for (program, arguments) in peers.into_iter().flatten() {
         let said = output(Command::new(program).args(arguments));
         println!("{}", said.lines().next().unwrap_or_default());
     }
