@@ -72,9 +72,9 @@ const LEAST: u64 = 50;
 /// Letting go adds so much at first, and twice as much each time; nobody is held to more than so much.
 const LET_GO: u64 = 5;
 const FREE: u64 = 200;
-/// Who waits so long waits for a queue, which is drained for so long at most.
+/// Who waits so long waits for a queue, which is drained for so long at most, if it shrinks.
 const DEEP: Duration = Duration::from_millis(30);
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_secs(10);
 /// What is taken is the mean of so many observations: a disk takes a lot at once, and then nothing.
 const LASTING: u64 = 8;
 /// Nobody is held to less than this in a second.
@@ -448,7 +448,8 @@ impl<K: Clone + Ord> Disk<K> {
             return;
         }
         if let Some(began) = self.drains {
-            if self.correct() {
+            // Later on it is known what it takes.
+            if began == self.began.0 && self.correct() {
                 (self.began.0, self.drains) = (now, Some(now));
                 return;
             }
@@ -457,7 +458,8 @@ impl<K: Clone + Ord> Disk<K> {
                 self.changed = now;
                 return;
             }
-            if now.saturating_sub(began) < DRAIN {
+            let (long, shrinks) = (now.saturating_sub(began), worst * 4 <= self.began.1 * 3);
+            if long < TRIAL || (shrinks && long < DRAIN) {
                 return;
             }
             // A longer queue than that, or none.

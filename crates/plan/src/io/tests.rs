@@ -370,8 +370,8 @@ fn a_queue_at_the_disk_is_drained_and_the_disk_kept_busy() {
         let held = held.get(&("flood", DISK));
         limit = held.map(|limit| limit.write.unwrap().bytes);
     }
-    // Thirty would be the time the first queue takes, and six relapses.
-    assert!(long <= 30, "{long} of 240 paces");
+    // The first queue takes twelve, twice; the rest is steps too far.
+    assert!(long <= 40, "{long} of 240 paces");
     let kept = moved * 100 / (120 * disk.rate);
     assert!(kept >= 90, "{kept} %");
 }
