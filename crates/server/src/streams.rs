@@ -22,6 +22,7 @@ use boatyard_link::tunnel::{self, TargetKind};
 use futures::StreamExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -297,19 +298,10 @@ fn splice<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let upgrade = hyper::upgrade::on(request);
-    let shutdown = handler.shutdown.clone();
-    tokio::spawn(async move {
-        let _counted = held;
-        let Ok(near) = upgrade.await else { return };
-        let mut near = TokioIo::new(near);
+    converse(handler, request, held, move |mut near| async move {
         // A broken stream is the callers' to notice.
-        tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-            () = shutdown.cancelled() => {}
-        }
-    });
-    switching(PROTOCOL)
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    })
 }
 
 /// Answers with the upgrade, gives the client the agent's own socket, and counts the stream for as
@@ -321,31 +313,40 @@ fn hand_over(
     agent: UnixStream,
     held: Held,
 ) -> Response<Body> {
+    let mut response = converse(handler, request, Some(held), move |mut near| async move {
+        // What it is sent before it reads by itself would be lost to it.
+        let ready = near.read_u8().await;
+        if ready.is_ok_and(|byte| byte == handover::READY) && line.give(&agent).is_ok() {
+            drop((line, agent));
+            // Its end, by whichever side, is all there is to know.
+            let _ = near.read_u8().await;
+        }
+    });
+    let yes = HeaderValue::from_static("1");
+    response.headers_mut().insert(handover::HEADER, yes);
+    response
+}
+
+/// Answers with the upgrade, and does this with the stream until it is done or the server goes.
+fn converse<F>(
+    handler: &Handler,
+    request: Request<Incoming>,
+    held: Option<Held>,
+    speaking: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+) -> Response<Body>
+where
+    F: Future<Output = ()> + Send,
+{
     let upgrade = hyper::upgrade::on(request);
     let shutdown = handler.shutdown.clone();
     tokio::spawn(async move {
         let _counted = held;
-        let Ok(near) = upgrade.await else { return };
-        let mut near = TokioIo::new(near);
-        let lasting = async {
-            // What it says before it reads by itself would be lost to it.
-            if near.read_u8().await? != handover::READY {
-                return Err(std::io::ErrorKind::InvalidData.into());
-            }
-            line.give(&agent)?;
-            drop((line, agent));
-            near.read_u8().await
-        };
-        // Its end, by whichever side, is all there is to know.
-        tokio::select! {
-            _ = lasting => {}
-            () = shutdown.cancelled() => {}
+        if let Ok(near) = upgrade.await {
+            let speaking = speaking(TokioIo::new(near));
+            shutdown.run_until_cancelled(speaking).await;
         }
     });
-    let mut response = switching(PROTOCOL);
-    let yes = HeaderValue::from_static("1");
-    response.headers_mut().insert(handover::HEADER, yes);
-    response
+    switching(PROTOCOL)
 }
 
 fn switching(protocol: &'static str) -> Response<Body> {
