@@ -213,12 +213,11 @@ impl Group {
         });
         let cpu = Dir::new(top);
         let memory = dir("memory");
-        let io_files = if unified {
-            "io.stat"
-        } else {
-            "blkio.throttle.io_service_bytes_recursive"
-        };
+        let io_files = if unified { "io.stat" } else { disks::COUNTED };
         let io_dir = dir(if unified { "io" } else { "blkio" });
+        if let Some(dir) = io_dir.as_ref().filter(|_| !unified) {
+            Self::have_disks_counted(dir);
+        }
         Ok(Self {
             id: id.clone(),
             id_base,

@@ -3,7 +3,8 @@
 use crate::world::{DEADLINE, World};
 use boatyard_sandbox::group::sample::IoLimit;
 use boatyard_sandbox::group::{Class, Group, Quota, Weight};
-use boatyard_sandbox::spec::{Limits, Spec};
+use boatyard_sandbox::spec::{Limits, Root, Spec};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
@@ -285,4 +286,80 @@ fn what_is_written_and_synced_is_counted_and_held_at_the_disk_until_it_is_let_go
     });
     // Of a disk that is none there is nothing to hold.
     group.set_io_limit((7, 250), &limit).unwrap();
+}
+
+/// A disk that was made just now, as those of a host just started: nobody was held there yet.
+struct NewDisk {
+    folder: tempfile::TempDir,
+    number: String,
+}
+
+impl NewDisk {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("boatyard-disk-test-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
+        let mount = folder.path().join("mount");
+        std::fs::create_dir(&mount).unwrap();
+        // LOOP_CTL_ADD of whichever number is next.
+        let script = r#"
+            truncate -s 64M "$0/file" && mke2fs -q -F -t ext4 "$0/file"
+            n=$(perl -e 'open F, "+<", "/dev/loop-control"; print ioctl F, 0x4C80, -1 or die $!')
+            echo "${n%% *}"; losetup "/dev/loop${n%% *}" "$0/file" && mount "/dev/loop${n%% *}" "$0/mount""#;
+        let number = said(Command::new("sh").args(["-ec", script]).arg(folder.path()));
+        Self { folder, number }
+    }
+
+    fn mount(&self) -> std::path::PathBuf {
+        self.folder.path().join("mount")
+    }
+}
+
+impl Drop for NewDisk {
+    fn drop(&mut self) {
+        // LOOP_CTL_REMOVE.
+        let script = r#"
+            umount "$1" && losetup -d "/dev/loop$0"
+            perl -e 'open F, "+<", "/dev/loop-control"; ioctl F, 0x4C81, $ARGV[0] + 0 or die $!' "$0""#;
+        let script = ["-c", script, &self.number];
+        let removed = Command::new("sh").args(script).arg(self.mount()).output();
+        let removed = removed.unwrap();
+        assert!(
+            removed.status.success() || std::thread::panicking(),
+            "{removed:?}"
+        );
+    }
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn what_is_written_is_counted_at_a_disk_nobody_was_held_at_before() {
+    let disk = NewDisk::new();
+    let world = World::new();
+    let writes = "while :; do dd if=/dev/zero of=/some bs=1M count=8 conv=fsync; done 2>/dev/null";
+    let mut spec = world.spec("one", writes);
+    let (upper, work) = (disk.mount().join("upper"), disk.mount().join("work"));
+    for part in [&upper, &work] {
+        std::fs::create_dir(part).unwrap();
+    }
+    spec.root = Root::Overlay {
+        layers: vec![world.layer()],
+        upper,
+        work,
+    };
+    world.sandboxes.start(&spec).unwrap();
+    let group = world.sandboxes.group(&spec.id).unwrap();
+    let device = (7, disk.number.parse().unwrap());
+    until("writing to be counted", || {
+        let disks = group.io().unwrap();
+        let mut of = disks.iter().filter(|disk| disk.device == device);
+        of.any(|disk| disk.written > 8 << 20 && disk.writes > 0)
+            .then_some(())
+    });
 }

@@ -6,6 +6,9 @@
 //! held. Root inside may make a cgroup after the fact and be free in it until the next writing: limits
 //! here are for fairness.
 //!
+//! Since Linux 6.10 version 1 counts nothing at a disk before somebody was limited there, once and anywhere on
+//! the host: whoever opens a group has it written that it is limited to nothing.
+//!
 //! Waiting is pressure where the kernel tells it of single cgroups ([`Group::pressure`]), and everywhere
 //! what is seen by looking again and again at how many tasks stand still ([`Group::waiting`]): pressure
 //! leaves out who waits for a journal's commit, which is most of an fsync beside a flood.
@@ -16,6 +19,7 @@ use rustix::io::Errno;
 use sample::{Device, Disk, IoLimit};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// Cgroups of version 1 that a limit is written to.
 const MOST_GROUPS: usize = 64;
@@ -27,6 +31,21 @@ const FIRST: [&str; 4] = [
     "blkio.throttle.read_iops_device",
     "blkio.throttle.write_iops_device",
 ];
+
+/// What version 1 counts.
+pub(super) const COUNTED: &str = "blkio.throttle.io_service_bytes_recursive";
+
+/// Disks of the host that hold anything; partitions are theirs.
+fn host_disks() -> Vec<Device> {
+    let entries = std::fs::read_dir("/sys/block").into_iter().flatten();
+    let folders = entries.flatten().map(|entry| entry.path());
+    let read = |folder: &Path, name| std::fs::read_to_string(folder.join(name)).ok();
+    let of = |folder: PathBuf| {
+        let holds = read(&folder, "size").is_some_and(|size| size.trim() != "0");
+        holds.then(|| sample::device(read(&folder, "dev")?.trim()))?
+    };
+    folders.filter_map(of).collect()
+}
 
 impl Group {
     /// What was read from and written to block devices so far, by device; empty without the
@@ -139,6 +158,20 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Has version 1 count what the group in `dir` does with every disk of the host. A disk that refuses is
+    /// one that nobody is held at.
+    pub(super) fn have_disks_counted(dir: &Dir) {
+        let mut counted = BTreeMap::new();
+        let text = dir.read(COUNTED).unwrap_or_default();
+        sample::count_disks(&mut counted, &text, false, false);
+        for (major, minor) in host_disks() {
+            // One that is named may have a limit.
+            if !counted.contains_key(&(major, minor)) {
+                let _ = dir.write(FIRST[1], &format!("{major}:{minor} 0"));
+            }
+        }
     }
 
     fn written(&self, dir: &Dir, name: &str, done: io::Result<()>) -> Result<(), Error> {

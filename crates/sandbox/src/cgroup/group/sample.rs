@@ -236,7 +236,7 @@ impl IoLimit {
     }
 }
 
-fn device(word: &str) -> Option<Device> {
+pub(super) fn device(word: &str) -> Option<Device> {
     let (major, minor) = word.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
