@@ -1,7 +1,7 @@
 //! How long an fsync takes while a neighbour floods the disk, and what the flood loses.
 //!
-//! Two daemons, ours and one without the loop for fair shares, each with a victim and a neighbour, take
-//! turns: the victim alone, the flood alone, both. The victim writes 4 KiB and syncs, every 5 ms; its
+//! Daemons, ours and one without the loop for fair shares, and both again with environments whose disks are
+//! limited, each with a victim and a neighbour, take turns: the victim alone, the flood alone, both. The victim writes 4 KiB and syncs, every 5 ms; its
 //! file and the flood's lie in their environments' root file systems, on the disk that holds the state.
 //! The programs are this one, bound into the environments with the host's libraries.
 //!
@@ -25,6 +25,10 @@ const LEAD: Duration = Duration::from_secs(4);
 const WRITERS: usize = 4;
 /// A file of a flood before it begins anew.
 const WRAP: u64 = 1 << 30;
+
+/// Whose environments have file systems of their own where the host's has no project quotas.
+const LIMITED: &str = r#"{"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
+  "metadata": {"name": "limited"}, "spec": {"resources": {"disk": "8Gi"}}}"#;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flood {
@@ -110,13 +114,16 @@ struct Contender {
 }
 
 pub(crate) fn run(rounds: usize, table: &mut Table) {
+    const WITHOUT: &[&str] = &["--no-fair-shares"];
     let mut contenders = [
-        ("without the loop", &["--no-fair-shares"][..]),
-        ("Boatyard", &[]),
+        ("without the loop", WITHOUT, false),
+        ("Boatyard", &[], false),
+        ("without the loop, limited disks", WITHOUT, true),
+        ("Boatyard, limited disks", &[], true),
     ]
-    .map(|(name, arguments)| Contender {
+    .map(|(name, arguments, limited)| Contender {
         name,
-        daemon: with_environments(arguments),
+        daemon: with_environments(arguments, limited),
         alone: Vec::new(),
         beside: Vec::new(),
         flood_alone: Vec::new(),
@@ -146,9 +153,14 @@ pub(crate) fn run(rounds: usize, table: &mut Table) {
     }
 }
 
-fn with_environments(arguments: &[&str]) -> Daemon {
+fn with_environments(arguments: &[&str], limited: bool) -> Daemon {
     let daemon = Daemon::start_with(arguments);
     daemon.import_image();
+    if limited {
+        let class = daemon.folder().join("class.json");
+        std::fs::write(&class, LIMITED).unwrap();
+        daemon.cli(&["apply", "-f", &class.to_string_lossy()]).ok();
+    }
     let program = std::env::current_exe().unwrap();
     let folder = daemon.folder().join("program");
     std::fs::create_dir(&folder).unwrap();
@@ -161,7 +173,13 @@ fn with_environments(arguments: &[&str]) -> Daemon {
     );
     for name in ["victim", "neighbour"] {
         let project = daemon.project(name, &configuration);
-        daemon.cli(&["up", &project, "--name", name]).ok();
+        let class: &[&str] = if limited {
+            &["--class", "limited"]
+        } else {
+            &[]
+        };
+        let up = [&["up", project.as_str(), "--name", name], class].concat();
+        daemon.cli(&up).ok();
     }
     daemon
 }
@@ -224,7 +242,7 @@ impl Contender {
 
 const HEADINGS: &str = "| | rounds | alone p50 ms | alone p99 ms | beside p50 ms | beside p99 ms | p99 : alone | flood alone MB/s | beside MB/s | beside : alone |\n|---|---|---|---|---|---|---|---|---|---|";
 
-fn rows(flood: Flood, contenders: &[Contender; 2], table: &mut Table) {
+fn rows(flood: Flood, contenders: &[Contender], table: &mut Table) {
     let median = |values: &[f64]| percentile(values, 50);
     let ratio = |of: &[f64], to: &[f64]| {
         let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
