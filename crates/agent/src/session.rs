@@ -5,6 +5,9 @@
 //! overtake input that waits). When the caller goes (its stream ends or breaks), the server hangs the
 //! process up.
 //!
+//! A caller that asks for it gets the terminal itself: then its bytes are the caller's business, and a
+//! keystroke does not wait for the agent to be let in.
+//!
 //! The end of a call: when the main process has ended and its output too. A background process that
 //! keeps the output open does not hold the call (docker's way, not ssh's): what comes within [`LINGER`]
 //! and what lies in the pipes then is delivered, the rest is not.
@@ -12,18 +15,18 @@
 use crate::buffer::Buffer;
 use crate::failure::Failure;
 use crate::spawn::{self, Spawned};
+use crate::stage;
+pub(crate) use boatyard_wire::LINGER;
 use boatyard_wire::frame::{self, Decoder, Kind};
-use boatyard_wire::{Control, Reply};
+use boatyard_wire::{Control, END_OF_INPUT, Reply};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal, WaitStatus};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long output may stay open after the main process ended.
-pub(crate) const LINGER: Duration = Duration::from_millis(250);
 /// Output waits in its pipe while the caller has this much to take.
 const MOST_OUTGOING: usize = 128 * 1024;
 /// The caller is not read while the process has this much to take.
@@ -34,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Time for a caller to take the next piece of what waits for it after the call's end.
 const SLOWEST: Duration = Duration::from_secs(600);
-/// What a closed standard input is to a terminal: its end-of-file character.
-const END_OF_INPUT: u8 = 4;
 const SKIPPED: &[u8] = b"\n[boatyard: output skipped here, the log has all of it]\n";
 
 /// How a process ended, as a shell tells it.
@@ -99,6 +100,8 @@ pub(crate) struct Copying {
     close_input: bool,
     pub(crate) outputs: [Option<OwnedFd>; 2],
     terminal: Option<OwnedFd>,
+    /// Whether the caller takes the terminal.
+    hand_over: bool,
     pub(crate) ended: Option<Ended>,
     /// After `ended`: until when output is waited for, then how much of each is still taken.
     linger: Option<Instant>,
@@ -116,6 +119,7 @@ impl Copying {
             close_input: false,
             outputs: spawned.outputs,
             terminal: spawned.terminal,
+            hand_over: spawned.hand_over,
             ended: None,
             linger: None,
             left: None,
@@ -133,6 +137,7 @@ impl Copying {
             close_input: false,
             outputs: [Some(output), None],
             terminal: None,
+            hand_over: false,
             ended: None,
             linger: None,
             left: None,
@@ -367,10 +372,36 @@ impl Connection {
             Some(Ok(())) => {
                 copying.control = None;
                 let pid = copying.pid.map_or(0, |pid| pid.as_raw_nonzero().get());
-                self.reply(&Reply::Started { pid });
+                if !self.hand_over(pid) {
+                    self.reply(&Reply::Started { pid });
+                }
             }
             Some(Err(reply)) => self.reply(&reply),
         }
+    }
+
+    /// Gives the caller the terminal, if it wants that and takes it now.
+    fn hand_over(&mut self, pid: i32) -> bool {
+        let Call::Copying(copying) = &mut self.call else {
+            return false;
+        };
+        let terminal = copying.terminal.as_ref().filter(|_| copying.hand_over);
+        // What is on its way goes first, in both directions.
+        let is_clear = self.outgoing.is_empty() && copying.pending.is_empty();
+        let Some(terminal) = terminal.filter(|_| is_clear) else {
+            return false;
+        };
+        let (mut bytes, json) = (Vec::new(), serde_json::to_vec(&Reply::Terminal { pid }));
+        if !json.is_ok_and(|json| frame::encode(Kind::Reply, &json, &mut bytes).is_ok()) {
+            return false;
+        }
+        let Ok(sent) = stage::send_with(&self.stream, &bytes, &[terminal.as_fd()]) else {
+            return false;
+        };
+        let rest = bytes.get(sent..).unwrap_or_default();
+        self.outgoing.tail().extend_from_slice(rest);
+        (copying.input, copying.outputs) = (None, [None, None]);
+        true
     }
 
     /// The TCP connection is made or refused, or takes bytes; or the process takes input.

@@ -48,6 +48,8 @@ pub(crate) struct Spawned {
     pub(crate) input: Option<OwnedFd>,
     pub(crate) outputs: [Option<OwnedFd>; 2],
     pub(crate) terminal: Option<OwnedFd>,
+    /// Whether the caller takes the terminal.
+    pub(crate) hand_over: bool,
 }
 
 /// Refuses what no process could be given. Strings with zero bytes end early in the kernel.
@@ -97,6 +99,7 @@ pub(crate) fn spawn(
         input: None,
         outputs: [None, None],
         terminal: None,
+        hand_over: process.hand_over,
     };
     let size = process.tty.filter(|_| output == Output::Separate);
     let wants_input = process.stdin;

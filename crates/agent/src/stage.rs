@@ -21,9 +21,9 @@ use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -351,15 +351,20 @@ pub(crate) fn send(
     let json = serde_json::to_vec(order)
         .map_err(|error| Failure::internal("cannot write the order", error))?;
     let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    send_with(control, &json, &borrowed)
+        .map_err(|error| Failure::internal("cannot hand the order over", error))?;
+    Ok(())
+}
+
+/// Sends bytes with at most three descriptors, as much as is taken now: how many bytes.
+pub(crate) fn send_with(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = rustix::net::SendAncillaryBuffer::new(&mut space);
-    ancillary.push(rustix::net::SendAncillaryMessage::ScmRights(&borrowed));
-    rustix::net::sendmsg(
-        control,
-        &[std::io::IoSlice::new(&json)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-    )
-    .map_err(|error| Failure::internal("cannot hand the order over", error))?;
-    Ok(())
+    ancillary.push(rustix::net::SendAncillaryMessage::ScmRights(descriptors));
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
 }

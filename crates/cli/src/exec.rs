@@ -3,18 +3,24 @@
 //! The stream carries `wire` frames from here to the agent unchanged. A terminal here means one
 //! inside, in raw mode, restored however this ends; otherwise three byte streams and the signals
 //! that end a program are passed on.
+//!
+//! Read next: [`terminal`].
+
+mod terminal;
 
 use crate::args::{Exec, Global};
 use crate::connect;
 use crate::failure::Failure;
 use boatyard_link::client::{Endpoint, Upgraded};
 use boatyard_link::frames::{Channel, Incoming, Sender};
-use boatyard_wire::{Control, Process, Reply, Request, WindowSize};
+use boatyard_wire::{Control, END_OF_INPUT, Process, Reply, Request, WindowSize};
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use terminal::Terminal;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -128,15 +134,39 @@ pub(crate) async fn attach(
     let stream = endpoint
         .upgrade(&path(namespace, name, "connect"), PROTOCOL)
         .await?;
+    let given = stream.given().filter(|_| tty);
+    process.hand_over = given.is_some();
     let (sender, mut receiver) = Channel::open(stream, &Request::Exec(process)).await?;
+    let (terminal, first) = match given {
+        Some(given) => terminal::take(&given, &mut receiver).await?,
+        None => (None, None),
+    };
     let _raw = if tty && std::io::stdin().is_terminal() {
         Raw::enter()
     } else {
         None
     };
-    let sending = tokio::spawn(send(sender, tty));
+    let sending = tokio::spawn(send(sender, tty, terminal.clone()));
+    let mut first = first.map(|reply| Ok(Some(Incoming::Reply(reply))));
+    let mut shown = terminal.as_deref();
     let outcome = loop {
-        match receiver.next().await {
+        let incoming = tokio::select! {
+            // Output is read from one end; the other has lines that are put between it, and the end.
+            bytes = Terminal::read_some(shown), if shown.is_some() => {
+                match bytes {
+                    Some(bytes) => write(&mut std::io::stdout(), &bytes)?,
+                    None => shown = None,
+                }
+                continue;
+            }
+            incoming = async {
+                match first.take() {
+                    Some(first) => first,
+                    None => receiver.next().await,
+                }
+            } => incoming,
+        };
+        match incoming {
             Ok(Some(Incoming::Stdout(bytes))) => write(&mut std::io::stdout(), &bytes)?,
             Ok(Some(Incoming::Stderr(bytes))) => write(&mut std::io::stderr(), &bytes)?,
             Ok(Some(Incoming::Reply(reply))) => {
@@ -149,6 +179,11 @@ pub(crate) async fn attach(
         }
     };
     sending.abort();
+    if let Some(terminal) = shown.filter(|_| outcome.is_ok()) {
+        terminal
+            .rest(|bytes| write(&mut std::io::stdout(), bytes))
+            .await?;
+    }
     let (code, reply) = outcome?;
     let code = u8::try_from(code).unwrap_or(1);
     match reply {
@@ -164,7 +199,7 @@ fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Sends standard input, window changes and signals until aborted.
-async fn send(mut sender: Sender<Upgraded>, tty: bool) {
+async fn send(mut sender: Sender<Upgraded>, tty: bool, terminal: Option<Arc<Terminal>>) {
     let mut input = Input::open(tty);
     if tty {
         // Whoever types waits for this process too.
@@ -175,14 +210,28 @@ async fn send(mut sender: Sender<Upgraded>, tty: bool) {
     let mut terminated = signal(SignalKind::terminate()).ok();
     let mut hung_up = signal(SignalKind::hangup()).ok();
     let mut open = true;
+    // Of what is typed straight into the terminal: signals and sizes overtake what it does not take yet.
+    let mut typed = Vec::new();
     loop {
         let sent = tokio::select! {
-            chunk = input.read(), if open => match chunk {
-                Some(chunk) => sender.stdin(&chunk).await,
-                None => {
-                    open = false;
-                    sender.close_stdin().await
+            chunk = input.read(), if open && typed.is_empty() => {
+                open = chunk.is_some();
+                match (chunk, &terminal) {
+                    (Some(chunk), None) => sender.stdin(&chunk).await,
+                    (None, None) => sender.close_stdin().await,
+                    (chunk, Some(_)) => {
+                        typed = chunk.unwrap_or_else(|| vec![END_OF_INPUT]);
+                        Ok(())
+                    }
                 }
+            },
+            written = Terminal::write_some(terminal.as_deref(), &typed), if !typed.is_empty() => {
+                match written {
+                    Ok(written) => drop(typed.drain(..written)),
+                    // Nobody reads it any more; how that ended is on its way.
+                    Err(_) => (open, typed) = (false, Vec::new()),
+                }
+                Ok(())
             },
             () = received(&mut resized), if tty => sender.control(Control::Resize(window())).await,
             () = received(&mut interrupted) => sender.control(Control::Signal { signal: 2 }).await,

@@ -5,7 +5,7 @@
 //! keeps no cache; a refused or broken connection is one sentence. A connection whose other end
 //! vanished without a word is given up and replaced by the next request's.
 
-use crate::handover;
+use crate::handover::{self, Given};
 use crate::token::Token;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
@@ -162,12 +162,22 @@ enum Way {
     Carried(TokioIo<hyper::upgrade::Upgraded>),
     Handed {
         socket: UnixStream,
+        given: Given,
         /// Open for as long as the other is used.
         _beside: TokioIo<hyper::upgrade::Upgraded>,
     },
 }
 
 impl Upgraded {
+    /// Where descriptors are found that the far end sends; None where none can come.
+    #[must_use]
+    pub fn given(&self) -> Option<Given> {
+        match &self.0 {
+            Way::Carried(_) => None,
+            Way::Handed { given, .. } => Some(given.clone()),
+        }
+    }
+
     fn stream(&mut self) -> Pin<&mut (dyn Socket + '_)> {
         match &mut self.0 {
             Way::Carried(stream) => Pin::new(stream),
@@ -182,7 +192,10 @@ impl AsyncRead for Upgraded {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        self.stream().poll_read(context, buffer)
+        match &mut self.0 {
+            Way::Carried(stream) => Pin::new(stream).poll_read(context, buffer),
+            Way::Handed { socket, given, .. } => given.poll_read(socket, context, buffer),
+        }
     }
 }
 
@@ -405,6 +418,7 @@ impl Endpoint {
             let socket = taken.await.map_err(|e| broken(e.into()))?;
             Ok(Upgraded(Way::Handed {
                 socket,
+                given: Given::default(),
                 _beside: stream,
             }))
         };

@@ -17,7 +17,9 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use tokio::io::Interest;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::UnixStream;
 
 /// Of a request: the client takes a socket. Of an answer: it gets one.
@@ -29,7 +31,7 @@ const GIVEN: u8 = b'!';
 /// The connection that sockets are handed over on, as the server keeps it with a request: another
 /// descriptor of it.
 #[derive(Clone, Debug)]
-pub struct Line(pub std::sync::Arc<OwnedFd>);
+pub struct Line(pub Arc<OwnedFd>);
 
 impl Line {
     /// Sends a socket. Call it when [`READY`] was read.
@@ -72,27 +74,67 @@ fn stream(socket: OwnedFd) -> io::Result<UnixStream> {
 
 fn receive(line: &UnixStream) -> io::Result<OwnedFd> {
     let mut byte = [0];
+    let (length, socket) = receive_with(line, &mut byte)?;
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let socket = socket.filter(|_| byte == [GIVEN]);
+    socket.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Reads bytes, and a descriptor if one comes with them.
+fn receive_with(line: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let received =
-        rustix::net::recvmsg(line, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
-    if received.bytes == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let mut sockets = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+    let received = rustix::net::recvmsg(line, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
+    let mut given = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut given) => given.next(),
         _ => None,
     });
-    let socket = sockets.next().filter(|_| byte == [GIVEN]);
-    socket.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    Ok((received.bytes, given.next()))
+}
+
+/// What the far end of a socket that was handed over gave last.
+#[derive(Clone, Debug, Default)]
+pub struct Given(Arc<Mutex<Option<OwnedFd>>>);
+
+impl Given {
+    /// Takes it.
+    #[must_use]
+    pub fn take(&self) -> Option<OwnedFd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Reads from the socket, as [`tokio::io::AsyncRead::poll_read`] does, and keeps what comes besides.
+    pub(crate) fn poll_read(
+        &self,
+        socket: &UnixStream,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(socket.poll_read_ready(context))?;
+            let unfilled = buffer.initialize_unfilled();
+            match socket.try_io(Interest::READABLE, || receive_with(socket, unfilled)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok((length, given)) => {
+                    if given.is_some() {
+                        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = given;
+                    }
+                    buffer.advance(length);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn fd(stream: &UnixStream) -> OwnedFd {

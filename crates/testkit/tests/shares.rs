@@ -9,6 +9,7 @@ use boatyard_sandbox::group::sample::IoLimit;
 use boatyard_sandbox::group::{Class, Group};
 use boatyard_sandbox::{Options, Sandboxes};
 use boatyard_testkit::{Daemon, Typist, wait};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,31 @@ fn what_a_shell_starts_and_burns_goes_to_the_builds_and_the_shell_stays() {
     wait::until("the quiet job to be a session's", || {
         all_are(&daemon, "mark-calm", "sessions")
     });
+}
+
+#[test]
+fn what_is_typed_on_this_host_passes_no_agent() {
+    let daemon = Daemon::start();
+    environment(&daemon, "one");
+    let group = newest(&sandboxes(&daemon), &[]);
+    let mut typist = Typist::sit_down(&daemon, "one");
+    typist.line("echo be''fore");
+    typist.wait_for(b"before");
+    let (agents, _) = group.processes(Class::Agent).unwrap();
+    let agents = agents
+        .iter()
+        .map(|pid| Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap());
+    let agents: Vec<_> = agents.collect();
+    let tell = |signal| {
+        agents
+            .iter()
+            .for_each(|agent| kill_process(*agent, signal).unwrap())
+    };
+    tell(Signal::STOP);
+    typist.line("cd /tmp; echo with''out $PWD; exit 3");
+    typist.wait_for(b"without /tmp");
+    tell(Signal::CONT);
+    assert_eq!(typist.ended(), Some(3));
 }
 
 /// A file of the cgroup of an environment's class, by its names in version 2 and 1.

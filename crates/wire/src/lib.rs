@@ -22,6 +22,12 @@ pub const LOG_DIRECTORY: &str = "/var/log/boatyard";
 /// File descriptor on which the agent, as PID 1, finds its listening unix socket.
 pub const AGENT_LISTENER_FD: i32 = 3;
 
+/// What a closed standard input is to a terminal: its end-of-file character.
+pub const END_OF_INPUT: u8 = 4;
+
+/// How long output may stay open after the main process ended.
+pub const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Longest line shown by [`Request::Notice`], in characters.
 pub const LONGEST_NOTICE: usize = 400;
 
@@ -109,6 +115,10 @@ pub struct Process {
     pub class: Class,
     /// Takes nothing from the session's defaults.
     pub bare: bool,
+    /// The caller is connected to the agent's own socket and takes descriptors (`SCM_RIGHTS`): it gets the
+    /// terminal itself with [`Reply::Terminal`], if there is one. Agents that do not know this, and
+    /// those that cannot, answer [`Reply::Started`].
+    pub hand_over: bool,
     /// Names of variables whose values a task's output and log do not show.
     pub masked: Vec<String>,
 }
@@ -142,6 +152,13 @@ pub enum Reply {
     /// The process runs.
     Started {
         /// Its id inside the environment.
+        pid: i32,
+    },
+    /// The process runs, and with the first byte of this frame comes the other end of its terminal. It
+    /// does not block. Input and output go by it alone from now on; signals, sizes, lines that others
+    /// show there and the end still by frames. Output may lie in it after the end.
+    Terminal {
+        /// The process's id inside the environment.
         pid: i32,
     },
     /// The process ended; the last frame.
@@ -189,7 +206,11 @@ impl Reply {
                 "permissionDenied" => 126,
                 _ => 125,
             }),
-            Self::Started { .. } | Self::Done | Self::Info { .. } | Self::Tasks { .. } => None,
+            Self::Started { .. }
+            | Self::Terminal { .. }
+            | Self::Done
+            | Self::Info { .. }
+            | Self::Tasks { .. } => None,
         }
     }
 }

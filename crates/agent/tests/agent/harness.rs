@@ -3,7 +3,9 @@
 
 use boatyard_wire::frame::{self, Kind};
 use boatyard_wire::{Control, Process, Reply, Request};
-use std::io::Write as _;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::io::{IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -213,6 +215,28 @@ impl Call {
         let (kind, payload) = self.next().expect("a reply");
         assert_eq!(kind, Kind::Reply, "{:?}", String::from_utf8_lossy(&payload));
         serde_json::from_slice(&payload).unwrap()
+    }
+
+    /// A reply and what came with its first byte.
+    pub(crate) fn reply_with_descriptor(&mut self) -> (Reply, Option<OwnedFd>) {
+        let mut bytes = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            &self.stream,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        );
+        let length = received.unwrap().bytes;
+        let given = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut given) => given.next(),
+            _ => None,
+        });
+        let mut payload = Vec::new();
+        let kind = frame::read_frame(&mut &bytes[..length], &mut payload).unwrap();
+        assert_eq!(kind, Some(Kind::Reply));
+        (serde_json::from_slice(&payload).unwrap(), given)
     }
 
     #[track_caller]

@@ -1,7 +1,10 @@
 //! Processes with a terminal.
 
-use crate::harness::{Agent, command, sh};
+use crate::harness::{Agent, command, sh, wait_for};
 use boatyard_wire::{Control, LONGEST_NOTICE, Process, Reply, Request, WindowSize};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::tcgetwinsize;
+use std::io::{ErrorKind, Read as _, Write as _};
 
 fn on_terminal(process: Process) -> Process {
     Process {
@@ -114,10 +117,68 @@ fn caller_that_goes_takes_terminal_programs_along() {
     let pid = call.started();
     call.read_until("ready");
     drop(call);
-    crate::harness::wait_for(|| {
-        (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(())
-    });
+    wait_for(|| (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(()));
     assert_eq!(agent.sh("pidof sleep").code(), 1);
+}
+
+fn read_until(terminal: &mut std::fs::File, text: Option<&str>) -> String {
+    let mut seen = String::new();
+    wait_for(|| {
+        let mut bytes = [0; 4096];
+        match terminal.read(&mut bytes) {
+            Ok(length) => seen.push_str(std::str::from_utf8(&bytes[..length]).unwrap()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // Its last user is gone.
+            Err(error) => {
+                assert!(text.is_none(), "{error} after {seen:?}");
+                return Some(());
+            }
+        }
+        text.filter(|text| seen.contains(text)).map(drop)
+    });
+    seen
+}
+
+#[test]
+fn a_caller_that_asks_gets_the_terminal_itself_and_the_agent_is_not_in_between() {
+    let agent = Agent::start();
+    let script = "stty size; read line; stty size; read line; echo \"got $line\"; exit 3";
+    let mut call = agent.exec(Process {
+        hand_over: true,
+        ..on_terminal(sh(script))
+    });
+    let (reply, terminal) = call.reply_with_descriptor();
+    assert!(
+        matches!(reply, Reply::Terminal { pid } if pid > 1),
+        "{reply:?}"
+    );
+    let mut terminal = std::fs::File::from(terminal.unwrap());
+    read_until(&mut terminal, Some("31 97"));
+    call.control(Control::Resize(WindowSize { rows: 7, cols: 8 }));
+    // The size is changed by the agent: what it is when the line comes would be anybody's guess.
+    wait_for(|| (tcgetwinsize(&terminal).unwrap().ws_row == 7).then_some(()));
+    terminal.write_all(b"\n").unwrap();
+    read_until(&mut terminal, Some("7 8"));
+    let pid = Pid::from_raw(agent.host_pid().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    terminal.write_all(b"word\n").unwrap();
+    let seen = read_until(&mut terminal, None);
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(seen.ends_with("got word\r\n"), "{seen:?}");
+    let outcome = call.finish();
+    assert_eq!((outcome.code(), outcome.text()), (3, ""));
+}
+
+#[test]
+fn without_a_terminal_there_is_nothing_to_hand_over() {
+    let agent = Agent::start();
+    let outcome = agent.exec(Process {
+        hand_over: true,
+        ..sh("echo out; exit 4")
+    });
+    let outcome = outcome.finish();
+    assert!(outcome.pid.is_some());
+    assert_eq!((outcome.code(), outcome.text()), (4, "out\n"));
 }
 
 #[test]
