@@ -6,9 +6,9 @@
 use crate::failure::Failure;
 use crate::mask::Mask;
 use crate::pump;
-use crate::session::{Ended, LINGER};
+use crate::session::Ended;
 use crate::spawn::{self, Output, Provision};
-use boatyard_wire::{Process, Reply, TaskState};
+use boatyard_wire::{LINGER, Process, Reply, TaskState};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Bytes read at once.
-const CHUNK: usize = 32 * 1024;
+/// Bytes read at once: the kernel keeps no more of a terminal.
+const CHUNK: usize = 4096;
 /// Of /dev/ptmx, Documentation/admin-guide/devices.txt.
 const PTMX: (u32, u32) = (5, 2);
 

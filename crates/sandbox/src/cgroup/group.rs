@@ -215,8 +215,8 @@ impl Group {
         let memory = dir("memory");
         let io_files = if unified { "io.stat" } else { disks::COUNTED };
         let io_dir = dir(if unified { "io" } else { "blkio" });
-        if let Some(dir) = io_dir.as_ref().filter(|_| !unified) {
-            Self::have_disks_counted(dir);
+        if let Some(found) = find("blkio").filter(|_| !unified) {
+            Self::have_disks_counted(&Dir::new(found.environments(root)));
         }
         Ok(Self {
             id: id.clone(),

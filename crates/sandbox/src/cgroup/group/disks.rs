@@ -7,7 +7,7 @@
 //! here are for fairness.
 //!
 //! Since Linux 6.10 version 1 counts nothing at a disk before somebody was limited there, once and anywhere on
-//! the host: whoever opens a group has it written that it is limited to nothing.
+//! the host: whoever opens a group has it written that all groups together are limited to nothing.
 //!
 //! Waiting is pressure where the kernel tells it of single cgroups ([`Group::pressure`]), and everywhere
 //! what is seen by looking again and again at how many tasks stand still ([`Group::waiting`]): pressure
@@ -160,14 +160,14 @@ impl Group {
         Ok(())
     }
 
-    /// Has version 1 count what the group in `dir` does with every disk of the host. A disk that refuses is
-    /// one that nobody is held at.
+    /// Has version 1 count at every disk of the host. Written to the group above all environments, in which
+    /// nobody is: an environment's own would name every disk of its neighbours from then on. A disk that
+    /// refuses is one that nobody is held at.
     pub(super) fn have_disks_counted(dir: &Dir) {
         let mut counted = BTreeMap::new();
         let text = dir.read(COUNTED).unwrap_or_default();
         sample::count_disks(&mut counted, &text, false, false);
         for (major, minor) in host_disks() {
-            // One that is named may have a limit.
             if !counted.contains_key(&(major, minor)) {
                 let _ = dir.write(FIRST[1], &format!("{major}:{minor} 0"));
             }
