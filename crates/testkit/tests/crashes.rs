@@ -148,7 +148,7 @@ fn a_kill_at_any_time_of_up_is_finished_or_cleaned_up() {
         &|daemon| {
             let folder = daemon.project("app", CONFIG);
             daemon
-                .boatyard(&["up", &folder, "--detach"])
+                .client(&["up", &folder, "--detach"])
                 .stderr(std::process::Stdio::null())
                 .spawn()
                 .unwrap()
@@ -172,7 +172,7 @@ fn a_kill_at_any_time_of_stop_and_rm_ends_in_what_was_asked() {
             let folder = daemon.project("app", CONFIG);
             daemon.cli(&["up", &folder, "--detach"]).ok();
             daemon
-                .boatyard(&["stop", "app"])
+                .client(&["stop", "app"])
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null())
                 .spawn()

@@ -160,6 +160,22 @@ impl Session {
         self.round(self.client.batch_execute("ROLLBACK")).await
     }
 
+    /// Ends the sessions of servers that went silent while they were sending within a transaction,
+    /// so that the others may write. The database's own limit on idle transactions begins only
+    /// after the end of what is sent together.
+    pub(super) async fn end_silent(&self) -> Result<(), Trouble> {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND usename = current_user
+                    AND application_name = current_setting('application_name')
+                    AND state = 'active' AND wait_event = 'ClientRead'
+                    AND backend_xid IS NOT NULL
+                    AND query_start < clock_timestamp() - interval '{} ms'",
+            IDLE.as_millis(),
+        );
+        self.round(self.client.batch_execute(&end)).await
+    }
+
     /// Whether the database warned since this was last asked.
     pub(super) fn warned(&self) -> bool {
         self.warned.swap(false, Ordering::Relaxed)

@@ -173,6 +173,13 @@ impl Writer {
             Err(trouble) => {
                 // One that cannot even undo is of no more use.
                 if !trouble.lost && session.roll_back().await.is_ok() {
+                    // What passes by itself may be a lock waited for in vain.
+                    if trouble.passing
+                        && let Err(trouble) = session.end_silent().await
+                    {
+                        let error = trouble.failure.error();
+                        tracing::debug!(%error, "silent servers could not be ended");
+                    }
                     self.session = Some(session);
                 }
                 Err(trouble)
