@@ -4,14 +4,19 @@
 //! others are told how to get it. Starting is safe to race: the daemon's lock lets one win.
 
 use crate::args::{Global, Local};
+use crate::daemon::IN_USE;
 use crate::failure::Failure;
 use boatyard_link::client::{Address, Endpoint};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a starting daemon may take until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// How long to wait for another process that uses the state directory, before starting a daemon
+/// once more; twice as long each time.
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The server named by the options, or this machine's own, started when it does not run.
 pub(crate) async fn endpoint(global: &Global) -> Result<Endpoint, Failure> {
@@ -68,20 +73,52 @@ pub(crate) fn remote(server: &str, global: &Global) -> Result<Endpoint, Failure>
     })
 }
 
+/// Starts this machine's daemon and waits until one answers: this one, or one that was started at
+/// the same time. Where another is just ending, it is tried again.
+async fn start(local: &Local) -> Result<(), Failure> {
+    std::fs::create_dir_all(&local.state_dir)?;
+    let log_path = local.state_dir.join("daemon.log");
+    eprintln!("starting the Boatyard daemon (log: {})", log_path.display());
+    let mut child = launch(local, &log_path)?;
+    let began = Instant::now();
+    let mut pause = IN_USE_PAUSE;
+    let mut again = began;
+    loop {
+        if tokio::net::UnixStream::connect(&local.socket).await.is_ok() {
+            return Ok(());
+        }
+        let is_late = began.elapsed() > START_DEADLINE;
+        match child.try_wait()? {
+            Some(status) if status.code() == Some(IN_USE.into()) && !is_late => {
+                if again.elapsed() > pause {
+                    pause *= 2;
+                    child = launch(local, &log_path)?;
+                }
+            }
+            None if !is_late => again = Instant::now(),
+            _ => {
+                let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+                let mut lines = log.lines().rev();
+                let said = lines.find(|line| !line.starts_with("hint: "));
+                let said = said.unwrap_or("it logged nothing");
+                return Err(Failure::new(format!("the daemon did not start: {said}"))
+                    .hint(format!("its log is {}", log_path.display())));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "the local daemon is this executable, started again"
 )]
-async fn start(local: &Local) -> Result<(), Failure> {
-    let executable = std::env::current_exe()?;
-    std::fs::create_dir_all(&local.state_dir)?;
-    let log_path = local.state_dir.join("daemon.log");
+fn launch(local: &Local, log_path: &Path) -> std::io::Result<Child> {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
-        .open(&log_path)?;
-    eprintln!("starting the Boatyard daemon (log: {})", log_path.display());
-    let mut child = Command::new(executable)
+        .open(log_path)?;
+    Command::new(std::env::current_exe()?)
         .arg("daemon")
         .arg("--detached")
         .arg("--socket")
@@ -97,19 +134,5 @@ async fn start(local: &Local) -> Result<(), Failure> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .spawn()?;
-    let began = Instant::now();
-    loop {
-        if tokio::net::UnixStream::connect(&local.socket).await.is_ok() {
-            return Ok(());
-        }
-        let ended = child.try_wait()?;
-        if ended.is_some() || began.elapsed() > START_DEADLINE {
-            let log = std::fs::read_to_string(&log_path).unwrap_or_default();
-            let last = log.lines().last().unwrap_or("it logged nothing").to_owned();
-            return Err(Failure::new(format!("the daemon did not start: {last}"))
-                .hint(format!("its log is {}", log_path.display())));
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        .spawn()
 }

@@ -26,6 +26,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Name of the local runner.
 const RUNNER: &str = "local";
+/// The exit code while another process uses the state directory: EX_TEMPFAIL of `sysexits.h`.
+pub(crate) const IN_USE: u8 = 75;
 /// This program, though an upgrade may replace its file while it runs.
 const EXECUTABLE: &str = "/proc/self/exe";
 
@@ -54,6 +56,7 @@ fn prepare(local: &Local, verb: &str) -> Result<std::fs::File, Failure> {
     fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         Failure::new(format!("another Boatyard process uses {directory}"))
             .hint("end it first, or use another --state-dir")
+            .code(IN_USE)
     })?;
     Ok(lock)
 }

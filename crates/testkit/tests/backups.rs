@@ -82,7 +82,7 @@ fn what_cannot_be_backed_up_or_restored_is_told_and_leaves_nothing() {
     let (mut server, file) = backed_up(folder.path());
     let refused = |server: &Server, arguments: &[&str]| {
         let ran = run(server, arguments);
-        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_ne!(ran.code, 0, "{ran:?}");
         ran.stderr
     };
     let again = refused(&server, &["server", "backup", &file]);

@@ -1,8 +1,11 @@
 //! Kills at any time: environments outlive the runner, and nothing half-made stays.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use boatyard_testkit::{Daemon, Typist, wait};
+use boatyard_testkit::{Daemon, Ran, Typist, photo, wait};
+use rustix::fs::FlockOperation;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 const CONFIG: &str = r#"{"image": "test:latest", "postStartCommand": "echo started >> /root/starts", "waitFor": "postStartCommand"}"#;
@@ -107,6 +110,54 @@ fn after_a_power_cut_environments_start_again_with_what_they_had_written() {
             .filter(|ran| ran.code == 0 && ran.stdout.matches("started").count() == 2)
     });
     assert_eq!(kept.stdout, "precious\nstarted\nstarted\n");
+}
+
+#[test]
+fn clients_that_find_no_daemon_start_one_between_them_and_wait_for_one_that_is_ending() {
+    let daemon = Daemon::prepare();
+    let list = || {
+        let mut command = daemon.boatyard(&["ls"]);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let clients = [list(), list(), list(), list()];
+    let started = Started(daemon.socket());
+    for client in clients {
+        Ran::from(client.wait_with_output().unwrap()).ok();
+    }
+    drop(started);
+
+    // One that has its socket no more but its state directory still.
+    let lock = std::fs::File::create(daemon.state().join("lock")).unwrap();
+    wait::until("the state directory", || {
+        // One that was started when nobody answered may come late.
+        drop(Started(daemon.socket()));
+        rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).ok()
+    });
+    let client = list();
+    let _last = Started(daemon.socket());
+    let log = daemon.state().join("daemon.log");
+    wait::until("a daemon that is refused", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.contains("another Boatyard process uses").then_some(())
+    });
+    drop(lock);
+    Ran::from(client.wait_with_output().unwrap()).ok();
+}
+
+/// A daemon that clients started on a socket; ended with this.
+struct Started(PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let Ok(stream) = UnixStream::connect(&self.0) else {
+            return;
+        };
+        let peer = rustix::net::sockopt::socket_peercred(&stream).unwrap().pid;
+        rustix::process::kill_process(peer, rustix::process::Signal::TERM).unwrap();
+        let pid = peer.as_raw_nonzero().get().cast_unsigned();
+        wait::until("the daemon to end", || photo::ended(pid).then_some(()));
+    }
 }
 
 /// Kills the daemon after a growing pause into each verb, until the verb is done before the kill.

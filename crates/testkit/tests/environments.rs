@@ -395,7 +395,7 @@ fn teardown_waits_for_the_last_environment_and_leaves_the_host_as_it_was() {
     let folder = daemon.project("app", CONFIG);
     up(&daemon, &folder);
     let refused = daemon.cli(&["teardown"]);
-    assert_eq!(refused.code, 1, "{refused:?}");
+    assert_eq!(refused.code, 75, "{refused:?}");
     assert!(
         refused.stderr.contains("another Boatyard process"),
         "{refused:?}"
