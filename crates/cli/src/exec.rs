@@ -137,34 +137,20 @@ pub(crate) async fn attach(
     let given = stream.given().filter(|_| tty);
     process.hand_over = given.is_some();
     let (sender, mut receiver) = Channel::open(stream, &Request::Exec(process)).await?;
-    let (terminal, first) = match given {
-        Some(given) => terminal::take(&given, &mut receiver).await?,
-        None => (None, None),
-    };
-    let _raw = if tty && std::io::stdin().is_terminal() {
-        Raw::enter()
-    } else {
-        None
-    };
-    let sending = tokio::spawn(send(sender, tty, terminal.clone()));
-    let mut first = first.map(|reply| Ok(Some(Incoming::Reply(reply))));
-    let mut shown = terminal.as_deref();
+    let mut ends = Some((sender, given));
+    let mut going = None;
+    let mut shown: Option<Arc<Terminal>> = None;
     let outcome = loop {
         let incoming = tokio::select! {
             // Output is read from one end; the other has lines that are put between it, and the end.
-            bytes = Terminal::read_some(shown), if shown.is_some() => {
+            bytes = Terminal::read_some(shown.as_deref()), if shown.is_some() => {
                 match bytes {
                     Some(bytes) => write(&mut std::io::stdout(), &bytes)?,
                     None => shown = None,
                 }
                 continue;
             }
-            incoming = async {
-                match first.take() {
-                    Some(first) => first,
-                    None => receiver.next().await,
-                }
-            } => incoming,
+            incoming = receiver.next() => incoming,
         };
         match incoming {
             Ok(Some(Incoming::Stdout(bytes))) => write(&mut std::io::stdout(), &bytes)?,
@@ -173,12 +159,23 @@ pub(crate) async fn attach(
                 if let Some(code) = reply.exit_code() {
                     break Ok((code, reply));
                 }
+                // It runs, and is typed to from now on.
+                if let Some((sender, given)) = ends.take() {
+                    if matches!(reply, Reply::Terminal { .. }) {
+                        shown = Some(Arc::new(Terminal::take(given)?));
+                    }
+                    let is_raw = tty && std::io::stdin().is_terminal();
+                    let raw = is_raw.then(Raw::enter).flatten();
+                    going = Some((raw, tokio::spawn(send(sender, tty, shown.clone()))));
+                }
             }
             Ok(None) => break Err(Failure::new(format!("environment {name} ended")).code(125)),
             Err(error) => break Err(Failure::from_error(&error).code(125)),
         }
     };
-    sending.abort();
+    if let Some((_, sending)) = &going {
+        sending.abort();
+    }
     if let Some(terminal) = shown.filter(|_| outcome.is_ok()) {
         terminal
             .rest(|bytes| write(&mut std::io::stdout(), bytes))

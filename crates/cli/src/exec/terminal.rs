@@ -6,14 +6,11 @@
 //! system is a program of theirs.
 
 use crate::failure::Failure;
-use boatyard_link::client::Upgraded;
-use boatyard_link::frames::{Incoming, Receiver};
 use boatyard_link::handover::Given;
-use boatyard_wire::{LINGER, Reply};
+use boatyard_wire::LINGER;
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -25,30 +22,6 @@ const PTMX: (u32, u32) = (5, 2);
 /// One end of a pseudo terminal.
 #[derive(Debug)]
 pub(super) struct Terminal(AsyncFd<OwnedFd>);
-
-/// Waits until the process runs, or does not: its terminal if it was given, else the reply.
-pub(super) async fn take(
-    given: &Given,
-    receiver: &mut Receiver<Upgraded>,
-) -> Result<(Option<Arc<Terminal>>, Option<Reply>), Failure> {
-    match receiver.next().await {
-        Ok(Some(Incoming::Reply(Reply::Terminal { .. }))) => {
-            let end = given.take().filter(is_pseudo_terminal);
-            let terminal = end.map(|end| {
-                rustix::io::ioctl_fionbio(&end, true)?;
-                watched(end)
-            });
-            let terminal = terminal.transpose()?.ok_or_else(|| {
-                Failure::new("the environment's agent gave no terminal; restart the environment")
-                    .code(125)
-            })?;
-            Ok((Some(Arc::new(Terminal(terminal))), None))
-        }
-        Ok(Some(Incoming::Reply(reply))) => Ok((None, Some(reply))),
-        Ok(_) => Err(Failure::new("the environment ended").code(125)),
-        Err(error) => Err(Failure::from_error(&error).code(125)),
-    }
-}
 
 #[allow(
     deprecated,
@@ -67,6 +40,19 @@ fn is_pseudo_terminal(end: &OwnedFd) -> bool {
 }
 
 impl Terminal {
+    /// What came with [`boatyard_wire::Reply::Terminal`].
+    pub(super) fn take(given: Option<Given>) -> Result<Self, Failure> {
+        let end = given
+            .and_then(|given| given.take())
+            .filter(is_pseudo_terminal);
+        let end = end.ok_or_else(|| {
+            Failure::new("the environment's agent gave no terminal; restart the environment")
+                .code(125)
+        })?;
+        rustix::io::ioctl_fionbio(&end, true).map_err(io::Error::from)?;
+        Ok(Self(watched(end)?))
+    }
+
     /// The next bytes shown there; None when nobody has it any more.
     async fn read(&self) -> Option<Vec<u8>> {
         let mut buffer = vec![0; CHUNK];
