@@ -175,7 +175,7 @@ impl Sandboxes {
         match protocol::receive(reply.as_fd()) {
             Ok(Some((Reply::Started(running), _))) => {
                 // Better unshared than not started; [`Self::shape`] tries again and tells.
-                let _ = self.uplink().join(&spec.id);
+                let _ = net::shape::join(&self.host_names(), &mut self.uplink(), &spec.id);
                 Ok(running)
             }
             Ok(Some((Reply::AlreadyRunning, _))) => Err(Error::AlreadyRunning(spec.id.clone())),
@@ -492,8 +492,8 @@ impl Sandboxes {
         Err(Error::unanswered(root, KILLED))
     }
 
-    /// Limits how fast a sandbox that runs speaks to the outside, in place of what was. One without a
-    /// link of its own is left alone.
+    /// Limits how fast an environment that runs, named by its own sandbox, speaks to the outside, its
+    /// members with it, in place of what was. One without a link is left alone.
     ///
     /// # Errors
     /// When the kernel has not what it takes.

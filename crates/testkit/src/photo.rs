@@ -62,15 +62,16 @@ pub fn links(uid: &str) -> Vec<String> {
         .collect()
 }
 
-/// Names of the two devices that the environment with this uid may have on the host: the end of its
-/// link, and what it sends is led through where that is limited. `prefix` names the daemon's cgroups.
-pub fn devices(prefix: &str, uid: &str) -> [String; 2] {
+/// Names of the devices that the environment with this uid may have on the host: the end of its link,
+/// and where it is limited what it sends, and what it receives, is led through. `prefix` names the
+/// daemon's cgroups.
+pub fn devices(prefix: &str, uid: &str) -> [String; 3] {
     let hash = format!("{prefix}/{uid}")
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });
-    ["by-", "byi"].map(|kind| {
+    ["by-", "byi", "byj"].map(|kind| {
         let mut name = format!("{kind}{:016x}", hash ^ (hash >> 29));
         name.truncate(15);
         name

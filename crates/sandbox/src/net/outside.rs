@@ -1,6 +1,7 @@
 //! The host's side of a sandbox's link: the veth, its neighbour and its route.
 
 use super::netlink::{self, Netlink};
+use super::uplink::DIRECTIONS;
 use super::{INSIDE_INDEX, INSIDE_MAC, OUTSIDE_MAC};
 use crate::error::{Failure, Step};
 use crate::protection::{self, Protection};
@@ -141,7 +142,12 @@ pub(crate) fn remove(host: &HostNames, id: &Id) -> io::Result<()> {
     }
 }
 
-/// Ids of the sandboxes that have a link here.
+fn is_detour(host: &HostNames, id: &Id, name: &str) -> bool {
+    let mut detours = DIRECTIONS.into_iter();
+    detours.any(|direction| super::shape::detour(host, id, direction) == name)
+}
+
+/// Ids of the sandboxes that have a link, or a detour, here.
 pub(crate) fn list(host: &HostNames) -> io::Result<Vec<String>> {
     let mut ids = Vec::new();
     for link in Netlink::open()?.links()? {
@@ -156,7 +162,7 @@ pub(crate) fn list(host: &HostNames) -> io::Result<Vec<String>> {
         }
         if let (Some(name), Some(alias)) = (name, alias)
             && let Ok(id) = Id::try_from(alias)
-            && (interface(host, &id) == name || super::shape::detour(host, &id) == name)
+            && (interface(host, &id) == name || is_detour(host, &id, &name))
         {
             ids.push(id.into());
         }

@@ -54,7 +54,7 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
-    fn of(self, bandwidth: &Bandwidth) -> Option<u64> {
+    pub(super) fn of(self, bandwidth: &Bandwidth) -> Option<u64> {
         match self {
             Self::Egress => bandwidth.egress,
             Self::Ingress => bandwidth.ingress,
@@ -70,6 +70,20 @@ impl Direction {
         }
     }
 
+    /// What leads packets of this direction from a veth, on which is a [`tc::hook`], to a device.
+    pub(super) fn redirect(self, veth: i32, through: i32) -> Request {
+        let parent = match self {
+            Self::Egress => tc::ARRIVING,
+            Self::Ingress => tc::LEAVING,
+        };
+        let filter = Filter {
+            device: veth,
+            parent,
+            number: None,
+        };
+        filter.redirect(through)
+    }
+
     /// Name of its device.
     fn device(self, host: &HostNames) -> String {
         match self {
@@ -79,7 +93,7 @@ impl Direction {
     }
 }
 
-const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
 /// What is shared.
 #[derive(Debug)]
@@ -161,7 +175,8 @@ impl Uplink {
             .collect();
         for id in &ids {
             if let Some(veth) = tc::index(&outside::interface(&self.host, id))? {
-                shape::clear(&self.host, id, veth)?;
+                shape::unhook(veth)?;
+                shape::remove(&self.host, id)?;
             }
         }
         for name in &names {
@@ -204,11 +219,6 @@ impl Uplink {
         Ok(way)
     }
 
-    /// Whether anything is shared.
-    pub(crate) fn is_any(&self) -> bool {
-        !self.ways.is_empty()
-    }
-
     /// Whether what goes this way is.
     pub(crate) fn is_shared(&self, direction: Direction) -> bool {
         self.ways.iter().any(|way| way.direction == direction)
@@ -216,18 +226,7 @@ impl Uplink {
 
     /// What leads the packets of a veth, on which is a [`tc::hook`], through the devices.
     pub(super) fn redirects(&self, veth: i32) -> Vec<Request> {
-        let redirect = |way: &Way| {
-            let parent = match way.direction {
-                Direction::Egress => tc::ARRIVING,
-                Direction::Ingress => tc::LEAVING,
-            };
-            let filter = Filter {
-                device: veth,
-                parent,
-                number: None,
-            };
-            filter.redirect(way.device)
-        };
+        let redirect = |way: &Way| way.direction.redirect(veth, way.device);
         self.ways.iter().map(redirect).collect()
     }
 
@@ -273,7 +272,7 @@ impl Uplink {
         let mut requests: Vec<_> = ways.iter().flat_map(filters).collect();
         requests.push(tc::hook(veth));
         requests.extend(self.redirects(veth));
-        shape::clear(&self.host, id, veth)?;
+        shape::unhook(veth)?;
         Netlink::open()?.all(requests)
     }
 

@@ -1,5 +1,6 @@
 //! How fast a sandbox speaks, as far as it is limited.
 
+use crate::members::{member, owner};
 use crate::world::{DEADLINE, World};
 use boatyard_sandbox::spec::{Bandwidth, Network};
 use std::io::{Read, Write};
@@ -82,6 +83,52 @@ fn each_direction_is_held_to_its_rate_and_let_go_again() {
     held(address, false, false);
     shape(Some(SLOW), Some(SLOW));
     world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    assert_eq!(world.traces(), [""; 0]);
+}
+
+#[test]
+fn members_share_the_rate_of_their_environment_whenever_they_start() {
+    const SERVE: &str =
+        "nc -ll -p 4000 -e head -c 1048576 /dev/zero & nc -ll -p 4001 -e wc -c & sleep 1000";
+    let world = World::with(|options| options.network = true);
+    let app = owner(&world, "app", SERVE, 0);
+    let early = member(&world, &app, 1, SERVE, &[]);
+    let late = member(&world, &app, 2, SERVE, &[]);
+    let all = [&app, &early, &late].map(|spec| spec.network.address().unwrap());
+    let shape = |rate| {
+        let bandwidth = Bandwidth {
+            egress: rate,
+            ingress: rate,
+        };
+        world.sandboxes.shape(&app.id, &bandwidth).unwrap();
+    };
+    world.sandboxes.start(&app).unwrap();
+    world.sandboxes.start(&early).unwrap();
+    shape(Some(SLOW));
+    world.sandboxes.start(&late).unwrap();
+    for address in all {
+        held(address, true, true);
+    }
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for address in all {
+            scope.spawn(move || times(address));
+        }
+    });
+    // Six mebibytes, three each way; with a rate each it took little more than two seconds.
+    assert!(
+        began.elapsed() > Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    shape(None);
+    for address in all {
+        held(address, false, false);
+    }
+    shape(Some(SLOW));
+    for spec in [&early, &late, &app] {
+        world.sandboxes.remove(&spec.id, &spec.state).unwrap();
+    }
     assert_eq!(world.traces(), [""; 0]);
 }
 

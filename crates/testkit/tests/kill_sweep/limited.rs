@@ -200,8 +200,8 @@ impl Place {
         if held.split_whitespace().next() != Some(&quota) {
             return Some(format!("the quota is {amount}, with a burst of {burst}"));
         }
-        let [link, detour] = photo::devices(self.daemon.prefix(), uid);
-        for (device, rate) in [(link, wanted.ingress), (detour, wanted.egress)] {
+        let [_, egress, ingress] = photo::devices(self.daemon.prefix(), uid);
+        for (device, rate) in [(egress, wanted.egress), (ingress, wanted.ingress)] {
             let shown = Command::new("tc")
                 .args(["class", "show", "dev", &device])
                 .output()
