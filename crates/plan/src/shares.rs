@@ -184,7 +184,7 @@ impl Account {
     }
 }
 
-/// Quotas for a limit in thousandths of one processor; None for no limit.
+/// Quotas for a limit in thousandths of one processor.
 ///
 /// The builders together have the limit less what the interactive classes use, of which up to a
 /// quarter is kept for them; the whole has as much again on top ([`Account`] says why it may: with less
@@ -198,12 +198,12 @@ impl Account {
 /// The burst of the whole is the limit, always: whoever reads the files learns it there.
 #[must_use]
 pub fn caps(
-    limit_millis: Option<u64>,
+    limit_millis: u64,
     demand: &Demand,
     made: &[u64],
     account: &Account,
-) -> Option<(Caps, Vec<Quota>)> {
-    let limit = limit_millis?.max(10);
+) -> (Caps, Vec<Quota>) {
+    let limit = limit_millis.max(10);
     let interactive = demand.interactive.saturating_mul(5) / 4;
     let above = if account.is_strict() { 0 } else { limit };
     let below = if account.is_frugal() {
@@ -246,7 +246,7 @@ pub fn caps(
         nested: plain(share(1)),
     };
     let made = (2..used.len()).map(|which| plain(share(which)));
-    Some((caps, made.collect()))
+    (caps, made.collect())
 }
 
 /// Whether a quota is so far from the one that stands that it is worth writing.

@@ -226,10 +226,9 @@ fn a_storm_of_forks_does_not_make_the_loop_busy() {
     assert!(cost > 0.0 && cost < 0.05, "{cost} of a core");
 }
 
-#[test]
-fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
-    let mut daemon = Daemon::start();
-    // So little that a busy host has it to give.
+/// Starts an environment `one` that may use a tenth of a processor: so little that a busy host has it
+/// to give.
+fn tenth(daemon: &Daemon) -> Group {
     let class = daemon.folder().join("tenth.json");
     let tenth = r#"{"apiVersion": "boatyard.dev/v1", "kind": "EnvironmentClass",
       "metadata": {"name": "tenth"}, "spec": {"resources": {"cpu": "100m"}}}"#;
@@ -240,7 +239,48 @@ fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
     daemon
         .cli(&["up", &folder, "--name", "one", "--class", "tenth"])
         .ok();
-    let group = group(&daemon);
+    group(daemon)
+}
+
+/// The kernel hands out a whole quota anew with each that is written.
+#[test]
+fn builders_that_want_all_have_quotas_that_stand_for_a_second() {
+    let daemon = Daemon::start();
+    let group = tenth(&daemon);
+    let burn = "for n in 1 2; do sh -c ': mark-burns; while :; do :; done' >/dev/null 2>&1 & done";
+    daemon.sh("one", burn).ok();
+    let burners: Vec<u32> = classes(&daemon, "mark-burns").into_keys().collect();
+    for (pid, class) in burners.iter().zip([Class::Builds, Class::Nested]) {
+        group.place_any(*pid, class).unwrap();
+    }
+    let both = || [Class::Builds, Class::Nested].map(|class| group.class_quota(class).unwrap());
+    wait::until("shares", || {
+        both()
+            .iter()
+            .all(|quota| quota.is_some_and(|quota| quota.quota < Duration::from_millis(9)))
+            .then_some(())
+    });
+    let (began, mut stood, mut written) = (Instant::now(), both(), 0);
+    while began.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = both();
+        written += stood
+            .iter()
+            .zip(&now)
+            .filter(|(stood, now)| stood != now)
+            .count();
+        stood = now;
+    }
+    assert!(
+        written <= 12,
+        "{written} quotas of two classes in five seconds"
+    );
+}
+
+#[test]
+fn a_limit_leaves_the_shell_room_and_holds_whoever_hides_in_it() {
+    let mut daemon = Daemon::start();
+    let group = tenth(&daemon);
     let ms = Duration::from_millis;
     let stand = || {
         let whole = group.whole_quota().unwrap()?;

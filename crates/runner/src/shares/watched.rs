@@ -13,8 +13,11 @@ use std::time::Duration;
 const BURNING: u32 = 5;
 /// How often builds are read for those that have grown quiet, and shells for those that are new.
 const NOW_AND_THEN: Duration = Duration::from_secs(1);
-/// How often quotas are thought about.
-const QUOTAS: Duration = Duration::from_millis(200);
+/// How often the account is charged.
+const ACCOUNT: Duration = Duration::from_millis(200);
+/// How long builders' quotas stand: the kernel hands out the whole quota anew with each that is
+/// written, so that a group whose quota is written five times a second uses half as much again.
+const STAND: Duration = Duration::from_secs(1);
 /// How often what stands in the files is read again: limits change, by others' hands.
 const REREAD: Duration = Duration::from_secs(2);
 /// Processes read of one class in one round.
@@ -39,10 +42,12 @@ pub(super) struct Watched {
     rested: Duration,
     /// When builds and shells were read last.
     swept: Duration,
-    /// When quotas were thought about last, and what the whole and its classes had used.
-    thought: Option<(Duration, Duration, [Option<Duration>; 4])>,
-    demand: Demand,
+    /// When the account was charged last, and what the whole had used.
+    charged: Option<(Duration, Duration)>,
     account: Account,
+    /// When builders' quotas were thought about last, what the classes had used, and for which limit.
+    thought: Option<(Duration, [Option<Duration>; 4], u64)>,
+    demand: Demand,
     /// The quotas as they stand, and when they were read.
     stand: Option<(Duration, [Option<Quota>; 3])>,
     hastened: BTreeMap<u32, Duration>,
@@ -100,9 +105,10 @@ impl Watched {
             classes: None,
             rested: Duration::ZERO,
             swept: now.saturating_sub(NOW_AND_THEN),
+            charged: None,
+            account: Account::default(),
             thought: None,
             demand: Demand::default(),
-            account: Account::default(),
             stand: None,
             hastened: BTreeMap::new(),
             made: Made::default(),
@@ -258,78 +264,71 @@ impl Watched {
         whole: Duration,
         used: [Option<Duration>; 4],
     ) -> Result<(), group::Error> {
-        let passed = match self.thought {
-            Some((when, ..)) if now.saturating_sub(when) < QUOTAS => return Ok(()),
-            Some((when, _, before)) => {
-                let passed = now.saturating_sub(when);
-                self.demand = demand(passed, &before, &used);
-                Some(passed)
-            }
-            None => None,
+        let since = |when: Duration| now.saturating_sub(when);
+        let (passed, spent) = match self.charged {
+            Some((when, _)) if since(when) < ACCOUNT => return Ok(()),
+            Some((when, before)) => (since(when), whole.saturating_sub(before)),
+            None => (Duration::ZERO, Duration::ZERO),
         };
-        let spent = self.thought.map_or(Duration::ZERO, |(_, before, _)| {
-            whole.saturating_sub(before)
-        });
-        self.thought = Some((now, whole, used));
-        let stand = match self.stand {
-            Some((when, stand)) if passed.is_some() && now.saturating_sub(when) < REREAD => stand,
-            _ => [
-                self.group.whole_quota()?,
-                self.group.class_quota(group::Class::Builds)?,
-                self.group.class_quota(group::Class::Nested)?,
-            ],
+        self.charged = Some((now, whole));
+        let (read, mut stand) = match self.stand {
+            Some((read, stand)) if since(read) < REREAD => (read, stand),
+            _ => (now, self.standing()?),
         };
-        let read = self
-            .stand
-            .filter(|_| passed.is_some())
-            .map_or(now, |(when, _)| when);
-        let read = if now.saturating_sub(read) < REREAD {
-            read
-        } else {
-            now
-        };
-        let limit = stand[0].and_then(|whole| whole.limit_millis());
-        if let (Some(limit), Some(passed)) = (limit, passed) {
-            self.account.charge(limit, passed, spent);
-        }
-        let made = self.made.look(&self.group, now, passed);
-        let caps = shares::caps(limit, &self.demand, &made, &self.account);
-        let Some((caps, of_made)) = caps else {
+        let Some(limit) = stand[0].and_then(|whole| whole.limit_millis()) else {
             self.made.hold(&self.group, None);
-            for (stands, class) in stand[1..]
-                .iter()
-                .zip([group::Class::Builds, group::Class::Nested])
-            {
+            for (stands, class) in stand[1..].iter().zip(CAPPED) {
                 if stands.is_some() {
                     self.group.set_quota(class, None)?;
                 }
             }
-            self.stand = Some((read, [None; 3]));
+            (self.thought, self.stand) = (None, Some((read, [None; 3])));
             return Ok(());
         };
+        self.account.charge(limit, passed, spent);
+        let thought = self.thought.filter(|(.., of)| *of == limit);
+        let due = thought.is_none_or(|(when, ..)| since(when) >= STAND);
+        let mut made = Vec::new();
+        if due {
+            let before = self.thought.replace((now, used, limit));
+            let passed = before.map(|(when, ..)| since(when));
+            if let Some((when, before, _)) = before {
+                self.demand = demand(since(when), &before, &used);
+            }
+            made = self.made.look(&self.group, now, passed);
+        }
+        let (caps, of_made) = shares::caps(limit, &self.demand, &made, &self.account);
         let differs = |wanted: &shares::Quota, stands: Option<Quota>| {
             shares::differs(wanted, stands.map(planned).as_ref())
         };
-        let mut stand = stand;
         if differs(&caps.whole, stand[0]) {
             self.group.set_whole_quota(Some(quota(caps.whole)))?;
             // Kernels before 5.14 keep no burst; it is not asked for again until the next reading.
             stand[0] = Some(quota(caps.whole));
         }
-        for (at, class, wanted) in [
-            (1, group::Class::Builds, caps.builds),
-            (2, group::Class::Nested, caps.nested),
-        ] {
-            if differs(&wanted, stand[at]) {
-                self.group.set_quota(class, Some(quota(wanted)))?;
-                stand[at] = Some(quota(wanted));
+        if due {
+            let wanted = [caps.builds, caps.nested];
+            for ((wanted, stands), class) in wanted.into_iter().zip(&mut stand[1..]).zip(CAPPED) {
+                if differs(&wanted, *stands) {
+                    self.group.set_quota(class, Some(quota(wanted)))?;
+                    *stands = Some(quota(wanted));
+                }
             }
+            self.made.hold(&self.group, Some(&of_made));
         }
-        self.made.hold(&self.group, Some(&of_made));
         self.stand = Some((read, stand));
         Ok(())
     }
+
+    /// The quotas of the whole and of [`CAPPED`].
+    fn standing(&self) -> Result<[Option<Quota>; 3], group::Error> {
+        let [builds, nested] = CAPPED.map(|class| self.group.class_quota(class));
+        Ok([self.group.whole_quota()?, builds?, nested?])
+    }
 }
+
+/// The classes that have quotas of their own.
+const CAPPED: [group::Class; 2] = [group::Class::Builds, group::Class::Nested];
 
 /// Thousandths of one processor that classes used.
 fn demand(
