@@ -17,6 +17,7 @@ use boatyard_server::RunnerTokens;
 use boatyard_store::Store;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -240,6 +241,21 @@ async fn keep_known(tokens: RunnerTokens, token: Token) {
     }
 }
 
+/// Takes another token from its file whenever the server refuses the one that was read.
+async fn keep_read(path: PathBuf, token: Token) {
+    const AGAIN: Duration = Duration::from_secs(2);
+    loop {
+        token.refused().await;
+        // While it is being written, or gone, the one that is known is as good.
+        let read = tokio::fs::read_to_string(&path).await.unwrap_or_default();
+        let read = read.trim();
+        if !read.is_empty() && *read != *token.now() {
+            token.replace(read);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
 /// Lets the store finish what it writes.
 async fn close(store: &dyn Store) -> Result<(), Failure> {
     let closed = store.close().await;
@@ -286,6 +302,13 @@ pub(crate) async fn runner(global: &Global, runner: Runner) -> Result<(), Failur
     let endpoint = connect::remote(server, global)?;
     let _lock = prepare(&global.local, "runner")?;
     let (shutdown, mut services) = (CancellationToken::new(), JoinSet::new());
+    if let (Some(path), Some(token)) = (global.token_file.clone(), endpoint.token.clone()) {
+        let until = shutdown.clone();
+        services.spawn(async move {
+            until.run_until_cancelled(keep_read(path, token)).await;
+            Ok(())
+        });
+    }
     let opened = open_runner(
         &global.local,
         &runner.name,

@@ -115,10 +115,10 @@ async fn tell(context: &Context) {
         }
         let (name, server) = (&context.runner, &context.server);
         tracing::error!(
-            "the server at {server} does not know the token of the runner {name}: its Runner was deleted, or it was given another token. Environments here go on, out of the server's reach; to let the runner in again, run `boatyard token {name}` there and start the runner with that token"
+            "the server at {server} does not know the token of the runner {name}: its Runner was deleted, or it was given another token. Environments here go on, out of the server's reach; to let the runner in again, run `boatyard token {name}` there and write that token to the runner's token file"
         );
         token.good().await;
-        tracing::info!("the server at {server} knows the runner {name}");
+        tracing::info!("the runner {name} has a token again for the server at {server}");
     }
 }
 
