@@ -101,6 +101,7 @@ async fn start(local: &Local) -> Result<(), Failure> {
                 let mut lines = log.lines().rev();
                 let said = lines.find(|line| !line.starts_with("hint: "));
                 let said = said.unwrap_or("it logged nothing");
+                let said = said.strip_prefix("error: ").unwrap_or(said);
                 return Err(Failure::new(format!("the daemon did not start: {said}"))
                     .hint(format!("its log is {}", log_path.display())));
             }

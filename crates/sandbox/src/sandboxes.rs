@@ -174,7 +174,8 @@ impl Sandboxes {
         }
         match protocol::receive(reply.as_fd()) {
             Ok(Some((Reply::Started(running), _))) => {
-                // Better unshared than not started; [`Self::shape`] tries again and tells.
+                // Better neither shared nor limited than not started; the next [`Self::shape`] of its
+                // environment, at the latest that of the next runner, tries again and tells.
                 let _ = net::shape::join(&self.host_names(), &mut self.uplink(), &spec.id);
                 Ok(running)
             }

@@ -16,7 +16,7 @@
 use super::netlink::{self, Netlink, Request};
 use super::outside;
 use super::tc::{self, Class, Filter, Which, class_of};
-use super::uplink::{DIRECTIONS, Direction, Uplink};
+use super::uplink::{DIRECTIONS, Direction, Uplink, owner};
 use crate::protocol::HostNames;
 use crate::spec::{Bandwidth, Id};
 use netlink_packet_route::tc::TcHandle;
@@ -77,12 +77,12 @@ fn detours(host: &HostNames, id: &Id, own: &[(Direction, Option<u64>)]) -> io::R
 /// Holds a sandbox that was just started to what its environment is held to.
 pub(crate) fn join(host: &HostNames, uplink: &mut Uplink, id: &Id) -> io::Result<()> {
     uplink.join(id)?;
-    match id.owner() {
-        Some(environment) => match tc::index(&outside::interface(host, id))? {
-            Some(veth) => lead(host, uplink, &environment, veth),
-            None => Ok(()),
-        },
-        // Nobody has limited it yet.
+    // An environment's own sandbox nobody has limited yet.
+    let Some(environment) = id.owner() else {
+        return Ok(());
+    };
+    match tc::index(&outside::interface(host, id))? {
+        Some(veth) => lead(host, uplink, &environment, veth),
         None => Ok(()),
     }
 }
@@ -108,7 +108,7 @@ fn links(host: &HostNames, environment: &Id) -> io::Result<Vec<(Id, i32)>> {
     let ids: BTreeSet<String> = outside::list(host)?.into_iter().collect();
     let mut links = Vec::new();
     for id in ids.into_iter().filter_map(|id| Id::try_from(id).ok()) {
-        if (id == *environment || id.owner().as_ref() == Some(environment))
+        if owner(&id) == *environment
             && let Some(veth) = tc::index(&outside::interface(host, &id))?
         {
             links.push((id, veth));

@@ -465,7 +465,7 @@ impl Way {
 }
 
 /// The environment's own sandbox.
-fn owner(id: &Id) -> Id {
+pub(super) fn owner(id: &Id) -> Id {
     id.owner().unwrap_or_else(|| id.clone())
 }
 
