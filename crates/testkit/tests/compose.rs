@@ -87,8 +87,8 @@ networks: {{elsewhere: }}
         says("apart"),
     );
     let more = json!({
-        "workspaceFolder": "/ws", "containerEnv": { "B": "file" },
-        "postCreateCommand": "cat /shared/once > /tmp/seen; nc -w 2 db 80 > /tmp/said; echo $A $B >> /tmp/said"
+        "workspaceFolder": "/ws", "containerEnv": { "B": "file" }, "waitFor": "postCreateCommand",
+        "postCreateCommand": "cat /shared/once > /tmp/seen; until nc -w 2 db 80 > /tmp/said; do :; done; echo $A $B >> /tmp/said"
     });
     let folder = project(&daemon, "app", &more, &compose);
     let ran = daemon.cli(&["up", &folder, "--detach"]);

@@ -210,7 +210,8 @@ fn place(folder: &str, files: &[(&str, &str)]) {
 fn a_repository_with_features_comes_up() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let text = r#"{"image": "test:latest", "remoteUser": "dev", "features": {"./b": {}, "./a": {"extra": "e"}}, "postCreateCommand": "echo file >> /tmp/order"}"#;
+    let text = r#"{"image": "test:latest", "remoteUser": "dev", "features": {"./b": {}, "./a": {"extra": "e"}},
+        "waitFor": "postCreateCommand", "postCreateCommand": "echo file >> /tmp/order"}"#;
     let folder = daemon.project("app", text);
     place(&folder, &files(text));
     let b = r#"{"id":"b","name":"B","installsAfter":["./a"],"postCreateCommand":"echo b >> /tmp/order"}"#;

@@ -106,14 +106,10 @@ fn size(folder: &Path) -> u64 {
 fn a_lifecycle_command_that_never_stops_talking_has_a_log_with_an_end() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let talks =
-        r#"{"image": "test:latest", "postCreateCommand": "yes boatyard | head -c 150000000"}"#;
+    let talks = r#"{"image": "test:latest", "waitFor": "postCreateCommand",
+        "postCreateCommand": "yes boatyard | head -c 150000000"}"#;
     let folder = daemon.project("app", talks);
     daemon.cli(&["up", &folder, "--detach"]).ok();
-    wait::until("the command to end", || {
-        let running = daemon.sh("app", "pidof yes");
-        (running.code == 1).then_some(())
-    });
     let logs: Vec<PathBuf> = std::fs::read_dir(daemon.state().join("envs"))
         .unwrap()
         .flatten()

@@ -268,7 +268,7 @@ fn repository(folder: &Path) {
     std::fs::create_dir_all(work.join(".devcontainer")).unwrap();
     std::fs::write(
         work.join(".devcontainer/devcontainer.json"),
-        r#"{"image": "test:latest", "postCreateCommand": "cat branch > /tmp/made"}"#,
+        r#"{"image": "test:latest", "waitFor": "postCreateCommand", "postCreateCommand": "cat branch > /tmp/made"}"#,
     )
     .unwrap();
     let git = |arguments: &[&str]| {

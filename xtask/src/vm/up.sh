@@ -29,7 +29,7 @@ cat > config.json <<JSON
 JSON
 echo '[{"Config":"config.json","RepoTags":["yard:1"],"Layers":["layer.tar"]}]' > manifest.json
 tar -cf ../image.tar manifest.json config.json layer.tar
-echo '{"image":"yard:1","remoteUser":"root","postCreateCommand":"echo made > made"}' \
+echo '{"image":"yard:1","remoteUser":"root","waitFor":"postCreateCommand","postCreateCommand":"echo made > made"}' \
     > /root/hello/.devcontainer/devcontainer.json
 
 # Quotas are kept where /scratch is.
