@@ -183,7 +183,10 @@ impl Server {
             Token::Signals => return,
             Token::Listener => return self.accept(),
             Token::TaskControl(number) => return self.task_control(number),
-            Token::Relay(number) => return self.task_output(number),
+            Token::Relay(number) => {
+                self.task_output(number);
+                return;
+            }
             Token::Stream(id) | Token::Control(id) | Token::Input(id) | Token::Output(id, _) => id,
         };
         // An earlier event of this turn may have ended it.
@@ -395,17 +398,19 @@ impl Server {
         }
     }
 
-    /// A task's output, for whoever is attached; the log is written already.
-    fn task_output(&mut self, number: u32) {
+    /// A task's output, for whoever is attached; the log is written already. How much it was.
+    fn task_output(&mut self, number: u32) -> usize {
         let Some(task) = self.core.tasks.table.get_mut(&number) else {
-            return;
+            return 0;
         };
-        let Some(relay) = &task.relay else { return };
+        let Some(relay) = &task.relay else { return 0 };
+        let mut taken = 0;
         let mut scratch = std::mem::take(&mut self.scratch);
         match rustix::io::read(relay, &mut scratch[..]) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(0) | Err(_) => task.relay = None,
             Ok(length) => {
+                taken = length;
                 let bytes = scratch.get(..length).unwrap_or_default();
                 for connection in self.attached(number) {
                     connection.relay(bytes);
@@ -415,36 +420,36 @@ impl Server {
             }
         }
         self.scratch = scratch;
+        taken
     }
 
     fn settle_task(&mut self, number: u32, now: Instant) {
-        let due = self
-            .core
-            .tasks
-            .table
-            .get(&number)
-            .and_then(crate::task::Task::deadline);
-        let Some(deadline) = due else { return };
-        let stage_unread = self
-            .core
-            .tasks
-            .table
-            .get(&number)
-            .is_some_and(|task| task.control.is_some());
-        if stage_unread {
+        let task = self.core.tasks.table.get(&number);
+        let Some(task) = task.filter(|task| task.deadline().is_some()) else {
+            return;
+        };
+        if task.control.is_some() {
             self.task_control(number);
         }
-        if deadline <= now {
-            // Something in the background keeps the output open; what came so far goes out first.
-            self.task_output(number);
+        let Some(task) = self.core.tasks.table.get_mut(&number) else {
+            return;
+        };
+        if !task.is_over(now) {
+            return;
         }
-        let ended = self
-            .core
-            .tasks
-            .table
-            .get_mut(&number)
-            .and_then(|task| task.finish(now));
-        if let Some(ended) = ended {
+        // Something in the background may keep the output open; what came so far goes out first.
+        let relay = task.relay.as_ref();
+        let came = relay.and_then(|relay| rustix::io::ioctl_fionread(relay).ok());
+        let mut left = came.unwrap_or(0);
+        while left > 0 {
+            let taken = self.task_output(number);
+            if taken == 0 {
+                break;
+            }
+            left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+        }
+        let task = self.core.tasks.table.get_mut(&number);
+        if let Some(ended) = task.and_then(crate::task::Task::finish) {
             for connection in self.attached(number) {
                 connection.reply(&ended.into());
             }

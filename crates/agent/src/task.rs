@@ -5,18 +5,21 @@
 
 use crate::failure::Failure;
 use crate::mask::Mask;
-use crate::pump;
+use crate::pump::{self, Flow, Mark};
 use crate::session::Ended;
 use crate::spawn::{self, Output, Provision};
 use boatyard_wire::{LINGER, Process, Reply, TaskState};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// So that the answer to `Tasks` fits a frame.
 const MOST_TASKS: usize = 256;
 const LONGEST_NAME: usize = 64;
+/// How long the result waits for a log that is slow to take what was written: a disk may hang.
+const SLOWEST_LOG: Duration = Duration::from_secs(30);
 
 /// A task, running or finished.
 #[derive(Debug)]
@@ -29,9 +32,21 @@ pub(crate) struct Task {
     pub(crate) control: Option<OwnedFd>,
     /// Until the output ends, which may be after the task's own end.
     pub(crate) relay: Option<OwnedFd>,
-    /// The process was reaped; its output may still come until the time given.
-    ended: Option<(Ended, Instant)>,
+    /// Until the task has finished.
+    flow: Option<Arc<Flow>>,
+    ending: Option<Ending>,
     finished: Option<(Ended, Duration)>,
+}
+
+/// The process was reaped; its output may still come.
+#[derive(Debug)]
+struct Ending {
+    ended: Ended,
+    /// How far its output had come.
+    mark: Mark,
+    /// When to look next whether something in the background alone keeps it open.
+    look: Instant,
+    give_up: Instant,
 }
 
 /// All tasks, by a number that polling can carry.
@@ -93,6 +108,7 @@ impl Tasks {
             ))
         })?;
         self.last = self.last.wrapping_add(1);
+        let (relay, flow) = relay;
         let task = Task {
             name: name.to_owned(),
             run,
@@ -100,7 +116,8 @@ impl Tasks {
             started: Instant::now(),
             control: Some(spawned.control),
             relay: Some(relay),
-            ended: None,
+            flow: Some(flow),
+            ending: None,
             finished: None,
         };
         self.table.insert(self.last, task);
@@ -132,9 +149,16 @@ impl Tasks {
         let task = self
             .table
             .values_mut()
-            .find(|task| task.pid == pid && task.ended.is_none());
-        if let Some(task) = task {
-            task.ended = Some((ended, now + LINGER));
+            .find(|task| task.pid == pid && task.ending.is_none());
+        if let Some(task) = task
+            && let Some(flow) = &task.flow
+        {
+            task.ending = Some(Ending {
+                ended,
+                mark: flow.mark(),
+                look: now + LINGER,
+                give_up: now + SLOWEST_LOG,
+            });
         }
     }
 }
@@ -151,22 +175,32 @@ impl Task {
         }
     }
 
-    /// When [`Task::finish`] may have something to do though nothing happens.
+    /// When [`Task::is_over`] may say something else though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.ended
-            .filter(|_| self.finished.is_none())
-            .map(|(_, deadline)| deadline)
+        let ending = self.ending.as_ref().filter(|_| self.finished.is_none());
+        ending.map(|ending| ending.look)
     }
 
-    /// The result, once, when the process has ended and its output too or its time to linger.
-    pub(crate) fn finish(&mut self, now: Instant) -> Option<Ended> {
-        let (ended, deadline) = self.ended?;
-        if self.finished.is_some()
-            || self.control.is_some()
-            || (self.relay.is_some() && now < deadline)
-        {
-            return None;
+    /// Whether the process has ended, and its output too or its time to linger: then all that it had
+    /// written is in the relay.
+    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
+        let (Some(ending), Some(flow), None) = (&mut self.ending, &self.flow, &self.control) else {
+            return false;
+        };
+        if self.relay.is_none() {
+            return true;
         }
+        if now < ending.look {
+            return false;
+        }
+        ending.look = now + LINGER;
+        flow.has_passed(ending.mark) || ending.give_up <= now
+    }
+
+    /// The result, once, of one that is over.
+    pub(crate) fn finish(&mut self) -> Option<Ended> {
+        let ended = self.ending.as_ref()?.ended;
+        self.flow.take()?;
         self.finished = Some((ended, self.started.elapsed()));
         Some(ended)
     }

@@ -1,8 +1,12 @@
 //! Tasks: once per name, without their caller.
 
 use crate::harness::{Agent, Call, Outcome, sh, wait_for, wait_for_file};
-use boatyard_wire::{LOG_DIRECTORY, Process, Reply, Request, TaskState};
+use boatyard_wire::{LINGER, LOG_DIRECTORY, Process, Reply, Request, TaskState};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 fn task(agent: &Agent, name: &str, process: Process) -> Call {
     agent.ask(&Request::Task {
@@ -148,6 +152,51 @@ fn background_process_keeps_the_log_but_not_the_task() {
     assert_eq!(outcome.text(), "main\n");
     std::fs::write(&go, "").unwrap();
     wait_for(|| (log(&agent, "forks").text() == "main\nlate\n").then_some(()));
+}
+
+#[test]
+fn a_log_that_is_slow_holds_the_result_and_loses_nothing() {
+    let agent = Agent::start();
+    let go = agent.path("go");
+    let script = format!(
+        "until test -e {}; do sleep 0.02; done; seq 1 1000; exit 7",
+        go.display()
+    );
+    let mut slow = task(&agent, "slow", sh(&script));
+    let inside = slow.started();
+    let threads = format!("/proc/{}/task", agent.host_pid());
+    let log = wait_for(|| {
+        let threads = std::fs::read_dir(&threads).unwrap().flatten();
+        let is_log = |path: &std::path::Path| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "log\n")
+        };
+        let mut found = threads.filter(|thread| is_log(&thread.path()));
+        found.next()?.file_name().to_str()?.parse().ok()
+    });
+    let log = Pid::from_raw(log);
+    ptrace::seize(log, Options::empty()).unwrap();
+    ptrace::interrupt(log).unwrap();
+    waitpid(log, Some(WaitPidFlag::__WALL)).unwrap();
+
+    std::fs::write(&go, "").unwrap();
+    let gone = format!("test ! -e /proc/{inside}");
+    wait_for(|| (agent.sh(&gone).code() == 0).then_some(()));
+    let ended = Instant::now();
+    while ended.elapsed() < 4 * LINGER {
+        assert_eq!(tasks(&agent)["slow"].exit_code, None);
+    }
+    ptrace::detach(log, None).unwrap();
+    let outcome = slow.finish();
+    assert_eq!(outcome.code(), 7);
+    assert!(outcome.text().starts_with("1\n2\n") && outcome.text().ends_with("\n1000\n"));
+}
+
+#[test]
+fn a_background_process_that_never_stops_talking_keeps_no_result() {
+    let agent = Agent::start();
+    let outcome = task(&agent, "talks", sh("echo main; yes & exit 8")).finish();
+    assert_eq!(outcome.code(), 8);
+    assert!(outcome.text().contains("main\n"));
 }
 
 #[test]
