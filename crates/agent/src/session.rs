@@ -18,6 +18,7 @@ use crate::spawn::{self, Spawned};
 use crate::stage;
 use boatyard_wire::frame::{self, Decoder, Kind};
 use boatyard_wire::{Control, END_OF_INPUT, LINGER, Reply};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, Signal, WaitStatus};
@@ -513,14 +514,16 @@ impl Connection {
 }
 
 impl Copying {
-    /// Takes what lies in the pipes now, and no more.
+    /// Takes what lies in the pipes now, and no more; what nobody else has open ends by itself, and of a
+    /// terminal not all that lies there is counted.
     fn stop_listening(&mut self) {
         let mut left = [0, 0];
         for (output, left) in self.outputs.iter_mut().zip(&mut left) {
-            *left = output
-                .as_ref()
-                .and_then(|output| rustix::io::ioctl_fionread(output).ok())
-                .unwrap_or(0);
+            *left = match output {
+                Some(output) if has_hung_up(output) => u64::MAX,
+                Some(output) => rustix::io::ioctl_fionread(output).unwrap_or(0),
+                None => 0,
+            };
             if *left == 0 {
                 *output = None;
             }
@@ -544,6 +547,14 @@ impl Copying {
             }
         }
     }
+}
+
+/// Whether nobody has the other end open.
+fn has_hung_up(output: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(output, PollFlags::empty())];
+    let at_once = Timespec::default();
+    rustix::event::poll(&mut polled, Some(&at_once)).is_ok()
+        && polled[0].revents().contains(PollFlags::HUP)
 }
 
 /// A line as terminals may be shown it: whoever may call writes to the terminals of others.

@@ -1,10 +1,11 @@
 //! Processes with a terminal.
 
 use crate::harness::{Agent, command, sh, wait_for};
-use boatyard_wire::{Control, LONGEST_NOTICE, Process, Reply, Request, WindowSize};
+use boatyard_wire::{Control, LINGER, LONGEST_NOTICE, Process, Reply, Request, WindowSize};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetwinsize;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::time::Instant;
 
 fn on_terminal(process: Process) -> Process {
     Process {
@@ -111,6 +112,29 @@ fn all_output_before_the_end_arrives() {
 }
 
 #[test]
+fn a_caller_that_rests_gets_all_that_was_written_before_the_end() {
+    let agent = Agent::start();
+    let count = agent.path("count");
+    // Writes until nobody takes more, and is ended then.
+    let script = format!(
+        "timeout -s INT 1 dd if=/dev/zero bs=1000 2> {}",
+        count.display()
+    );
+    let mut call = agent.exec(on_terminal(sh(&script)));
+    let pid = call.started();
+    wait_for(|| (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(()));
+    let ended = Instant::now();
+    while ended.elapsed() < 2 * LINGER {
+        agent.sh("true");
+    }
+    let outcome = call.finish();
+    let said = std::fs::read_to_string(count).unwrap();
+    let line = said.lines().find(|line| line.contains(" bytes ")).unwrap();
+    let (bytes, _) = line.split_once(' ').unwrap();
+    assert_eq!(outcome.stdout.len().to_string(), bytes, "{said}");
+}
+
+#[test]
 fn caller_that_goes_takes_terminal_programs_along() {
     let agent = Agent::start();
     let mut call = agent.exec(on_terminal(sh("echo ready; sleep 1000; sleep 1000")));
@@ -118,7 +142,7 @@ fn caller_that_goes_takes_terminal_programs_along() {
     call.read_until("ready");
     drop(call);
     wait_for(|| (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(()));
-    assert_eq!(agent.sh("pidof sleep").code(), 1);
+    wait_for(|| (agent.sh("pidof sleep").code() == 1).then_some(()));
 }
 
 fn read_until(terminal: &mut std::fs::File, text: Option<&str>) -> String {
