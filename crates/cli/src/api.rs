@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use boatyard_api::Environment;
-use boatyard_api::environment::Phase;
+use boatyard_api::environment::{Phase, WantedState};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
@@ -100,6 +100,20 @@ pub(crate) fn phase(object: &Environment) -> Option<Phase> {
         .as_ref()
         .filter(|_| current(object))
         .map(|status| status.phase)
+}
+
+/// Why nobody needs to wait for this state any longer: somebody else wants another by now.
+pub(crate) fn superseded(object: &Environment, wanted: WantedState) -> Option<Failure> {
+    if object.spec.state == wanted {
+        return None;
+    }
+    let name = object.name_any();
+    Some(match object.spec.state {
+        WantedState::Stopped => Failure::new(format!("environment {name} was stopped meanwhile"))
+            .hint(format!("to have it run: boatyard start {name}")),
+        WantedState::Running => Failure::new(format!("environment {name} was started meanwhile"))
+            .hint(format!("to have it stop: boatyard stop {name}")),
+    })
 }
 
 /// The runner's message about an environment.

@@ -5,7 +5,7 @@ use crate::args::{Global, Names, Rm};
 use crate::connect;
 use crate::failure::Failure;
 use boatyard_api::Environment;
-use boatyard_api::environment::Phase;
+use boatyard_api::environment::{Phase, WantedState};
 use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -21,7 +21,7 @@ async fn change(
     global: &Global,
     names: &Names,
     spec: &Value,
-    wanted: Phase,
+    wanted: WantedState,
     done: &str,
 ) -> Result<(), Failure> {
     let api = environments(global).await?;
@@ -33,13 +33,14 @@ async fn change(
         return Ok(());
     }
     for name in &names.names {
-        let reached = api::follow(&api, name, |object| match api::phase(object) {
-            Some(phase) if phase == wanted => Some(Ok(())),
-            Some(Phase::Failed) if wanted == Phase::Running => Some(Err(Failure::new(format!(
+        let reached = api::follow(&api, name, |object| match (wanted, api::phase(object)) {
+            (WantedState::Running, Some(Phase::Running))
+            | (WantedState::Stopped, Some(Phase::Stopped)) => Some(Ok(())),
+            (WantedState::Running, Some(Phase::Failed)) => Some(Err(Failure::new(format!(
                 "{name}: {}",
                 api::message(object)
             )))),
-            _ => None,
+            _ => api::superseded(object, wanted).map(Err),
         });
         match reached.await? {
             Some(outcome) => outcome?,
@@ -60,7 +61,7 @@ pub(crate) async fn stop(global: &Global, names: &Names) -> Result<(), Failure> 
         global,
         names,
         &json!({"state": "Stopped"}),
-        Phase::Stopped,
+        WantedState::Stopped,
         "stopped",
     )
     .await
@@ -72,7 +73,7 @@ pub(crate) async fn start(global: &Global, names: &Names) -> Result<(), Failure>
         global,
         names,
         &json!({"state": "Running"}),
-        Phase::Running,
+        WantedState::Running,
         "running",
     )
     .await
@@ -93,7 +94,7 @@ pub(crate) async fn restart(global: &Global, names: &Names) -> Result<(), Failur
         global,
         names,
         &json!({"state": "Running", "restartedAt": asked_now()}),
-        Phase::Running,
+        WantedState::Running,
         "running",
     )
     .await

@@ -26,6 +26,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// `boatyard up`.
 pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
@@ -81,11 +82,23 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         state: WantedState::Running,
         ..EnvironmentSpec::default()
     };
-    let (name, made) = find_or_make(global, &environments, &up, spec, builds).await?;
+    // From before there is an environment that it could leave behind.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let found = tokio::select! {
+        found = find_or_prepare(global, &environments, &up, &spec, builds) => found?,
+        _ = interrupt.recv() => {
+            return Err(Failure::new("interrupted; no environment was made").code(130));
+        }
+    };
+    let made = found.is_none();
+    let name = match found {
+        Some(name) => name,
+        None => make(&environments, &up, spec).await?,
+    };
     let shown = follow(&environments, &name);
     let outcome = tokio::select! {
         outcome = shown => outcome,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupt.recv() => {
             if made {
                 eprintln!("interrupted; deleting {name}");
                 environments.delete(&name, &DeleteParams::default()).await?;
@@ -346,14 +359,14 @@ async fn take_up(
     Ok(())
 }
 
-/// The environment of this source, made when there is none; whether it was made now.
-async fn find_or_make(
+/// The environment of this source, asked to run; None when there is none and what it needs is there.
+async fn find_or_prepare(
     global: &Global,
     environments: &Api<Environment>,
     up: &Up,
-    spec: EnvironmentSpec,
+    spec: &EnvironmentSpec,
     builds: bool,
-) -> Result<(String, bool), Failure> {
+) -> Result<Option<String>, Failure> {
     let all = environments.list(&ListParams::default()).await?;
     let same = |object: &&Environment| {
         object.spec.source == spec.source
@@ -364,8 +377,8 @@ async fn find_or_make(
                 .is_none_or(|name| *name == object.name_any())
     };
     if let Some(found) = all.iter().find(same) {
-        take_up(global, environments, up, (found, spec), builds).await?;
-        return Ok((found.name_any(), false));
+        take_up(global, environments, up, (found, spec.clone()), builds).await?;
+        return Ok(Some(found.name_any()));
     }
     if builds {
         let wanted = Prepare {
@@ -379,6 +392,15 @@ async fn find_or_make(
         let prepared = prepare(global, wanted).await;
         prepared.map_err(|failure| failure.hint(hint))?;
     }
+    Ok(None)
+}
+
+/// Makes an environment; answers its name.
+async fn make(
+    environments: &Api<Environment>,
+    up: &Up,
+    spec: EnvironmentSpec,
+) -> Result<String, Failure> {
     let wanted = up
         .name
         .clone()
@@ -398,7 +420,7 @@ async fn find_or_make(
             .create(&params, &Environment::new(&name, spec.clone()))
             .await
         {
-            Ok(_) => return Ok((name, true)),
+            Ok(_) => return Ok(name),
             Err(kube::Error::Api(status))
                 if status.reason == "AlreadyExists" && up.name.is_none() => {}
             Err(error) => return Err(error.into()),
@@ -451,9 +473,14 @@ async fn follow(environments: &Api<Environment>, name: &str) -> Result<Environme
             .map(|status| status.steps.as_slice())
             .unwrap_or_default();
         shown.steps(steps);
+        if let Some(superseded) = api::superseded(object, WantedState::Running) {
+            return Some(Err(superseded));
+        }
         match api::phase(object) {
             Some(Phase::Running) => Some(Ok(object.clone())),
-            Some(Phase::Failed) => Some(Err(Failure::new(api::message(object)))),
+            Some(Phase::Failed) => Some(Err(Failure::new(api::message(object)).hint(format!(
+                "what was printed: boatyard logs {name}; mend it and say `boatyard up` again, or delete it: boatyard rm {name}"
+            )))),
             Some(Phase::Pending) | None => {
                 shown.note(
                     &object
@@ -470,11 +497,7 @@ async fn follow(environments: &Api<Environment>, name: &str) -> Result<Environme
     .await;
     shown.end();
     match outcome? {
-        Some(outcome) => outcome.map_err(|failure: Failure| {
-            failure.hint(format!(
-                "what was printed: boatyard logs {name}; mend it and say `boatyard up` again, or delete it: boatyard rm {name}"
-            ))
-        }),
+        Some(outcome) => outcome,
         None => Err(Failure::new(format!(
             "environment {name} was deleted meanwhile"
         ))),
