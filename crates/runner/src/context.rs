@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) slots: Slots,
     /// Isolated process trees.
     pub(crate) sandboxes: Arc<dyn Sandbox>,
+    /// Held for reading by starts that [`Context::end_run`] waits for.
+    pub(crate) starting: Arc<tokio::sync::RwLock<()>>,
     /// Images.
     pub(crate) images: Images,
     /// Builds into them.
@@ -124,8 +126,22 @@ impl Context {
 
     /// Starts a sandbox.
     pub(crate) async fn start(&self, spec: Spec) -> Result<boatyard_sandbox::Running, Failed> {
+        self.start_holding(spec, ()).await
+    }
+
+    /// The same; lets go of something when the start has come to its end, whoever waits for it.
+    async fn start_holding(
+        &self,
+        spec: Spec,
+        held: impl Send + 'static,
+    ) -> Result<boatyard_sandbox::Running, Failed> {
         let sandboxes = self.sandboxes.clone();
-        let started = self.blocking(move || sandboxes.start(&spec)).await;
+        let start = move || {
+            let started = sandboxes.start(&spec);
+            drop(held);
+            started
+        };
+        let started = self.blocking(start).await;
         started.map_err(|error| {
             let text = crate::failure::chain(&error);
             if text.contains("No space left on device") {
@@ -143,11 +159,19 @@ impl Context {
             .map_err(|error| Failed::internal(&error))
     }
 
-    /// Runs a sandbox to its end and removes its traces; says how it ended.
+    /// Ends what [`Self::run_to_end`] left when it was not waited for, and removes its traces.
+    pub(crate) async fn end_run(&self, id: &Id, state: &Path) -> Result<(), Failed> {
+        // A start that nobody waits for comes to its end first.
+        drop(self.starting.write().await);
+        self.remove(id, state).await
+    }
+
+    /// Runs a sandbox to its end and removes its traces; says how it ended. When this is dropped before,
+    /// the sandbox runs on until [`Self::end_run`].
     pub(crate) async fn run_to_end(&self, spec: Spec) -> Result<Observed, Failed> {
         let (id, state) = (spec.id.clone(), spec.state.clone());
-        self.remove(&id, &state).await?;
-        let running = self.start(spec).await?;
+        let under_way = Arc::clone(&self.starting).read_owned().await;
+        let running = self.start_holding(spec, under_way).await?;
         ended(pid(running.init_pid)).await;
         let mut observed = self.observe(&id, &state).await?;
         // The monitor writes how it ended just after it ended.

@@ -218,6 +218,7 @@ impl Service {
             layout,
             slots,
             sandboxes,
+            starting: Arc::default(),
             images,
             builder,
             agent,

@@ -100,6 +100,24 @@ git -c advice.detachedHead=false clone --recurse-submodules -- "$1" "$3/clone" 2
 if [ -n "$2" ]; then cd "$3/clone"; git -c advice.detachedHead=false checkout "$2" -- 2>&1; git submodule update --init --recursive 2>&1; fi
 "#;
 
+/// The sandbox in which the source is cloned, and its state directory.
+fn clone_run(context: &Context, uid: &Uid) -> Result<(Id, PathBuf), Failed> {
+    let id = format!("{}-git", &uid.as_str()[..uid.as_str().len().min(36)]);
+    let id = Id::try_from(id).map_err(|error| Failed::internal(&error))?;
+    let state = context.layout.environment(uid).root().join("clone-run");
+    Ok((id, state))
+}
+
+/// Ends a clone that nobody waits for any longer, of this runner or an earlier one, if there is any.
+pub(crate) async fn end_clone(context: &Context, uid: &Uid) -> Result<(), Failed> {
+    let (id, state) = clone_run(context, uid)?;
+    if !state.exists() {
+        return Ok(());
+    }
+    context.end_run(&id, &state).await?;
+    std::fs::remove_dir_all(&state).map_err(|error| Failed::disk(&state, &error))
+}
+
 async fn clone(
     context: &Context,
     uid: &Uid,
@@ -113,17 +131,13 @@ async fn clone(
     if workspace.exists() {
         return Ok(());
     }
+    end_clone(context, uid).await?;
     if staging.exists() {
         std::fs::remove_dir_all(&staging).map_err(disk)?;
     }
     private_directory(&staging).map_err(disk)?;
-    let state = paths.root().join("clone-run");
+    let (id, state) = clone_run(context, uid)?;
     private_directory(&state).map_err(disk)?;
-    let id = Id::try_from(format!(
-        "{}-git",
-        &uid.as_str()[..uid.as_str().len().min(36)]
-    ))
-    .map_err(|error| Failed::internal(&error))?;
     let reference = git.reference.clone().unwrap_or_default();
     let argv = ["sh", "-c", CLONE, "sh", &git.url, &reference, CLONE_TARGET];
     let spec = Spec {

@@ -589,6 +589,7 @@ async fn stop(worker: &mut Worker) -> Result<(), Failed> {
 /// Moves the environment to the trash in one step, then empties it; the slot is freed last.
 async fn remove(worker: &mut Worker) -> Result<(), Failed> {
     crate::services::stop(worker, false).await?;
+    source::end_clone(&worker.context, &worker.uid).await?;
     let paths = worker.context.layout.environment(&worker.uid);
     worker.context.remove(&worker.id, &paths.run()).await?;
     let disk = worker.disk();

@@ -149,6 +149,8 @@ impl Worker {
     }
 
     async fn work(&mut self) {
+        // An earlier runner's: this one does not wait for it.
+        self.end_clone().await;
         loop {
             let Some(object) = self.latest.borrow_and_update().clone() else {
                 return;
@@ -266,6 +268,7 @@ impl Worker {
             }
             None => {
                 self.abandoned();
+                self.end_clone().await;
                 Performed::Abandoned
             }
         }
@@ -521,6 +524,13 @@ impl Worker {
             None => self.unrecorded = Some((want.clone(), failure)),
         }
         self.save(false);
+    }
+
+    /// Removal tries it again, and so does whoever clones next.
+    async fn end_clone(&self) {
+        if let Err(error) = crate::source::end_clone(&self.context, &self.uid).await {
+            tracing::warn!(environment = %self.uid, %error, "ending its clone failed");
+        }
     }
 
     fn abandoned(&mut self) {

@@ -408,6 +408,10 @@ impl Daemon {
             (!ran.stderr.contains("is not connected to this server")).then_some(ran)
         });
         ran.ok();
+        // It joins its cgroup by itself, and is in every photo from then on.
+        wait::until("the spawner in its cgroup", || {
+            (self.photo().helpers > 0).then_some(())
+        });
     }
 
     /// A folder with a devcontainer.json; returns its path.
@@ -497,6 +501,15 @@ impl Daemon {
     /// What stands on the host for the daemon, whether it runs or not.
     pub fn standing(&self) -> std::collections::BTreeSet<String> {
         photo::standing(&self.prefix)
+    }
+
+    /// Photographs the host when no more helpers are left than on another photo: who was killed, or has
+    /// told what failed, ends by itself and is waited for by nobody.
+    pub fn photo_beside(&self, before: &photo::Photo) -> photo::Photo {
+        wait::until("the last helpers to end", || {
+            (self.photo().helpers == before.helpers).then_some(())
+        });
+        self.photo()
     }
 
     /// Photographs the host.

@@ -11,6 +11,7 @@
 use boatyard_testkit::amend::{self, User, hex_digest};
 use boatyard_testkit::development::cache;
 use boatyard_testkit::{Daemon, Registry, wait};
+use rustix::process::{Pid, Signal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -149,7 +150,10 @@ fn a_foreign_project_comes_up_from_its_own_configuration_builds_and_passes_its_t
     daemon
         .cli(&["up", folder_text, "--detach", "--name", "foreign"])
         .ok();
-    assert!(registry.log().contains("/v2/devcontainers/rust/blobs/"));
+    wait::until("the registry to note what it was asked for", || {
+        let log = registry.log();
+        log.contains("/v2/devcontainers/rust/blobs/").then_some(())
+    });
     assert_eq!(
         daemon.sh("foreign", "id -un; echo $HOME").ok(),
         "vscode\n/home/vscode\n"
@@ -328,7 +332,46 @@ fn a_repository_s_branch_is_cloned_and_opened_and_a_missing_one_is_told() {
     for name in ["tool", "branch", "missing"] {
         daemon.cli(&["rm", "--force", name]).ok();
     }
-    assert_eq!(daemon.photo(), before);
+    assert_eq!(daemon.photo_beside(&before), before);
+}
+
+#[test]
+fn a_clone_that_nobody_waits_for_any_longer_ends() {
+    let mut daemon = Daemon::start();
+    daemon.import_image();
+    let before = daemon.photo();
+    let server = GitServer::start(daemon.folder());
+    // Its kernel takes connections, and nobody answers.
+    let pid = Pid::from_raw(server.child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    let url = format!("git://{}/tool.git", server.address);
+    let clones = |daemon: &Daemon| {
+        wait::until("the clone", || {
+            (!daemon.photo().processes.is_empty()).then_some(())
+        });
+    };
+    let mut up = daemon.boatyard(&["up", &url, "--detach"]);
+    let up = up.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    clones(&daemon);
+    daemon.cli(&["stop", "tool"]).ok();
+    let up = up.wait_with_output().unwrap();
+    let said = String::from_utf8(up.stderr).unwrap();
+    assert_eq!(up.status.code(), Some(1), "{said}");
+    assert!(said.contains("tool was stopped meanwhile"), "{said}");
+    wait::until("the clone to end", || {
+        daemon.photo().processes.is_empty().then_some(())
+    });
+
+    // One of a runner that was killed, when it is not wanted any more.
+    let mut up = daemon.boatyard(&["up", &url, "--detach"]).spawn().unwrap();
+    clones(&daemon);
+    daemon.kill();
+    let _ = up.kill();
+    up.wait().unwrap();
+    assert!(!daemon.photo().processes.is_empty());
+    daemon.run(&[]);
+    daemon.cli(&["rm", "--force", "tool"]).ok();
+    assert_eq!(daemon.photo_beside(&before), before);
 }
 
 #[test]
