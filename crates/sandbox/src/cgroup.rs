@@ -260,10 +260,12 @@ pub(crate) fn remove_root(root: &str) -> io::Result<()> {
 /// Removes a cgroup whose last processes are ending: one that has just ended still counts until
 /// the kernel has let go of it.
 fn remove_emptying(directory: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match rustix::fs::rmdir(directory) {
-            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => std::thread::yield_now(),
+            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::BUSY) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -351,9 +353,28 @@ fn remove_tree(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a cgroup and whatever was made below it. Root inside chooses names and depth, so that
-/// paths may be longer than the kernel takes: it goes by one descriptor at a time.
+/// Removes a cgroup and whatever was made below it, as somebody else may at the same time: the monitor of
+/// a sandbox whose state is lost.
 fn remove_any(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
+    for _ in 0..16 {
+        match remove_found(hierarchy, directory) {
+            Err(error) if is_gone(&error) && directory.exists() => {}
+            Err(error) if is_gone(&error) => return Ok(()),
+            outcome => return outcome,
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::ResourceBusy))
+}
+
+/// What the kernel says of a cgroup that was removed, and of one that was while it was open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
+/// Removes what is found there now. Root inside chooses names and depth, so that paths may be longer
+/// than the kernel takes: it goes by one descriptor at a time.
+fn remove_found(hierarchy: &Hierarchy, directory: &Path) -> io::Result<()> {
     if hierarchy.unified {
         // Everything below at once: nothing can fork faster.
         match std::fs::write(directory.join("cgroup.kill"), "1") {

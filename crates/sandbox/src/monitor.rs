@@ -311,8 +311,7 @@ fn become_init(sync: OwnedFd, handover: Handover<'_>) -> ! {
 /// What made init end says more than the step of ours that failed because it had.
 fn cause(failure: Failure, init: &OwnedFd, sync: &OwnedFd) -> Failure {
     // One that is ending has lost its namespaces a moment before its end is told.
-    let patience = if failure.step == EXECUTE { 1000 } else { 100 };
-    if !record::wait_end(init, Some(patience)) {
+    if !record::wait_end(init, Some(1000)) {
         return failure;
     }
     match hear(sync) {

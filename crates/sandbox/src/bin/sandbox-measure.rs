@@ -48,8 +48,8 @@ fn main() -> ExitCode {
     let base = PathBuf::from(format!("/var/tmp/sandbox-measure-{}", std::process::id()));
     std::fs::create_dir(&base).unwrap();
     let sandboxes = Sandboxes::open(Options {
-        cgroup_root: "boatyard-test-measure".to_owned(),
-        table: "boatyard_test_measure".to_owned(),
+        cgroup_root: format!("boatyard-test-measure-{}", std::process::id()),
+        table: format!("boatyard_test_measure_{}", std::process::id()),
         interface_prefix: "btm".to_owned(),
         state_dir: base.join("host"),
         network,
