@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use boatyard_image::{Error, Image, Images, Reference};
 use support::lying::{Answer, Asked, Server};
-use support::{Noted, Tar, assert_nothing_left, gzip, images, options, quiet, sha256};
+use support::{Noted, Tar, assert_nothing_left, gzip, images, impatient, options, quiet, sha256};
 
 /// An image of one layer, large enough to be resumed.
 struct Served {
@@ -62,7 +62,7 @@ impl Served {
 
 async fn pull(images: &Images, server: &Server) -> Result<Image, Error> {
     let reference = Reference::parse(&server.name("app:1")).unwrap();
-    let deadline = Duration::from_secs(20);
+    let deadline = Duration::from_secs(300);
     tokio::time::timeout(deadline, images.ensure(&reference, quiet()))
         .await
         .expect("every call has a deadline")
@@ -70,9 +70,16 @@ async fn pull(images: &Images, server: &Server) -> Result<Image, Error> {
 
 /// The error of a pull that leaves nothing.
 async fn failure(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> String {
+    failure_of(options(), script).await
+}
+
+async fn failure_of(
+    options: boatyard_image::Options,
+    script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+) -> String {
     let server = Server::start(script);
     let folder = tempfile::tempdir().unwrap();
-    let images = images(folder.path(), options());
+    let images = images(folder.path(), options);
     let error = pull(&images, &server).await.unwrap_err().to_string();
     assert!(
         error.contains(&server.name("app:1")),
@@ -112,11 +119,11 @@ async fn what_a_registry_answers_becomes_one_sentence_with_a_remedy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_hangs_or_is_not_there_is_given_up() {
-    let error = failure(|_| Answer::Stall(vec![b' '; 100], 10)).await;
+    let error = failure_of(impatient(), |_| Answer::Stall(vec![b' '; 100], 10)).await;
     assert!(error.contains("sent nothing for 1 s"), "{error}");
     let served = Arc::new(Served::new());
     let hanging = Arc::clone(&served);
-    let error = failure(move |asked| match hanging.is_blob(asked) {
+    let error = failure_of(impatient(), move |asked| match hanging.is_blob(asked) {
         true => Answer::Stall(hanging.blob.clone(), 10),
         false => hanging.honest(asked),
     })
@@ -127,7 +134,7 @@ async fn a_registry_that_hangs_or_is_not_there_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
-    let images = images(folder.path(), options());
+    let images = images(folder.path(), impatient());
     let reference = Reference::parse(&format!("127.0.0.1:{port}/app:1")).unwrap();
     let error = images
         .ensure(&reference, quiet())
@@ -408,12 +415,13 @@ async fn a_pull_killed_at_any_moment_leaves_what_the_next_one_finishes() {
     let script = Arc::clone(&served);
     let server = Server::start(move |asked| script.honest(asked));
     let folder = tempfile::tempdir().unwrap();
-    let began = Instant::now();
     let mut killed = 0;
-    // Later each time, until one lives to its end.
+    let mut pause = Duration::ZERO;
+    // Later each time, until one lives to its end; a machine that stalls does not end it early.
     for step in 0.. {
         let mut child = child(folder.path(), &server.name("app:1"));
-        let deadline = Instant::now() + Duration::from_millis(step * 4);
+        let deadline = Instant::now() + pause;
+        pause += (pause / 16).max(Duration::from_millis(4));
         let ended = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
@@ -425,11 +433,15 @@ async fn a_pull_killed_at_any_moment_leaves_what_the_next_one_finishes() {
         };
         if let Some(status) = ended {
             assert!(status.success());
-            break;
+            if killed > 3 {
+                break;
+            }
+            pause = Duration::ZERO;
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            killed += 1;
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        killed += 1;
         let store = images(folder.path(), options());
         for name in ["staging", "holds"] {
             assert_eq!(
@@ -457,9 +469,7 @@ async fn a_pull_killed_at_any_moment_leaves_what_the_next_one_finishes() {
         if step % 2 == 0 {
             store.prune(&[]).unwrap();
         }
-        assert!(began.elapsed() < Duration::from_secs(120));
     }
-    assert!(killed > 3, "{killed}");
     let image = pull(&images(folder.path(), options()), &server)
         .await
         .unwrap();

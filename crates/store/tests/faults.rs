@@ -270,7 +270,7 @@ async fn a_database_that_ended_because_its_log_had_no_room_is_used_again_once_it
     copy(&aside, &log);
     cluster.go();
     let mut options = postgres::Options::new(cluster.address("boats"));
-    options.patience = std::time::Duration::from_secs(2);
+    options.patience = std::time::Duration::from_secs(6);
     let store = PostgresStore::open(options).await.unwrap();
     let first = store.create(key("first"), noise(0)).await.unwrap();
     fill(&log.join("filling"));

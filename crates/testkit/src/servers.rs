@@ -2,6 +2,7 @@
 
 use crate::{daemon, wait};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,8 +62,9 @@ impl Server {
         let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
         wait::until_or("the server to listen", log, || {
             let written = self.state().join("admin.kubeconfig").exists();
-            let listens = TcpStream::connect(self.address).ok();
-            listens.filter(|_| written).map(drop)
+            let listens = TcpStream::connect(self.address).is_ok();
+            let beside = UnixStream::connect(self.folder.join("boatyard.sock")).is_ok();
+            (written && listens && beside).then_some(())
         });
     }
 

@@ -133,7 +133,9 @@ fn a_runner_joins_with_a_token_and_its_environments_are_used_through_the_server(
     assert_eq!(after.matches(said).count(), 1, "{after}");
     assert!(!after.contains("who are you"), "{after}");
     assert!(after.lines().count() <= 8, "{after}");
-    daemon.cli(&["get", "runners", "edge"]).ok();
+    wait::until("the runner to register", || {
+        (daemon.cli(&["get", "runners", "edge"]).code == 0).then_some(())
+    });
     daemon.cli(&["rm", "--force", "far"]).ok();
 }
 

@@ -87,8 +87,10 @@ fn an_environment_with_a_full_disk_says_so_starts_again_and_disturbs_nobody() {
         message.contains("64 MiB") && message.contains("/root ("),
         "{message}"
     );
-    let events = daemon.cli(&["get", "events"]).ok();
-    assert!(events.contains("DiskNearlyFull"), "{events}");
+    wait::until("the event that says it", || {
+        let events = daemon.cli(&["get", "events"]).ok();
+        events.contains("DiskNearlyFull").then_some(())
+    });
     // Others write on, and the host.
     daemon
         .sh("neighbour", "dd if=/dev/zero of=/root/file bs=1M count=40")

@@ -49,7 +49,7 @@ fn up_exec_stop_start_rm_leave_nothing_behind() {
     daemon.cli(&["restart", "app"]).ok();
     assert_eq!(daemon.sh("app", "cat /root/kept").ok(), "kept\n");
     daemon.cli(&["rm", "--force", "app"]).ok();
-    assert_eq!(daemon.photo(), before);
+    assert_eq!(daemon.photo_beside(&before), before);
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn bad_configurations_are_named_and_leave_nothing_running() {
         assert!(ran.stderr.contains(named), "{name}: {}", ran.stderr);
         let _ = daemon.cli(&["rm", "--force", name]);
     }
-    assert_eq!(daemon.photo(), before);
+    assert_eq!(daemon.photo_beside(&before), before);
     for (arguments, named) in [
         (vec!["up", "/no/such/folder"], "/no/such/folder"),
         (vec!["exec", "nothing", "--", "true"], "nothing"),

@@ -75,10 +75,9 @@ fn a_caller_runs_the_commands_as_far_as_asked_and_each_as_often_as_it_should() {
     hooks(&["--until", "postCreateCommand"]);
     hooks(&["--skip-post-attach"]);
     assert_eq!(log(&daemon, "app")[3..], ["pc", "ps"]);
-    assert_eq!(
-        condition(&status(&daemon, "app"), "LifecycleComplete").0,
-        "True"
-    );
+    wait::until("the status to say so", || {
+        (condition(&status(&daemon, "app"), "LifecycleComplete").0 == "True").then_some(())
+    });
     hooks(&[]);
     hooks(&[]);
     assert_eq!(log(&daemon, "app")[5..], ["pa", "pa"]);
@@ -124,12 +123,12 @@ fn output_comes_live_with_names_and_a_failed_command_is_tried_again() {
     );
     // It can be used, and says what is wrong.
     assert_eq!(log(&daemon, "app"), ["uc"]);
-    let now = status(&daemon, "app");
+    let expected = ("False".into(), "UpdateContentCommandFailed".into());
+    let now = wait::until("the status to say so", || {
+        let now = status(&daemon, "app");
+        (condition(&now, "LifecycleComplete") == expected).then_some(now)
+    });
     assert_eq!(now["phase"], "Running");
-    assert_eq!(
-        condition(&now, "LifecycleComplete"),
-        ("False".into(), "UpdateContentCommandFailed".into())
-    );
     daemon.sh("app", "touch /root/mended").ok();
     let again = daemon.cli(&["hooks", "app"]);
     assert_eq!(again.code, 0, "{again:?}");
@@ -304,10 +303,17 @@ fn the_containers_own_programs_run_at_each_start_as_its_user() {
     assert_eq!(started(3), once);
     assert_eq!(
         daemon
-            .sh("app", "id -un; stat -c %U /proc/1; tr '\\0' '\\n' < /proc/1/environ | grep -E '^(R|C)='; ps -o user,args | grep -c 'dev *sleep 999[9]'")
+            .sh(
+                "app",
+                "id -un; stat -c %U /proc/1; tr '\\0' '\\n' < /proc/1/environ | grep -E '^(R|C)='"
+            )
             .ok(),
-        "root\ndev\nC=c\n1\n"
+        "root\ndev\nC=c\n"
     );
+    wait::until("the last of them to be what it executes", || {
+        let sleeps = daemon.sh("app", "ps -o user,args | grep -c 'dev *sleep 999[9]'");
+        (sleeps.stdout == "1\n").then_some(())
+    });
     // Who has its id can neither end it nor look into it.
     let harmless = daemon.cli(&[
         "exec",

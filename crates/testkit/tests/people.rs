@@ -210,7 +210,7 @@ fn an_interrupted_up_leaves_nothing_behind() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(daemon.photo(), before);
+    assert_eq!(daemon.photo_beside(&before), before);
 }
 
 #[test]

@@ -139,15 +139,21 @@ fn without_input_the_process_reads_nothing() {
 #[test]
 fn input_after_the_reader_ended_is_dropped() {
     let agent = Agent::start();
+    let go = agent.path("go");
+    let script = format!(
+        "exec 0<&-; echo closed; until test -e {}; do sleep 0.02; done; exit 3",
+        go.display()
+    );
     let mut call = agent.exec(Process {
         stdin: true,
-        ..sh("exec 0<&-; echo closed; sleep 0.2; exit 3")
+        ..sh(&script)
     });
     call.started();
     call.read_until("closed");
     for _ in 0..50 {
         call.stdin(&[0; 10_000]);
     }
+    std::fs::write(go, "").unwrap();
     assert_eq!(call.finish().code(), 3);
 }
 
@@ -155,8 +161,8 @@ fn input_after_the_reader_ended_is_dropped() {
 fn signals_reach_the_whole_group() {
     let agent = Agent::start();
     let mut call = agent.exec(sh(
-        "sh -c 'trap \"echo inner; exit 0\" USR1; echo ready; while :; do sleep 0.05; done' & \
-        trap 'echo outer; wait; exit 9' USR1; wait",
+        "trap 'echo outer; wait; exit 9' USR1; \
+        sh -c 'trap \"echo inner; exit 0\" USR1; echo ready; while :; do sleep 0.05; done' & wait",
     ));
     call.started();
     call.read_until("ready");
@@ -342,7 +348,7 @@ fn background_process_does_not_hold_the_call() {
     let outcome = agent.sh("sleep 1000 & echo main");
     assert_eq!((outcome.text(), outcome.code()), ("main\n", 0));
     // It lives on, in the environment's care.
-    assert_eq!(agent.sh("pidof sleep >/dev/null").code(), 0);
+    wait_for(|| (agent.sh("pidof sleep >/dev/null").code() == 0).then_some(()));
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn nothing_new_starts_during_shutdown() {
     ));
     call.started();
     call.read_until("ready");
-    let _pending = agent.ask(&shutdown(3000));
+    let _pending = agent.ask(&shutdown(60_000));
     call.read_until("termed");
     agent.sh("true").refused("busy");
 }

@@ -99,8 +99,10 @@ fn caller_that_never_reads_holds_no_task_up() {
     let mut deaf = task(&agent, "loud", sh(&script));
     deaf.started();
     wait_for_file(&done);
-    let size = agent.sh(&format!("stat -c %s {LOG_DIRECTORY}/loud.log"));
-    assert_eq!(size.text(), "20000000\n");
+    wait_for(|| {
+        let size = agent.sh(&format!("stat -c %s {LOG_DIRECTORY}/loud.log"));
+        (size.text() == "20000000\n").then_some(())
+    });
     wait_for(|| tasks(&agent)["loud"].exit_code);
     // What it missed is said, and the result still comes.
     let outcome = deaf.finish();

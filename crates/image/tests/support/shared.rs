@@ -24,17 +24,33 @@ pub(crate) fn provider() {
     });
 }
 
+/// Options that give a registry on a busy machine the time it takes.
 pub(crate) fn options() -> Options {
     provider();
+    let patience = std::time::Duration::from_secs(30);
     Options {
         docker_config: Some(PathBuf::from("/nonexistent/config.json")),
         deadlines: Deadlines {
-            connect: std::time::Duration::from_secs(2),
-            stall: std::time::Duration::from_secs(1),
-            request: std::time::Duration::from_secs(5),
+            connect: patience,
+            stall: patience,
+            request: patience,
             attempts: 2,
         },
         ..Options::default()
+    }
+}
+
+/// The same of who waits for nobody.
+pub(crate) fn impatient() -> Options {
+    let deadlines = Deadlines {
+        connect: std::time::Duration::from_secs(2),
+        stall: std::time::Duration::from_secs(1),
+        request: std::time::Duration::from_secs(5),
+        attempts: 2,
+    };
+    Options {
+        deadlines,
+        ..options()
     }
 }
 

@@ -55,10 +55,18 @@ impl Scene {
         self.kept.push(Box::new(Victim(child)));
     }
 
-    /// Whether that has ended.
+    /// Whether that has ended, or will as soon as it gets a processor.
     pub(crate) fn victim_ended(&self) -> bool {
         let status = format!("/proc/{}/status", self.text("{victim}"));
-        std::fs::read_to_string(status).map_or(true, |status| status.contains("State:\tZ"))
+        let Ok(status) = std::fs::read_to_string(status) else {
+            return true;
+        };
+        let mut pending = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("SigPnd:\t"));
+        let is_killed =
+            pending.any(|signals| u64::from_str_radix(signals, 16).unwrap() & 0x100 != 0);
+        is_killed || status.contains("State:\tZ")
     }
 
     /// A file of the host's that everybody may read, by its path there: `{secret}`.

@@ -50,7 +50,7 @@ probes! { "network";
 
     /// Reaching a neighbour by a route that the packet itself gives the host.
     neighbour_by_source_route {
-        attack: "for i in 1 2 3 4 5; do probe net frame {frame}; sleep 0.2; done",
+        attack: "for i in $(seq 15); do probe net frame {frame}; sleep 0.2; done",
         refused: &["sent"],
         walls: &[NO_SOURCE_ROUTES, BETWEEN, INTO],
         prepare: |scene| {
@@ -140,7 +140,7 @@ probes! { "network";
 
     /// Reaching a neighbour from a network namespace of one's own, to which the link was moved.
     neighbour_from_a_nested_namespace {
-        attack: "unshare -n sleep 20 & sleep 0.3; ip link set eth0 netns $!; nsenter -t $! -n sh -c 'ip link set lo up; ip address add 10.218.0.2/32 dev eth0; ip link set eth0 up; ip route add 169.254.53.1 dev eth0; arp -i eth0 -s 169.254.53.1 02:62:79:00:00:01; ip route add default via 169.254.53.1 dev eth0; nc -w 3 10.218.0.3 4000 </dev/null; echo tried'; kill $!",
+        attack: "unshare -n sleep 20 & until [ $(readlink /proc/$!/ns/net) != $(readlink /proc/$$/ns/net) ]; do :; done; ip link set eth0 netns $!; nsenter -t $! -n sh -c 'ip link set lo up; ip address add 10.218.0.2/32 dev eth0; ip link set eth0 up; ip route add 169.254.53.1 dev eth0; arp -i eth0 -s 169.254.53.1 02:62:79:00:00:01; ip route add default via 169.254.53.1 dev eth0; nc -w 3 10.218.0.3 4000 </dev/null; echo tried'; kill $!",
         refused: &["tried"],
         walls: &[BETWEEN, INTO],
         prepare: sea,

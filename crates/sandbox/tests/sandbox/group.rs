@@ -305,8 +305,9 @@ impl NewDisk {
         // LOOP_CTL_ADD of whichever number is next.
         let script = r#"
             truncate -s 64M "$0/file" && mke2fs -q -F -t ext4 "$0/file"
-            n=$(perl -e 'open F, "+<", "/dev/loop-control"; print ioctl F, 0x4C80, -1 or die $!')
-            echo "${n%% *}"; losetup "/dev/loop${n%% *}" "$0/file" && mount "/dev/loop${n%% *}" "$0/mount""#;
+            add() { n=$(perl -e 'open F, "+<", "/dev/loop-control"; print ioctl F, 0x4C80, -1 or die $!'); n=${n%% *}; }
+            add; while ! losetup "/dev/loop$n" "$0/file"; do [ "$((tries += 1))" -lt 20 ]; add; done
+            mount "/dev/loop$n" "$0/mount"; echo "$n""#;
         let number = said(Command::new("sh").args(["-ec", script]).arg(folder.path()));
         Self { folder, number }
     }
@@ -321,7 +322,8 @@ impl Drop for NewDisk {
         // LOOP_CTL_REMOVE.
         let script = r#"
             umount "$1" && losetup -d "/dev/loop$0"
-            perl -e 'open F, "+<", "/dev/loop-control"; ioctl F, 0x4C81, $ARGV[0] + 0 or die $!' "$0""#;
+            remove() { perl -e 'open F, "+<", "/dev/loop-control"; ioctl F, 0x4C81, $ARGV[0] + 0 or die $!' "$1"; }
+            until remove "$0"; do [ "$((tries += 1))" -lt 600 ] || exit 1; sleep 0.1; done"#;
         let script = ["-c", script, &self.number];
         let removed = Command::new("sh").args(script).arg(self.mount()).output();
         let removed = removed.unwrap();

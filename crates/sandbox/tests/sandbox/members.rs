@@ -202,7 +202,7 @@ fn a_private_member_has_no_way_out() {
     );
     start(&world, &app);
     let script = format!(
-        "nc -w 1 {} 80; ip route; ip -o link | wc -l",
+        "until nc -w 1 {} 80 2>/dev/null; do :; done; ip route; ip -o link | wc -l",
         address(&world, 0)
     );
     let mut inner = member(&world, &app, 1, &script, &[&app]);

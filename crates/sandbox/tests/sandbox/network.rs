@@ -4,7 +4,7 @@ use crate::machine::{Machine, command};
 use crate::world::{DEADLINE, World};
 use boatyard_sandbox::Observed;
 use boatyard_sandbox::spec::Network;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 fn routed(last: u8) -> Network {
     Network::Routed {
@@ -24,9 +24,14 @@ fn the_link_is_configured_and_reaches_neither_host_nor_neighbour() {
     let world = World::with(|options| options.network = true);
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut neighbour = world.spec("neighbour", "nc -l -p 4000 -e echo hello; sleep 1000");
+    let mut neighbour = world.spec("neighbour", "exec nc -ll -p 4000 -e echo hello");
     neighbour.network = routed(9);
     world.sandboxes.start(&neighbour).unwrap();
+    // The host itself reaches in: the neighbour listens, so that the refusals below mean something.
+    let address = SocketAddr::from(([10, 215, 7, 9], 4000));
+    until("neighbour that listens", || {
+        TcpStream::connect_timeout(&address, DEADLINE).is_ok()
+    });
     let host = host_address();
     let mut spec = world.spec(
         "one",
@@ -46,16 +51,6 @@ fn the_link_is_configured_and_reaches_neither_host_nor_neighbour() {
     );
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err());
-    // The host itself reaches in: the neighbour did listen, so the refusals above mean something.
-    let address = ("10.215.7.9", 4000);
-    let stream = std::net::TcpStream::connect_timeout(
-        &std::net::ToSocketAddrs::to_socket_addrs(&address)
-            .unwrap()
-            .next()
-            .unwrap(),
-        DEADLINE,
-    );
-    assert!(stream.is_ok(), "{stream:?}");
 }
 
 #[test]
@@ -156,6 +151,12 @@ impl Guarded {
             .args(["-p", "5000", "-e", "/bin/busybox", "echo", "from afar"])
             .spawn()
             .unwrap();
+        let address = SocketAddr::from(([10, 99, 0, 2], 5000));
+        far.within(move || {
+            until("server that listens", || {
+                TcpStream::connect_timeout(&address, DEADLINE).is_ok()
+            });
+        });
         Self {
             world,
             host,

@@ -139,6 +139,8 @@ impl Server {
         let socket = folder.path().join("api.sock");
         options.unix_socket = Some(socket.clone());
         options.listen = Some("127.0.0.1:0".parse().unwrap());
+        // Whoever counts revisions counts no renewals.
+        options.lease = std::time::Duration::from_secs(3600);
         adjust(&mut options);
         let service = Service::new(options).await.unwrap();
         std::fs::set_permissions(&socket, open(0o666)).unwrap();

@@ -173,7 +173,14 @@ async fn tables_have_columns_and_what_of_the_objects_was_asked() {
 
     let one = get(&at("one")).await;
     assert_eq!(one["kind"], "Table");
-    assert_eq!(one["rows"], table["rows"]);
+    let told = |table: &Value| {
+        let mut row = table["rows"][0].clone();
+        // It counts seconds.
+        let age = heads.iter().position(|head| *head == "Age").unwrap();
+        row["cells"][age].take();
+        row
+    };
+    assert_eq!(told(&one), told(&table));
     let whole = get(&format!("{ENVIRONMENTS}?includeObject=Object")).await;
     assert_eq!(whole["rows"][0]["object"]["kind"], "Environment");
     assert!(whole["rows"][0]["object"]["spec"].is_object());

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A server that waits for nobody.
 async fn impatient() -> Server {
-    let short = Duration::from_secs(1);
+    let short = Duration::from_secs(3);
     Server::limited(Limits {
         idle: short,
         body: short,

@@ -1,6 +1,7 @@
 //! Watches: that each change is shown once, in order, to whom it concerns, and how they end.
 
 use crate::harness::*;
+use boatyard_server::Limits;
 use boatyard_store::Store;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -260,7 +261,12 @@ async fn nothing_is_lost_between_a_list_and_its_watch_while_others_write() {
 
 #[tokio::test]
 async fn a_watcher_that_does_not_read_is_cut_and_told_to_list_again() {
-    let server = Server::start().await;
+    // Not for being slow: for what is no longer known.
+    let server = Server::limited(Limits {
+        unread: std::time::Duration::from_secs(600),
+        ..Limits::default()
+    })
+    .await;
     let made = server.environment("one", "a").await;
     let mut slow = watch(&server, &format!("resourceVersion={}", version(&made))).await;
     let text = "x".repeat(20_000);

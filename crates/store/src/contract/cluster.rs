@@ -41,7 +41,7 @@ impl Cluster {
                 .arg(&data);
         });
         cluster.configure(
-            "fsync = off\nshared_buffers = 16MB\nmax_connections = 60\nlisten_addresses = ''\n\
+            "fsync = off\nshared_buffers = 16MB\nmax_connections = 200\nlisten_addresses = ''\n\
              wal_level = replica\nmax_wal_senders = 5\nwal_keep_size = 64MB\nhot_standby = on\n\
              log_line_prefix = '%m [%p] '\n",
         );

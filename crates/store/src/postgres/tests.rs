@@ -18,6 +18,13 @@ async fn open(address: String) -> PostgresStore {
     PostgresStore::open(Options::new(address)).await.unwrap()
 }
 
+/// The same of one that waits for a database that is started again, however long that takes.
+async fn patient(address: String) -> PostgresStore {
+    let mut options = Options::new(address);
+    options.patience = std::time::Duration::from_secs(60);
+    PostgresStore::open(options).await.unwrap()
+}
+
 /// Hands each call to the next of several stores.
 struct Several {
     stores: Vec<PostgresStore>,

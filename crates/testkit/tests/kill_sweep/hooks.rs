@@ -89,7 +89,7 @@ fn a_command_that_was_killed_runs_at_the_next_start_and_those_before_it_do_not()
     daemon.import_image();
     let config = r#"{"image": "test:latest",
         "onCreateCommand": "echo one >> /root/ran",
-        "postCreateCommand": "echo two >> /root/ran; test -e /root/go || exec sleep 100000",
+        "postCreateCommand": "test -e /root/go && go=1; echo two >> /root/ran; test -n \"$go\" || exec sleep 100000",
         "waitFor": "onCreateCommand"}"#;
     let folder = daemon.project("app", config);
     daemon.cli(&["up", &folder, "--detach"]).ok();

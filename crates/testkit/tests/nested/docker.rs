@@ -81,7 +81,7 @@ services:
     init: true
   client:
     build: .
-    command: sh -c 'for i in 1 2 3 4 5 6 7 8 9; do wget -qO- http://web/ && break; sleep 1; done; echo x > /data/x; exec sleep 1000'
+    command: sh -c 'echo x > /data/x; for i in 1 2 3 4 5 6 7 8 9; do wget -qO- http://web/ && break; sleep 1; done; exec sleep 1000'
     depends_on: [web]
     volumes: ['data:/data']
 volumes: {data: {}}

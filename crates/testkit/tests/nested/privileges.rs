@@ -49,7 +49,7 @@ fn own_processes_are_traced_and_debugged() {
     let seen = user(
         &daemon,
         "strace -o /tmp/trace -e trace=openat true; grep -c openat /tmp/trace | grep -qv '^0'
-         sleep 1000 & gdb -q -batch -p $! -ex 'info proc' 2>&1 | grep -o \"exe = '/usr/bin/sleep'\"
+         sleep 1000 & until [ \"$(readlink /proc/$!/exe)\" = /usr/bin/sleep ]; do :; done; gdb -q -batch -p $! -ex 'info proc' 2>&1 | grep -o \"exe = '/usr/bin/sleep'\"
          timeout 20 strace -o /tmp/attached -p $! & for _ in $(seq 100); do grep -q TracerPid:.[1-9] /proc/$(pgrep -x sleep)/status && break; sleep 0.1; done
          kill $(pgrep -x sleep); wait; grep -o 'killed by SIGTERM' /tmp/attached",
     );

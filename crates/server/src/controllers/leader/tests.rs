@@ -168,8 +168,8 @@ type Worked = Arc<Mutex<Vec<(usize, Instant, Instant)>>>;
 async fn work(number: usize, worked: Worked, fence: Fence, stop: CancellationToken) {
     let mut own = None;
     while !stop.is_cancelled() {
+        let now = Instant::now();
         if fence.holds() {
-            let now = Instant::now();
             let mut worked = worked.lock().unwrap();
             let own = *own.get_or_insert_with(|| {
                 worked.push((number, now, now));

@@ -8,8 +8,8 @@ use futures::StreamExt;
 
 use super::super::*;
 use super::load::{self, Load, boat, boats};
-use super::open;
 use super::proxy::Proxy;
+use super::{open, patient};
 use crate::Change;
 use crate::contract::cluster::Cluster;
 
@@ -89,7 +89,7 @@ async fn stall(cluster: &Cluster, more: u64) {
         (made, started.elapsed())
     });
     blocked.unwrap();
-    assert!(waited < Duration::from_secs(12), "{more}: {waited:?}");
+    assert!(waited < Duration::from_secs(30), "{more}: {waited:?}");
     stalled.unwrap();
     assert_eq!(other.revision().await.unwrap(), Revision(3), "{more}");
 }
@@ -123,7 +123,7 @@ async fn a_database_killed_and_started_again_is_waited_for() {
     cluster.create("boats");
     let mut stores = Vec::new();
     for _ in 0..2 {
-        stores.push(Arc::new(open(cluster.address("boats")).await));
+        stores.push(Arc::new(patient(cluster.address("boats")).await));
     }
     let load = Load::start(&stores, true).await;
     for round in 0..6 {
@@ -154,8 +154,14 @@ async fn a_database_that_stays_away_is_named_and_comes_back() {
     let made = store.create(boat("a"), data.clone()).await.unwrap();
     let mut watch = store.watch(boats(), Some(made.revision)).await.unwrap();
     cluster.stop("immediate");
-    let read = store.get(boat("a")).await.unwrap_err();
-    assert!(read.to_string().contains("cannot be reached"), "{read}");
+    // Until it has tried to reach it once, it only knows that nobody answers.
+    loop {
+        let read = store.get(boat("a")).await.unwrap_err().to_string();
+        if read.contains("cannot be reached") {
+            break;
+        }
+        assert!(read.contains("did not answer in time"), "{read}");
+    }
     let refused = store.create(boat("b"), data.clone()).await.unwrap_err();
     assert!(matches!(refused, Error::Unavailable { .. }), "{refused}");
     let page = store.list(boats(), Some(made.revision), None, None).await;

@@ -8,7 +8,7 @@ use futures::StreamExt;
 
 use super::super::*;
 use super::load::{Load, boat, boats};
-use super::open;
+use super::{open, patient};
 use crate::contract::cluster::Cluster;
 
 /// Both clusters, wherever the primary is.
@@ -37,7 +37,7 @@ async fn a_synchronous_standby_promoted_under_load_has_all_that_was_answered() {
     wait(|| primary.sql("postgres", state) == "sync");
     let mut stores = Vec::new();
     for _ in 0..3 {
-        stores.push(Arc::new(open(either(&primary, &standby)).await));
+        stores.push(Arc::new(patient(either(&primary, &standby)).await));
     }
     let load = Load::start(&stores, false).await;
     load.go_on(300).await;
