@@ -4,6 +4,7 @@ use crate::world::{DEADLINE, World};
 use boatyard_sandbox::group::sample::IoLimit;
 use boatyard_sandbox::group::{Class, Group, Quota, Weight};
 use boatyard_sandbox::spec::{Limits, Root, Spec};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,31 @@ fn quotas_and_limits_change_while_it_runs() {
     group.set_whole_quota(Some(roomy)).unwrap();
     assert_eq!(group.whole_quota().unwrap(), Some(roomy));
     assert_eq!(group.limits().unwrap().cpu_millis, Some(2000));
+    // Of swap as much again, however far it is raised and lowered.
+    let swap = |group: &Group| {
+        let of = |mount: &str, file: &str| {
+            let root = format!("{mount}/{}/envs/one", world.options.cgroup_root);
+            std::fs::read_to_string(Path::new(&root).join(file))
+        };
+        let unified = of("/sys/fs/cgroup", "memory.swap.max");
+        let sum = unified.or_else(|_| of("/sys/fs/cgroup/memory", "memory.memsw.limit_in_bytes"));
+        let limit = group.limits().unwrap().memory_bytes.unwrap();
+        let held: u64 = sum.ok()?.trim().parse().unwrap();
+        Some(if group.is_unified() {
+            held
+        } else {
+            held - limit
+        })
+    };
+    for mebibytes in [256, 1024, 100, 150] {
+        let bytes = mebibytes << 20;
+        group.set_memory_limit(Some(bytes)).unwrap();
+        assert_eq!(group.limits().unwrap().memory_bytes, Some(bytes));
+        match swap(&group) {
+            Some(swap) => assert_eq!(swap, bytes),
+            None => println!("skipped: this kernel does not count swap"),
+        }
+    }
     // Below what the class has: the class's goes first.
     group.set_cpu_limit(Some(500)).unwrap();
     group.set_memory_limit(None).unwrap();

@@ -52,12 +52,28 @@ fn hold_processor(dir: &Dir, unified: bool, millis: Option<u64>) -> Result<(), R
 
 fn hold_memory(dir: &Dir, unified: bool, bytes: Option<u64>) -> Result<(), Refused> {
     let none = if unified { "max" } else { "-1" };
-    let text = bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
-    // Of swap as much again, lest one fill what all share. First: who is killed in between finds the
-    // other still to be written. Not there where the kernel does not count swap.
-    match unified.then(|| processor::write(dir, "memory.swap.max", &text)) {
-        Some(Err(refused)) if refused.source.kind() != io::ErrorKind::NotFound => Err(refused),
-        _ => processor::write(dir, memory_limit(unified), &text),
+    let text =
+        |bytes: Option<u64>| bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
+    let hold = || processor::write(dir, memory_limit(unified), &text(bytes));
+    // Of swap as much again, lest one fill what all share; version 1 limits the sum of both.
+    let hold_swap = || match unified {
+        true => processor::write(dir, "memory.swap.max", &text(bytes)),
+        false => {
+            let both = bytes.map(|bytes| bytes.saturating_mul(2));
+            processor::write(dir, "memory.memsw.limit_in_bytes", &text(both))
+        }
+    };
+    // First: who is killed in between finds the other still to be written.
+    match hold_swap() {
+        Ok(()) => hold(),
+        // The kernel does not count swap.
+        Err(refused) if refused.source.kind() == io::ErrorKind::NotFound => hold(),
+        // A sum that is less than what memory alone is held to now.
+        Err(refused) if !unified && refused.source.kind() == io::ErrorKind::InvalidInput => {
+            hold()?;
+            hold_swap()
+        }
+        Err(refused) => Err(refused),
     }
 }
 
@@ -109,8 +125,8 @@ impl Group {
         hold_processor(&self.cpu, self.unified, millis).map_err(self.refused(&self.cpu))
     }
 
-    /// Sets what the whole may use of memory, and in version 2 of swap as much again. Version 1
-    /// refuses less than what cannot be reclaimed; version 2 kills until it fits.
+    /// Sets what the whole may use of memory, and of swap as much again. Version 1 refuses less than
+    /// what cannot be reclaimed; version 2 kills until it fits.
     ///
     /// # Errors
     /// When it is gone, or refused.
