@@ -1,6 +1,6 @@
 //! Processes with pipes.
 
-use crate::harness::{Agent, command, is_root, sh, skipped, wait_for, wait_for_file};
+use crate::harness::{Agent, command, is_root, sh, skipped, until, wait_for, wait_for_file};
 use boatyard_wire::{Class, Control, Process, Reply, Request, SessionDefaults};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -140,10 +140,7 @@ fn without_input_the_process_reads_nothing() {
 fn input_after_the_reader_ended_is_dropped() {
     let agent = Agent::start();
     let go = agent.path("go");
-    let script = format!(
-        "exec 0<&-; echo closed; until test -e {}; do sleep 0.02; done; exit 3",
-        go.display()
-    );
+    let script = format!("exec 0<&-; echo closed; {}; exit 3", until(&go));
     let mut call = agent.exec(Process {
         stdin: true,
         ..sh(&script)
@@ -339,7 +336,7 @@ fn process_that_ignores_the_hang_up_is_killed() {
     let pid = call.started();
     call.read_until("ready");
     drop(call);
-    wait_for(|| (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(()));
+    agent.until_ended(pid);
 }
 
 #[test]

@@ -92,6 +92,12 @@ impl Agent {
         self.exec(sh(script)).finish()
     }
 
+    /// Waits for the end of a process, by its id inside.
+    pub(crate) fn until_ended(&self, pid: i32) {
+        let lives = format!("test -d /proc/{pid}");
+        wait_for(|| (self.sh(&lives).code() == 1).then_some(()));
+    }
+
     /// The agent's id outside: the child of `unshare`.
     pub(crate) fn host_pid(&self) -> String {
         let own = self.child.id();
@@ -128,6 +134,11 @@ pub(crate) fn is_root() -> bool {
 /// Says loudly that a test did not run.
 pub(crate) fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+/// Shell words that wait for a file.
+pub(crate) fn until(file: &Path) -> String {
+    format!("until test -e {}; do sleep 0.02; done", file.display())
 }
 
 pub(crate) fn sh(script: &str) -> Process {

@@ -1,6 +1,6 @@
 //! Tasks: once per name, without their caller.
 
-use crate::harness::{Agent, Call, Outcome, sh, wait_for, wait_for_file};
+use crate::harness::{Agent, Call, Outcome, sh, until, wait_for, wait_for_file};
 use boatyard_wire::{LINGER, LOG_DIRECTORY, Process, Reply, Request, TaskState};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -47,9 +47,9 @@ fn task_survives_its_caller_and_runs_once() {
     let runs = agent.path("runs");
     let go = agent.path("go");
     let script = format!(
-        "echo run >> {}; echo begun; until test -e {}; do sleep 0.02; done; echo over; exit 6",
+        "echo run >> {}; echo begun; {}; echo over; exit 6",
         runs.display(),
-        go.display()
+        until(&go)
     );
     let mut first = task(&agent, "once", sh(&script));
     let pid = first.started();
@@ -74,10 +74,7 @@ fn task_survives_its_caller_and_runs_once() {
 fn several_callers_see_one_task() {
     let agent = Agent::start();
     let go = agent.path("go");
-    let script = format!(
-        "until test -e {}; do sleep 0.02; done; seq 1 1000",
-        go.display()
-    );
+    let script = format!("{}; seq 1 1000", until(&go));
     let mut callers: Vec<Call> = (0..5)
         .map(|_| task(&agent, "shared", sh(&script)))
         .collect();
@@ -146,10 +143,7 @@ fn names_that_are_no_names_are_refused() {
 fn background_process_keeps_the_log_but_not_the_task() {
     let agent = Agent::start();
     let go = agent.path("go");
-    let script = format!(
-        "(until test -e {}; do sleep 0.02; done; echo late) & echo main",
-        go.display()
-    );
+    let script = format!("({}; echo late) & echo main", until(&go));
     let outcome = task(&agent, "forks", sh(&script)).finish();
     assert_eq!(outcome.text(), "main\n");
     std::fs::write(&go, "").unwrap();
@@ -160,10 +154,7 @@ fn background_process_keeps_the_log_but_not_the_task() {
 fn a_log_that_is_slow_holds_the_result_and_loses_nothing() {
     let agent = Agent::start();
     let go = agent.path("go");
-    let script = format!(
-        "until test -e {}; do sleep 0.02; done; seq 1 1000; exit 7",
-        go.display()
-    );
+    let script = format!("{}; seq 1 1000; exit 7", until(&go));
     let mut slow = task(&agent, "slow", sh(&script));
     let inside = slow.started();
     let threads = format!("/proc/{}/task", agent.host_pid());
@@ -181,8 +172,7 @@ fn a_log_that_is_slow_holds_the_result_and_loses_nothing() {
     waitpid(log, Some(WaitPidFlag::__WALL)).unwrap();
 
     std::fs::write(&go, "").unwrap();
-    let gone = format!("test ! -e /proc/{inside}");
-    wait_for(|| (agent.sh(&gone).code() == 0).then_some(()));
+    agent.until_ended(inside);
     let ended = Instant::now();
     while ended.elapsed() < 4 * LINGER {
         assert_eq!(tasks(&agent)["slow"].exit_code, None);

@@ -122,7 +122,7 @@ fn a_caller_that_rests_gets_all_that_was_written_before_the_end() {
     );
     let mut call = agent.exec(on_terminal(sh(&script)));
     let pid = call.started();
-    wait_for(|| (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(()));
+    agent.until_ended(pid);
     let ended = Instant::now();
     while ended.elapsed() < 2 * LINGER {
         agent.sh("true");
@@ -141,7 +141,7 @@ fn caller_that_goes_takes_terminal_programs_along() {
     let pid = call.started();
     call.read_until("ready");
     drop(call);
-    wait_for(|| (agent.sh(&format!("test -d /proc/{pid}")).code() == 1).then_some(()));
+    agent.until_ended(pid);
     wait_for(|| (agent.sh("pidof sleep").code() == 1).then_some(()));
 }
 
