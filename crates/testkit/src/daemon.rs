@@ -408,10 +408,6 @@ impl Daemon {
             (!ran.stderr.contains("is not connected to this server")).then_some(ran)
         });
         ran.ok();
-        // It joins its cgroup by itself, and is in every photo from then on.
-        wait::until("the spawner in its cgroup", || {
-            (self.photo().helpers > 0).then_some(())
-        });
     }
 
     /// A folder with a devcontainer.json; returns its path.
@@ -501,6 +497,15 @@ impl Daemon {
     /// What stands on the host for the daemon, whether it runs or not.
     pub fn standing(&self) -> std::collections::BTreeSet<String> {
         photo::standing(&self.prefix)
+    }
+
+    /// Photographs the host before anything is made, as soon as the spawner is in its cgroup: it joins
+    /// that by itself, and is on every later photo.
+    pub fn first_photo(&self) -> photo::Photo {
+        wait::until("the spawner in its cgroup", || {
+            (self.photo().helpers > 0).then_some(())
+        });
+        self.photo()
     }
 
     /// Photographs the host when no more helpers are left than on another photo: who was killed, or has

@@ -53,7 +53,7 @@ fn says(line: &str) -> String {
 fn services_come_up_in_order_find_each_other_and_leave_nothing() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let compose = format!(
         "
 services:

@@ -140,7 +140,7 @@ fn an_environment_without_inodes_says_so_and_starts_again() {
 #[test]
 fn a_stopped_environment_has_no_mount_and_a_removed_one_nothing() {
     let mut daemon = with_class(48);
-    let empty = daemon.photo();
+    let empty = daemon.first_photo();
     up(&daemon, "app");
     daemon.sh("app", "echo kept > /root/kept").ok();
     assert!(daemon.photo().mounts.len() == 1 && loops(&daemon).len() == 1 || quota(&daemon));

@@ -19,7 +19,7 @@ fn up(daemon: &Daemon, folder: &str) -> String {
 fn up_exec_stop_start_rm_leave_nothing_behind() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let folder = daemon.project("app", CONFIG);
     let shown = up(&daemon, &folder);
     for step in ["source", "configure", "image", "sandbox", "agent"] {
@@ -343,7 +343,7 @@ fn limits_of_the_class_hold() {
 fn bad_configurations_are_named_and_leave_nothing_running() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let cases = [
         ("broken", "{\"image\": ", "devcontainer.json"),
         (

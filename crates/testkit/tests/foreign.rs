@@ -298,7 +298,7 @@ fn repository(folder: &Path) {
 fn a_repository_s_branch_is_cloned_and_opened_and_a_missing_one_is_told() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let repositories = daemon.folder().join("repositories");
     repository(&repositories);
     let server = GitServer::start(&repositories);
@@ -339,7 +339,7 @@ fn a_repository_s_branch_is_cloned_and_opened_and_a_missing_one_is_told() {
 fn a_clone_that_nobody_waits_for_any_longer_ends() {
     let mut daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let server = GitServer::start(daemon.folder());
     // Its kernel takes connections, and nobody answers.
     let pid = Pid::from_raw(server.child.id().cast_signed()).unwrap();

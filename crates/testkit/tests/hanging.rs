@@ -70,7 +70,7 @@ fn status(daemon: &Daemon, name: &str) -> serde_json::Value {
 fn a_folder_that_hangs_is_told_after_a_while_and_stops_nobody_else() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let silent = Silent::mount(&daemon.folder().join("silent"));
     environment(&daemon, "stuck", silent.path.to_str().unwrap());
     // Others come up, stop and go while it waits: spawner and runner are free.

@@ -109,7 +109,7 @@ impl Place {
         let daemon = Daemon::start();
         daemon.import_image();
         let folder = project(&daemon, 0);
-        let empty = daemon.photo();
+        let empty = daemon.first_photo();
         Self {
             daemon,
             folder,

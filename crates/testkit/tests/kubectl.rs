@@ -230,7 +230,7 @@ fn a_deleted_namespace_takes_its_environments_along() {
     let daemon = Daemon::start_with(&["--listen", "127.0.0.1:0"]);
     daemon.import_image();
     let kubectl = Kubectl::to(&daemon);
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let namespace = kubectl.file(
         "namespace.yaml",
         "apiVersion: v1

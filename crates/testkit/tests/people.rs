@@ -193,7 +193,7 @@ fn a_terminal_inside_is_one_and_has_the_size_of_the_one_outside() {
 fn an_interrupted_up_leaves_nothing_behind() {
     let daemon = Daemon::start();
     daemon.import_image();
-    let before = daemon.photo();
+    let before = daemon.first_photo();
     let folder = daemon.project("app", r#"{"image": "test:latest", "onCreateCommand": "sleep 1000", "waitFor": "onCreateCommand"}"#);
     let mut child = daemon
         .boatyard(&["up", &folder, "--detach"])

@@ -23,6 +23,9 @@ use super::trouble::Trouble;
 const STATEMENT: Duration = Duration::from_secs(5);
 /// The database ends a transaction whose server went silent, so that the others may write.
 const IDLE: Duration = Duration::from_secs(4);
+/// Who was silent so long within what it sends together is ended by whoever waited in vain for its lock:
+/// less than that wait, so that one is enough.
+const SILENT: Duration = Duration::from_secs(3);
 /// We give a round trip up, and the session with it.
 const ROUND: Duration = Duration::from_secs(10);
 /// Of connecting to one host and logging in.
@@ -171,7 +174,7 @@ impl Session {
                     AND state = 'active' AND wait_event = 'ClientRead'
                     AND backend_xid IS NOT NULL
                     AND query_start < clock_timestamp() - interval '{} ms'",
-            IDLE.as_millis(),
+            SILENT.as_millis(),
         );
         self.round(self.client.batch_execute(&end)).await
     }

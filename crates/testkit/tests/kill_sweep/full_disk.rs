@@ -66,7 +66,7 @@ fn on_small_disk() -> (Daemon, Photo) {
     let ballast = std::fs::File::create(daemon.state().join("ballast")).unwrap();
     let how = rustix::fs::FallocateFlags::empty();
     rustix::fs::fallocate(&ballast, how, 0, 540 << 20).unwrap();
-    let empty = daemon.photo();
+    let empty = daemon.first_photo();
     (daemon, empty)
 }
 

@@ -57,7 +57,7 @@ impl Host {
             },
         };
         host.daemon.import_image();
-        host.empty = host.daemon.photo();
+        host.empty = host.daemon.first_photo();
         let folder = host.daemon.project("app", CONFIG);
         host.daemon.cli(&["up", &folder, "--detach"]).ok();
         host.daemon.sh("app", "echo kept > /root/kept").ok();

@@ -76,7 +76,7 @@ async fn stall(cluster: &Cluster, more: u64) {
     cluster.create(&database);
     let proxy = Proxy::start(cluster);
     let store = open(proxy.address(&database)).await;
-    let other = open(cluster.address(&database)).await;
+    let other = patient(cluster.address(&database)).await;
     let data = Bytes::from_static(b"{}");
     store.create(boat("a"), data.clone()).await.unwrap();
     proxy.stall_after(more);
