@@ -293,12 +293,22 @@ dd if=/dev/zero of=/dev/null bs=48M count=1 2>/dev/null; echo went $?; sleep 100
     let init = rustix::process::Pid::from_raw(i32::try_from(init).unwrap()).unwrap();
     rustix::process::kill_process(init, rustix::process::Signal::USR1).unwrap();
     running.until_said("went 0");
-    assert_eq!(running.group.memory_kills().unwrap(), 1);
     until("the end of all builds", || {
         let left = running.group.processes(Class::Builds).unwrap().0;
         left.is_empty().then_some(())
     });
+    let kills = running.group.memory_kills().unwrap();
     let memory = running.group.memory().unwrap().unwrap();
-    assert!(memory.oom_kills == 1, "{memory:?}");
-    assert_eq!(running.group.processes(Class::Sessions).unwrap().0, [shell]);
+    assert!(memory.oom_kills == kills, "{memory:?}");
+    // The kernel takes a victim for done when its pages are unmapped, a moment before it has them
+    // back (exit_mmap of mm/mmap.c), and who is asked for in that moment chooses again.
+    if kills == 1 {
+        assert_eq!(running.group.processes(Class::Sessions).unwrap().0, [shell]);
+    } else {
+        assert_eq!(kills, 2);
+        until("the end of the shell", || {
+            let left = running.group.processes(Class::Sessions).unwrap().0;
+            left.is_empty().then_some(())
+        });
+    }
 }
