@@ -26,7 +26,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long the server may take to say whether it made an environment, once that is interrupted.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// `boatyard up`.
 pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
@@ -83,22 +86,32 @@ pub(crate) async fn run(global: &Global, up: Up) -> Result<ExitCode, Failure> {
         ..EnvironmentSpec::default()
     };
     // From before there is an environment that it could leave behind.
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut interrupt = Interrupt::watch()?;
     let found = tokio::select! {
         found = find_or_prepare(global, &environments, &up, &spec, builds) => found?,
-        _ = interrupt.recv() => {
+        () = interrupt.came() => {
             return Err(Failure::new("interrupted; no environment was made").code(130));
         }
     };
     let made = found.is_none();
     let name = match found {
         Some(name) => name,
-        None => make(&environments, &up, spec).await?,
+        None => tokio::select! {
+            made = make(&environments, &up, spec) => made?,
+            () = async {
+                interrupt.came().await;
+                tokio::time::sleep(ANSWER).await;
+            } => {
+                return Err(Failure::new("interrupted; whether an environment was made is not known")
+                    .hint("look for it: boatyard ls")
+                    .code(130));
+            }
+        },
     };
     let shown = follow(&environments, &name);
     let outcome = tokio::select! {
         outcome = shown => outcome,
-        _ = interrupt.recv() => {
+        () = interrupt.came() => {
             if made {
                 eprintln!("interrupted; deleting {name}");
                 environments.delete(&name, &DeleteParams::default()).await?;
@@ -357,6 +370,29 @@ async fn take_up(
     let as_wanted = Patch::Apply(object(&spec).map_err(wrong)?);
     environments.patch(&name, &params, &as_wanted).await?;
     Ok(())
+}
+
+/// Whether the user interrupted since this was made.
+struct Interrupt {
+    signal: Signal,
+    came: bool,
+}
+
+impl Interrupt {
+    fn watch() -> Result<Self, Failure> {
+        Ok(Self {
+            signal: signal(SignalKind::interrupt())?,
+            came: false,
+        })
+    }
+
+    /// Waits for it; at once when it came before.
+    async fn came(&mut self) {
+        if !self.came {
+            self.signal.recv().await;
+            self.came = true;
+        }
+    }
 }
 
 /// The environment of this source, asked to run; None when there is none and what it needs is there.

@@ -503,18 +503,16 @@ impl Daemon {
     /// that by itself, and is on every later photo.
     pub fn first_photo(&self) -> photo::Photo {
         wait::until("the spawner in its cgroup", || {
-            (self.photo().helpers > 0).then_some(())
-        });
-        self.photo()
+            Some(self.photo()).filter(|photo| photo.helpers > 0)
+        })
     }
 
     /// Photographs the host when no more helpers are left than on another photo: who was killed, or has
     /// told what failed, ends by itself and is waited for by nobody.
     pub fn photo_beside(&self, before: &photo::Photo) -> photo::Photo {
         wait::until("the last helpers to end", || {
-            (self.photo().helpers == before.helpers).then_some(())
-        });
-        self.photo()
+            Some(self.photo()).filter(|photo| photo.helpers == before.helpers)
+        })
     }
 
     /// Photographs the host.

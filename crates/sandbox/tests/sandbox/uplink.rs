@@ -256,18 +256,22 @@ fn routed(world: &World, name: &str, last: u8) -> Spec {
     spec
 }
 
-/// Waits until shares and rate are as they should be: while some part of this machine stalls they are not.
+/// Shares and rate are as they should be, two times of three: while some part of this machine stalls they are not.
 #[track_caller]
-fn settle<const N: usize>(floods: [&Flood; N], total: u64, fits: impl Fn([u64; N], u64) -> bool) {
-    let mut seen = Vec::new();
-    for _ in 0..12 {
+fn mostly<const N: usize>(floods: [&Flood; N], total: u64, fits: impl Fn([u64; N], u64) -> bool) {
+    let (mut fitting, mut others) = (0, Vec::new());
+    while fitting < 2 {
         let (parts, rate) = shares(floods, total);
         if fits(parts, rate) {
-            return;
+            fitting += 1;
+        } else {
+            others.push((parts, rate));
         }
-        seen.push((parts, rate));
+        assert!(
+            others.len() < 2,
+            "parts in percent and bits a second: {others:?}"
+        );
     }
-    panic!("parts in percent and bits a second: {seen:?}");
 }
 
 /// Of the whole, in percent.
@@ -295,7 +299,7 @@ fn many_connections_of_one_environment_send_no_more_than_one_of_another() {
     let greedy = Flood::new(&far, false).from(many, 16, false);
     let modest = Flood::new(&far, false).from(one, 1, false);
     // The way it is: who opens more has more, and everybody waits for him.
-    settle([&greedy, &modest], 2 << 20, |[_, part], _| part < 30);
+    mostly([&greedy, &modest], 2 << 20, |[_, part], _| part < 30);
     let [inside, outside] = [Some(one), None].map(round_trip);
     assert!(inside.min(outside) > Duration::from_millis(100));
     drop((greedy, modest));
@@ -304,7 +308,7 @@ fn many_connections_of_one_environment_send_no_more_than_one_of_another() {
     drained();
     let greedy = Flood::new(&far, false).from(many, 16, false);
     let modest = Flood::new(&far, false).from(one, 1, false);
-    settle([&greedy, &modest], 3 << 20, |[_, part], rate| {
+    mostly([&greedy, &modest], 3 << 20, |[_, part], rate| {
         is_half(part) && is_all(rate, NARROW)
     });
     let [shared_inside, shared_outside] = [Some(one), None].map(round_trip);
@@ -318,7 +322,7 @@ fn many_connections_of_one_environment_send_no_more_than_one_of_another() {
     );
     // Alone it has all.
     drop(greedy);
-    settle([&modest], 2 << 20, |_, rate| is_all(rate, NARROW));
+    mostly([&modest], 2 << 20, |_, rate| is_all(rate, NARROW));
 }
 
 #[test]
@@ -335,16 +339,20 @@ fn many_connections_of_one_environment_receive_no_more_than_one_of_another() {
     });
     let greedy = Flood::new(&far, true).from(many, 16, true);
     let modest = Flood::new(&far, true).from(one, 1, true);
-    settle([&greedy, &modest], 2 << 20, |[_, part], _| part < 30);
+    mostly([&greedy, &modest], 2 << 20, |[_, part], _| part < 30);
     drop((greedy, modest));
     let _runner = runner(&world, BOTH);
     drained();
     let greedy = Flood::new(&far, true).from(many, 16, true);
     let modest = Flood::new(&far, true).from(one, 1, true);
     // What waits before the link is nobody's to order: it is a while until all have found their rate.
-    settle([&greedy, &modest], 3 << 20, |[_, part], _| is_half(part));
+    until("rest", || {
+        let ([_, part], _) = shares([&greedy, &modest], 1 << 20);
+        is_half(part)
+    });
+    mostly([&greedy, &modest], 3 << 20, |[_, part], _| is_half(part));
     drop(greedy);
-    settle([&modest], 2 << 20, |_, rate| is_all(rate, NARROW));
+    mostly([&modest], 2 << 20, |_, rate| is_all(rate, NARROW));
 }
 
 #[test]
@@ -377,7 +385,7 @@ fn a_flood_of_small_and_forged_packets_leaves_others_theirs() {
     });
     let floods = [pours("10.215.8.1", 20), pours("10.215.8.2", 1400)];
     let modest = Flood::new(&far, false).from(one, 1, false);
-    settle([&modest], 2 << 20, |_, rate| rate > NARROW / 3);
+    mostly([&modest], 2 << 20, |_, rate| rate > NARROW / 3);
     let trip = round_trip(Some(one));
     assert!(trip < Duration::from_millis(100), "{trip:?}");
     ends.store(true, Ordering::Relaxed);
@@ -408,14 +416,14 @@ fn an_environments_own_limit_holds_within_its_share_and_changes_live() {
     let rates = |egress, ingress, total, all| {
         let bandwidth = Bandwidth { egress, ingress };
         runner.shape(&spec.id, &bandwidth).unwrap();
-        settle([&up], total, |_, rate| is_all(rate, all));
+        mostly([&up], total, |_, rate| is_all(rate, all));
     };
     rates(None, None, 4 << 20, wide);
     rates(Some(NARROW), None, 2 << 20, NARROW);
     // What is not shared is held at its link as ever, and the other goes on as it is.
     rates(Some(2 * NARROW), Some(NARROW), 2 << 20, 2 * NARROW);
     let down = down.from(one, 2, true);
-    settle([&down], 2 << 20, |_, rate| is_all(rate, NARROW));
+    mostly([&down], 2 << 20, |_, rate| is_all(rate, NARROW));
     drop(down);
     rates(None, None, 4 << 20, wide);
 }
@@ -434,7 +442,7 @@ fn members_have_the_share_of_their_environment() {
     let floods = [(app, 1), (db, 4), (other, 1)]
         .map(|(pid, connections)| Flood::new(&far, false).from(pid, connections, false));
     let [app, db, other] = &floods;
-    settle([app, db, other], 3 << 20, |[_, _, part], _| is_half(part));
+    mostly([app, db, other], 3 << 20, |[_, _, part], _| is_half(part));
 }
 
 /// What leads packets anywhere in this network, each line without what changes.

@@ -25,7 +25,7 @@ const STATEMENT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(4);
 /// Who was silent so long within what it sends together is ended by whoever waited in vain for its lock:
 /// less than that wait, so that one is enough.
-const SILENT: Duration = Duration::from_secs(3);
+const SILENCE: Duration = Duration::from_secs(3);
 /// We give a round trip up, and the session with it.
 const ROUND: Duration = Duration::from_secs(10);
 /// Of connecting to one host and logging in.
@@ -174,7 +174,7 @@ impl Session {
                     AND state = 'active' AND wait_event = 'ClientRead'
                     AND backend_xid IS NOT NULL
                     AND query_start < clock_timestamp() - interval '{} ms'",
-            SILENT.as_millis(),
+            SILENCE.as_millis(),
         );
         self.round(self.client.batch_execute(&end)).await
     }
